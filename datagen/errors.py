@@ -1,0 +1,74 @@
+"""The error tree. Every error that a user can cause or see derives from DatagenError.
+
+The message says what failed, which field or id, what was expected and what to do.
+"""
+
+
+class DatagenError(Exception):
+    """Base of all errors; `exit_code` is what the command line returns for it."""
+
+    exit_code = 1
+
+
+class InputError(DatagenError):
+    """What the user gave cannot be accepted; nothing was written."""
+
+    exit_code = 2
+
+
+class RecipeError(InputError):
+    """A recipe is not valid."""
+
+
+class LabelError(InputError):
+    """A label is not valid, or a transform would make it false."""
+
+
+class ModelError(InputError):
+    """A model directory is missing, damaged, unsafe or does not fit the recipe."""
+
+
+class NotFoundError(DatagenError):
+    """A named data set, version, sample or model does not exist."""
+
+    exit_code = 3
+
+
+class JobError(DatagenError):
+    """A job ended without a published version."""
+
+    exit_code = 4
+
+
+class VerifyError(DatagenError):
+    """Stored data differ from what the manifest says."""
+
+    exit_code = 5
+
+
+class StoreError(DatagenError):
+    """The object store refused or failed an operation."""
+
+    exit_code = 6
+
+
+class ObjectExistsError(StoreError):
+    """A create-only put met an object of the same name."""
+
+
+class CatalogError(DatagenError):
+    """The catalog database refused or failed an operation."""
+
+    exit_code = 6
+
+
+class TrainingError(DatagenError):
+    """A training could not go on."""
+
+    exit_code = 4
+
+
+class RetryableError(DatagenError):
+    """A passing fault: the same call may succeed later."""
+
+    exit_code = 6

@@ -1,0 +1,166 @@
+"""The R3GAN objective: relativistic pairing loss with R1 and R2, and EMA weights.
+
+Source: arXiv 2501.05441, equations 2 and 3. The penalties are lazy (Karras et al. 2020,
+arXiv 1912.04958, appendix B): every `penalty_every` steps, scaled by as much. Augmentation before
+the discriminator: Zhao et al. 2020 (arXiv 2006.10738), with a probability below one so that it
+does not leak into the samples (Karras et al. 2020, arXiv 2006.06676, section 2.2).
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch.nn import functional as F
+
+from datagen.generators.cgan.networks import Discriminator, Generator
+from datagen.generators.cgan.options import CganNetwork, CganObjectiveOptions
+from datagen.generators.cgan.sample import CganSampler
+from datagen.generators.interface import ModelConfig
+from datagen.generators.weights import flatten_optimizer, load_optimizer, take_prefix, update_ema
+
+
+class CganObjective:
+    def __init__(self, config: ModelConfig, options: CganObjectiveOptions, *, seed: int) -> None:
+        network = CganNetwork.model_validate(config.network)
+        self.options = options
+        self.config = config
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.generator = build_generator(config, network)
+            self.discriminator = Discriminator(
+                num_classes=len(config.class_names),
+                image_size=config.image_size,
+                channels=config.channels,
+                widths=(network.widths[1], network.widths[0]),
+                num_blocks=network.num_blocks,
+            ).to(memory_format=torch.channels_last)
+        self.ema = copy.deepcopy(self.generator).requires_grad_(False)
+        self.optimizer_g = torch.optim.Adam(self.generator.parameters(), betas=(0.0, 0.99))
+        self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), betas=(0.0, 0.99))
+
+    def step(
+        self,
+        real: torch.Tensor,
+        class_ids: torch.Tensor,
+        *,
+        step: int,
+        learning_rate: float,
+        ema_decay: float,
+        rng: torch.Generator,
+    ) -> dict[str, float]:
+        for optimizer in (self.optimizer_g, self.optimizer_d):
+            optimizer.param_groups[0]["lr"] = learning_rate
+        losses = self._step_discriminator(real, class_ids, step=step, rng=rng)
+        losses |= self._step_generator(real, class_ids, rng=rng)
+        update_ema(self.ema, self.generator, ema_decay)
+        return losses
+
+    def _step_discriminator(
+        self, real: torch.Tensor, class_ids: torch.Tensor, *, step: int, rng: torch.Generator
+    ) -> dict[str, float]:
+        with torch.no_grad(), self._autocast():
+            fake = self.generator(self._latents(len(real), rng), class_ids).float()
+        real, fake = self._augment(real, rng), self._augment(fake, rng)
+        with self._autocast():
+            # One call for both halves: the discriminator has no batch statistics.
+            both = self.discriminator(torch.cat([real, fake]), class_ids.repeat(2)).float()
+        logits_real, logits_fake = both.chunk(2)
+        loss = F.softplus(logits_fake - logits_real).mean()
+        losses = {"discriminator": loss.item()}
+        if step % self.options.penalty_every == 0:
+            penalty = self._penalty(real, class_ids) + self._penalty(fake, class_ids)
+            losses["penalty"] = penalty.item()
+            loss = loss + 0.5 * self.options.gamma * self.options.penalty_every * penalty
+        self.optimizer_d.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer_d.step()
+        return losses
+
+    def _step_generator(
+        self, real: torch.Tensor, class_ids: torch.Tensor, *, rng: torch.Generator
+    ) -> dict[str, float]:
+        self.discriminator.requires_grad_(False)
+        with self._autocast():
+            fake = self.generator(self._latents(len(real), rng), class_ids)
+            images = torch.cat([self._augment(fake.float(), rng), self._augment(real, rng)])
+            logits_fake, logits_real = (
+                self.discriminator(images, class_ids.repeat(2)).float().chunk(2)
+            )
+        loss = F.softplus(logits_real - logits_fake).mean()
+        self.optimizer_g.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer_g.step()
+        self.discriminator.requires_grad_(True)
+        return {"generator": loss.item()}
+
+    def _penalty(self, images: torch.Tensor, class_ids: torch.Tensor) -> torch.Tensor:
+        """Mean squared norm of the logits' gradient at the images, in float32."""
+        images = images.detach().requires_grad_(True)
+        with self._autocast():
+            logits = self.discriminator(images, class_ids).float().sum()
+        (gradient,) = torch.autograd.grad(logits, images, create_graph=True)
+        return gradient.square().sum(dim=(1, 2, 3)).mean()
+
+    def _augment(self, images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+        probability, shift_px = self.options.augment_probability, self.options.translation_px
+        if probability == 0 or shift_px == 0:
+            return images
+        return translate(images, shift_px, probability, rng)
+
+    def _latents(self, num: int, rng: torch.Generator) -> torch.Tensor:
+        return torch.randn(num, self.generator.latent_dim, generator=rng)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.options.precision == "bfloat16")
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return (
+            {f"generator.{k}": v for k, v in self.generator.state_dict().items()}
+            | {f"discriminator.{k}": v for k, v in self.discriminator.state_dict().items()}
+            | {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
+            | flatten_optimizer("optimizer_g", self.optimizer_g)
+            | flatten_optimizer("optimizer_d", self.optimizer_d)
+        )
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        self.generator.load_state_dict(take_prefix(state, "generator."))
+        self.discriminator.load_state_dict(take_prefix(state, "discriminator."))
+        self.ema.load_state_dict(take_prefix(state, "ema."))
+        load_optimizer("optimizer_g", self.optimizer_g, state)
+        load_optimizer("optimizer_d", self.optimizer_d, state)
+
+    def ema_weights(self) -> dict[str, torch.Tensor]:
+        return dict(self.ema.state_dict())
+
+    def ema_sampler(self, batch_size: int) -> CganSampler:
+        return CganSampler(self.ema, batch_size=batch_size)
+
+
+def build_generator(config: ModelConfig, network: CganNetwork) -> Generator:
+    return Generator(
+        num_classes=len(config.class_names),
+        image_size=config.image_size,
+        channels=config.channels,
+        latent_dim=network.latent_dim,
+        widths=network.widths,
+        num_blocks=network.num_blocks,
+    ).to(memory_format=torch.channels_last)
+
+
+def translate(
+    images: torch.Tensor, shift_px: int, probability: float, rng: torch.Generator
+) -> torch.Tensor:
+    """Shifts each image by up to shift_px with the given probability; edges repeat.
+
+    images: (N, C, H, W). Differentiable: a gather of pixels.
+    """
+    num, _, height, width = images.shape
+    shift = torch.randint(-shift_px, shift_px + 1, (2, num), generator=rng)
+    shift = shift * (torch.rand(num, generator=rng) < probability)
+    rows = (torch.arange(height) + shift[0, :, None]).clamp(0, height - 1)  # (N, H)
+    cols = (torch.arange(width) + shift[1, :, None]).clamp(0, width - 1)  # (N, W)
+    picked = images.permute(0, 2, 3, 1)[
+        torch.arange(num)[:, None, None], rows[:, :, None], cols[:, None, :]
+    ]
+    return picked.permute(0, 3, 1, 2)

@@ -1,0 +1,63 @@
+"""Sampling from the diffusion model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from datagen.generators.edm.networks import EdmDenoiser
+from datagen.generators.edm.options import EdmOptions
+from datagen.generators.edm.samplers import SAMPLERS, Denoise, karras_sigmas
+from datagen.generators.interface import Images
+from datagen.generators.seeded import seeded_normal
+from datagen.generators.weights import pad_batch, to_uint8_nhwc
+
+
+class EdmSampler:
+    def __init__(
+        self,
+        network: EdmDenoiser,
+        *,
+        batch_size: int,
+        image_shape: tuple[int, int, int],
+        options: EdmOptions,
+    ) -> None:
+        """image_shape: (C, H, W)."""
+        self.network = network.eval()
+        self.batch_size = batch_size
+        self.image_shape = image_shape
+        self.options = options
+
+    @torch.inference_mode()
+    def sample(self, seeds: Sequence[int], class_ids: Sequence[int]) -> Images:
+        """Returns (N, H, W, C) uint8; see interface.Sampler."""
+        options = self.options
+        padded_seeds, padded_ids = pad_batch(seeds, class_ids, self.batch_size)
+        sigmas = karras_sigmas(
+            options.num_inference_steps,
+            sigma_min=options.sigma_min,
+            sigma_max=options.sigma_max,
+            rho=options.rho,
+        )
+        noise = torch.from_numpy(seeded_normal(padded_seeds, self.image_shape))
+        ids = torch.tensor(padded_ids)
+        images = SAMPLERS[options.sampler](self._guided(ids), noise * sigmas[0], sigmas)
+        return to_uint8_nhwc(images)[: len(seeds)]
+
+    def _guided(self, class_ids: torch.Tensor) -> Denoise:
+        """Classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598, equation 6, with w + 1 as
+        the scale). Two calls at the one batch shape, never one call at twice it: the shape decides
+        an image's bits."""
+        scale = self.options.guidance_scale
+        null_ids = torch.full_like(class_ids, self.network.null_class)
+
+        def denoise(x: torch.Tensor, sigma: float) -> torch.Tensor:
+            sigmas = torch.full((len(x),), sigma)
+            conditional: torch.Tensor = self.network(x, sigmas, class_ids)
+            if scale == 1:
+                return conditional
+            unconditional = self.network(x, sigmas, null_ids)
+            return unconditional + scale * (conditional - unconditional)
+
+        return denoise

@@ -1,0 +1,61 @@
+"""Checkpoints: one safetensors file, replaced atomically. Called by training/loop.py."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datagen.errors import TrainingError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass
+class Progress:
+    """Where a training is. best_distance: of the best EMA so far, on the held-out part."""
+
+    step: int = 0
+    images_seen: int = 0
+    seconds: float = 0.0
+    best_distance: float | None = None
+    best_images_seen: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    progress: Progress
+    state: dict[str, torch.Tensor]
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint, *, recipe_digest: str) -> None:
+    from safetensors.torch import save_file
+
+    temporary = path.with_suffix(".tmp")
+    metadata = {"progress": json.dumps(asdict(checkpoint.progress)), "recipe": recipe_digest}
+    tensors = {k: v.detach().contiguous().clone() for k, v in checkpoint.state.items()}
+    save_file(tensors, temporary, metadata=metadata)
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def load_checkpoint(path: Path, *, recipe_digest: str) -> Checkpoint | None:
+    """Returns None if there is none. Raises TrainingError if it belongs to another recipe."""
+    from safetensors import safe_open
+
+    if not path.exists():
+        return None
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    if metadata["recipe"] != recipe_digest:
+        raise TrainingError(
+            f"checkpoint {path} was made by another model recipe; "
+            "remove it, or train into another folder"
+        )
+    return Checkpoint(Progress(**json.loads(metadata["progress"])), state)
