@@ -1,0 +1,68 @@
+"""blank: an image with too little contrast shows nothing. Listed in datagen.filters.FILTERS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from datagen.filters.interface import ClassJudge, Images, Score
+
+_CHUNK_VALUES = 1 << 20  # bounds the float64 copy at 8 MiB whatever the batch
+
+
+class BlankOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    min_contrast: float = Field(
+        default=0.02,
+        ge=0,
+        le=0.5,
+        description="Smallest standard deviation of a channel's pixels, as a share of 255.",
+    )
+
+
+@dataclass(frozen=True)
+class BlankJudge:
+    min_contrast: float
+
+    def reject(self, score: Score) -> str | None:
+        return "blank" if float(score) < self.min_contrast else None
+
+    def accept(self, score: Score) -> None:
+        pass
+
+
+class BlankFilter:
+    """The score is the contrast: root mean over channels of the pixel variance, over 255.
+
+    Channel by channel, so that an even colour scores 0.
+    """
+
+    name = "blank"
+    options: type[BaseModel] = BlankOptions
+
+    def score(self, images: Images) -> list[Score]:
+        num, height, width, channels = images.shape
+        pixels = images.reshape(num, height * width, channels)
+        step = max(1, _CHUNK_VALUES // (height * width * channels))
+        scores: list[Score] = []
+        for start in range(0, num, step):
+            scores.extend(_contrast(pixels[start : start + step]))
+        return scores
+
+    def judge(self, options: BaseModel) -> ClassJudge:
+        assert isinstance(options, BlankOptions)
+        return BlankJudge(options.min_contrast)
+
+
+def _contrast(pixels: Images) -> list[float]:
+    """pixels: (N, P, C) uint8. Sums of integers in float64 are exact, so no order matters."""
+    values = pixels.astype(np.float64)
+    num_pixels = pixels.shape[1]
+    total = values.sum(axis=1)  # (N, C)
+    squares = np.einsum("npc,npc->nc", values, values)
+    variance = (squares * num_pixels - total * total) / num_pixels**2
+    contrast: list[float] = (np.sqrt(variance.mean(axis=1)) / 255).tolist()
+    return contrast
