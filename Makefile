@@ -1,0 +1,90 @@
+# Every target makes .venv and installs what it needs. Only Python 3.11+, make and the package
+# registries are needed. Elsewhere than on a machine with a GPU, name PyTorch's CPU index in
+# PIP_EXTRA_INDEX_URL to spare gigabytes of CUDA libraries.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_HOME := demo-home
+INSTALLED := $(VENV)/.installed
+INSTALLED_DEV := $(VENV)/.installed-dev
+LOG := $(VENV)/install.log
+CHECKED := datagen workers tests benchmarks migrations
+
+# Two test processes share two cores: more threads in each only get into each other's way.
+TEST_ENV := OMP_NUM_THREADS=1
+
+.PHONY: help install demo test lint format bench clean
+
+help:
+	@echo "make install   .venv with datagen and what it needs"
+	@echo "make demo      1,000 labelled images, their card, and a check of every byte ($(DEMO_HOME)/)"
+	@echo "make test      lint, then all tests"
+	@echo "make lint      ruff and mypy"
+	@echo "make format    ruff, changing files"
+	@echo "make bench     images per second: model alone and whole path"
+	@echo "make clean     remove .venv and $(DEMO_HOME)"
+
+install: $(INSTALLED)
+	@echo "Installed. Next: $(BIN)/datagen --help"
+
+demo: $(INSTALLED)
+	@$(BIN)/datagen run recipes/fashion-1000.yaml --home $(DEMO_HOME) --workers 2
+	@$(BIN)/datagen verify fashion-1000 --home $(DEMO_HOME)
+
+test: lint
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 -m "not slow"
+	$(TEST_ENV) $(BIN)/python -m pytest -m slow
+
+lint: $(INSTALLED_DEV)
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/mypy
+
+format: $(INSTALLED_DEV)
+	$(BIN)/ruff check --fix $(CHECKED)
+	$(BIN)/ruff format $(CHECKED)
+
+bench: $(INSTALLED)
+	@$(BIN)/datagen bench
+
+clean:
+	rm -rf $(VENV) $(DEMO_HOME)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(call pip_install,.)
+	@touch $@
+
+$(INSTALLED_DEV): pyproject.toml constraints.txt
+	@$(call pip_install,.[test$(comma)dev])
+	@touch $(INSTALLED) $@
+
+comma := ,
+
+# pip's chatter goes to a log, shown only if pip fails. hatchling comes first and build isolation
+# is off, so that the build's own packages are pinned too.
+define pip_install
+$(find_python) \
+started=$$SECONDS; \
+$(BIN)/python -m pip --version >/dev/null 2>&1 || "$$python" -m venv --clear $(VENV) || { \
+  echo "Cannot make $(VENV). On Debian: apt-get install python3-venv" >&2; exit 1; }; \
+echo "Installing into $(VENV), a few minutes the first time (log: $(LOG))"; \
+pip="$(BIN)/python -m pip install --disable-pip-version-check --no-input -c constraints.txt"; \
+{ $$pip hatchling editables && $$pip --no-build-isolation -e '$(1)'; } >$(LOG) 2>&1 </dev/null || { \
+  cat $(LOG) >&2; echo "The installation failed; the lines above are $(LOG)." >&2; exit 1; }; \
+echo "Installed in $$((SECONDS - started)) s"
+endef
+
+define find_python
+for python in python3.11 python3 none; do \
+  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+done; \
+if [[ $$python == none ]]; then \
+  echo "Python 3.11 or newer is needed: neither python3.11 nor python3 is one." >&2; \
+  echo "On Debian: apt-get install python3 python3-venv" >&2; exit 1; fi;
+endef
