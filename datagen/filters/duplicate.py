@@ -65,8 +65,7 @@ class DuplicateJudge:
         self._max_distance = max_distance
         edges = [NUM_BITS * i // (max_distance + 1) for i in range(max_distance + 2)]
         self._bands = [
-            (low, (1 << (high - low)) - 1)
-            for low, high in zip(edges[:-1], edges[1:], strict=True)
+            (low, (1 << (high - low)) - 1) for low, high in zip(edges[:-1], edges[1:], strict=True)
         ]
         self._hashes: list[int] = []
         self._next = [array("i") for _ in self._bands]
