@@ -14,7 +14,6 @@ DEMO_HOME := demo-home
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 LOG := $(VENV)/install.log
-CHECKED := datagen workers tests benchmarks migrations
 
 # Two test processes share two cores: more threads in each only get into each other's way.
 TEST_ENV := OMP_NUM_THREADS=1
@@ -42,13 +41,13 @@ test: lint
 	$(TEST_ENV) $(BIN)/python -m pytest -m slow
 
 lint: $(INSTALLED_DEV)
-	$(BIN)/ruff check $(CHECKED)
-	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 format: $(INSTALLED_DEV)
-	$(BIN)/ruff check --fix $(CHECKED)
-	$(BIN)/ruff format $(CHECKED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 bench: $(INSTALLED)
 	@$(BIN)/datagen bench
