@@ -72,15 +72,17 @@ def iterate_shard(stream: BinaryIO) -> Iterator[ShardMember]:
 
     Raises VerifyError if the bytes are cut or changed in a way that shows without a digest.
     """
-    while (png := _read_member(stream)) is not None:
-        document = _read_member(stream)
-        key, _, suffix = png[0].partition(".")
-        if suffix != "png" or document is None or document[0] != f"{key}.json":
+    name, png = _read_member(stream)
+    while name:
+        follower, document = _read_member(stream)
+        key, _, suffix = name.partition(".")
+        if not _KEY.fullmatch(key) or suffix != "png" or follower != f"{key}.json":
             raise VerifyError(
-                f"tar member {png[0]!r} is followed by {document and document[0]!r}: "
+                f"tar member {name!r} is followed by {follower!r}: "
                 "expected each sample as KEY.png and then KEY.json"
             )
-        yield ShardMember(key, png[1], document[1])
+        yield ShardMember(key, png, document)
+        name, png = _read_member(stream)
 
 
 def _header(name: str, size: int) -> bytes:
@@ -91,11 +93,11 @@ def _header(name: str, size: int) -> bytes:
     return b"".join((encoded.ljust(100, b"\0"), _MODE_AND_OWNERS, digits, _MTIME, checksum, _TAIL))
 
 
-def _read_member(stream: BinaryIO) -> tuple[str, bytes] | None:
-    """The next member's name and content; None at the end mark."""
+def _read_member(stream: BinaryIO) -> tuple[str, bytes]:
+    """The next member's name and content; no name and no content at the end mark."""
     header = _read_exactly(stream, BLOCK_BYTES)
     if not any(header):
-        return None
+        return "", b""
     try:
         name = header[:100].rstrip(b"\0").decode("ascii")
         size = int(header[124:135], 8)
