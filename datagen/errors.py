@@ -72,3 +72,23 @@ class RetryableError(DatagenError):
     """A passing fault: the same call may succeed later."""
 
     exit_code = 6
+
+
+class CatalogUnavailableError(RetryableError, CatalogError):
+    """The catalog database is full, or does not answer."""
+
+
+class LeaseLostError(CatalogError):
+    """A unit is owned by someone else now: the work done under the old claim is thrown away."""
+
+
+class ObjectMissingError(StoreError):
+    """The object asked for does not exist."""
+
+
+class StoreFullError(RetryableError, StoreError):
+    """The object store has no room left; nothing of the object was kept."""
+
+
+class StoreUnavailableError(RetryableError, StoreError):
+    """The object store does not answer, or answers with a fault of its own."""

@@ -1,0 +1,115 @@
+"""Opening the database, its clock, its bulk insert: what differs between SQLite and PostgreSQL.
+
+Called by the other modules of catalog alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.pool import NullPool
+
+from datagen.errors import InputError
+
+Row = Sequence[Any]
+
+_CHUNK_ROWS = 2_000
+
+
+def create_database_engine(url: str) -> Engine:
+    """SQLite in WAL mode with BEGIN IMMEDIATE, or PostgreSQL through psycopg 3."""
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+        if backend not in ("sqlite", "postgresql"):
+            raise ArgumentError(backend)
+    except (ArgumentError, NoSuchModuleError):
+        raise InputError(
+            f"DATAGEN_DATABASE_URL {url.split('@')[-1]!r}: expected sqlite:///FILE or "
+            "postgresql://USER:PASSWORD@HOST/DATABASE"
+        ) from None
+    if backend == "postgresql":
+        return create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+    if parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(parsed, poolclass=NullPool, connect_args={"timeout": 60})
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # we send BEGIN ourselves
+    connection.execute("PRAGMA journal_mode=WAL")
+    # A power cut may lose the last commits, never the file's integrity; lost units are redone.
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    """A transaction that upgrades from reading to writing would fail instead of wait."""
+    read_only = connection.get_execution_options().get("read_only", False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def now_s(connection: Connection) -> float:
+    """Seconds since the epoch, by the database's clock: hosts' clocks may differ."""
+    if connection.dialect.name == "sqlite":
+        query = "SELECT (julianday('now') - 2440587.5) * 86400.0"
+    else:
+        query = "SELECT extract(epoch FROM clock_timestamp())"
+    return float(connection.execute(text(query)).scalar_one())
+
+
+def bulk_insert(
+    connection: Connection,
+    table: Table,
+    columns: Sequence[str],
+    rows: Iterable[Row],
+    *,
+    ignore_existing: bool = False,
+) -> None:
+    """Inserts rows as fast as the database can: one prepared statement, or COPY."""
+    if connection.dialect.name == "sqlite":
+        marks = ", ".join("?" * len(columns))
+        verb = "INSERT OR IGNORE" if ignore_existing else "INSERT"
+        names = ", ".join(f'"{c}"' for c in columns)
+        statement = f"{verb} INTO {table.name} ({names}) VALUES ({marks})"
+        remaining = iter(rows)
+        while chunk := [tuple(row) for row in itertools.islice(remaining, _CHUNK_ROWS)]:
+            connection.exec_driver_sql(statement, chunk)
+    else:
+        _copy(connection, table, columns, rows, ignore_existing=ignore_existing)
+
+
+def _copy(
+    connection: Connection,
+    table: Table,
+    columns: Sequence[str],
+    rows: Iterable[Row],
+    *,
+    ignore_existing: bool,
+) -> None:
+    """COPY knows no ON CONFLICT: where rows may exist, it goes through a temporary table."""
+    names = ", ".join(f'"{c}"' for c in columns)
+    target = table.name
+    if ignore_existing:
+        target = f"incoming_{table.name}"
+        connection.exec_driver_sql(
+            f"CREATE TEMPORARY TABLE {target} (LIKE {table.name}) ON COMMIT DROP"
+        )
+    driver: Any = connection.connection.driver_connection
+    with driver.cursor() as cursor, cursor.copy(f"COPY {target} ({names}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
+    if ignore_existing:
+        connection.exec_driver_sql(
+            f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {target} "
+            "ON CONFLICT DO NOTHING"
+        )

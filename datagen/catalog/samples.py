@@ -1,0 +1,78 @@
+"""One row per delivered image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from sqlalchemy import func, select
+
+from datagen.catalog.catalog import Catalog
+from datagen.catalog.connection import bulk_insert
+from datagen.catalog.rows import NewObject, SampleRow, Unit
+from datagen.catalog.tables import objects, samples
+from datagen.catalog.units import finish_unit, insert_objects
+
+_STREAM_ROWS = 5_000
+
+
+def commit_packed(
+    catalog: Catalog, unit: Unit, shard: NewObject, rows: Iterable[SampleRow], *, seconds: float
+) -> None:
+    """The shard's object and its samples, in bulk, with the unit: all or nothing."""
+    with catalog.transaction() as connection:
+        finish_unit(connection, unit, seconds=seconds)
+        insert_objects(connection, unit.job_id, [shard])
+        columns = ("job_id", *SampleRow._fields)
+        bulk_insert(connection, samples, columns, ((unit.job_id, *row) for row in rows))
+
+
+def iterate_samples(catalog: Catalog, job_id: int, class_name: str) -> Iterator[SampleRow]:
+    """The samples of one class by ordinal, streaming."""
+    columns = [samples.c[name] for name in SampleRow._fields]
+    query = (
+        select(*columns)
+        .where(samples.c.job_id == job_id, samples.c.class_name == class_name)
+        .order_by(samples.c.ordinal)
+    )
+    with catalog.reading() as connection:
+        result = connection.execution_options(yield_per=_STREAM_ROWS).execute(query)
+        for row in result:
+            yield SampleRow(*row)
+
+
+def get_sample(catalog: Catalog, job_id: int, class_name: str, ordinal: int) -> SampleRow | None:
+    columns = [samples.c[name] for name in SampleRow._fields]
+    query = select(*columns).where(
+        samples.c.job_id == job_id,
+        samples.c.class_name == class_name,
+        samples.c.ordinal == ordinal,
+    )
+    with catalog.reading() as connection:
+        row = connection.execute(query).first()
+        return None if row is None else SampleRow(*row)
+
+
+def counts_by_split(catalog: Catalog, job_id: int) -> dict[str, dict[str, int]]:
+    """class name -> split -> images packed."""
+    query = (
+        select(samples.c.class_name, samples.c.split, func.count())
+        .where(samples.c.job_id == job_id)
+        .group_by(samples.c.class_name, samples.c.split)
+    )
+    with catalog.reading() as connection:
+        counts: dict[str, dict[str, int]] = {}
+        for class_name, split, count in connection.execute(query):
+            counts.setdefault(class_name, {})[split] = count
+        return counts
+
+
+def list_shards(catalog: Catalog, job_id: int) -> list[NewObject]:
+    """The shards of a job in order."""
+    columns = [objects.c[name] for name in NewObject._fields]
+    query = (
+        select(*columns)
+        .where(objects.c.job_id == job_id, objects.c.kind == "shard")
+        .order_by(objects.c.position)
+    )
+    with catalog.reading() as connection:
+        return [NewObject(*row) for row in connection.execute(query)]

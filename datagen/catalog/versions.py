@@ -1,0 +1,80 @@
+"""Published dataset versions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row, Select, insert, select, update
+
+from datagen.catalog.catalog import Catalog
+from datagen.catalog.connection import now_s
+from datagen.catalog.rows import PUBLISHED, NewObject, Unit, VersionRow
+from datagen.catalog.tables import dataset_versions, jobs
+from datagen.catalog.units import finish_unit, insert_objects
+
+
+def commit_published(
+    catalog: Catalog,
+    unit: Unit,
+    *,
+    digest: str,
+    manifest_sha256: str,
+    num_samples: int,
+    size_bytes: int,
+    stored: Sequence[NewObject],
+    seconds: float,
+) -> None:
+    """The version and its job, published together, after the manifest was put."""
+    with catalog.transaction() as connection:
+        finish_unit(connection, unit, seconds=seconds)
+        insert_objects(connection, unit.job_id, stored)
+        now = now_s(connection)
+        job = connection.execute(
+            update(jobs)
+            .where(jobs.c.id == unit.job_id)
+            .values(state=PUBLISHED, finished_at=now)
+            .returning(jobs.c.name, jobs.c.version, jobs.c.created_at)
+        ).one()
+        connection.execute(
+            insert(dataset_versions).values(
+                name=job.name,
+                version=job.version,
+                job_id=unit.job_id,
+                digest=digest,
+                manifest_sha256=manifest_sha256,
+                num_samples=num_samples,
+                size_bytes=size_bytes,
+                seconds=now - job.created_at,
+                published_at=now,
+            )
+        )
+
+
+def get_version(catalog: Catalog, name: str, version: int | None = None) -> VersionRow | None:
+    """The version asked for, or the newest."""
+    query = _select_version().where(dataset_versions.c.name == name)
+    if version is not None:
+        query = query.where(dataset_versions.c.version == version)
+    with catalog.reading() as connection:
+        newest = query.order_by(dataset_versions.c.version.desc()).limit(1)
+        return _version(connection.execute(newest).first())
+
+
+def list_versions(catalog: Catalog, name: str | None = None) -> list[VersionRow]:
+    """By name and version."""
+    query = _select_version().order_by(dataset_versions.c.name, dataset_versions.c.version)
+    if name is not None:
+        query = query.where(dataset_versions.c.name == name)
+    with catalog.reading() as connection:
+        return [VersionRow(**row._mapping) for row in connection.execute(query)]
+
+
+def _select_version() -> Select[Any]:
+    return select(dataset_versions, jobs.c.recipe_digest).join(
+        jobs, jobs.c.id == dataset_versions.c.job_id
+    )
+
+
+def _version(row: Row[Any] | None) -> VersionRow | None:
+    return None if row is None else VersionRow(**row._mapping)

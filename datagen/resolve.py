@@ -1,0 +1,200 @@
+"""Names -> digests: the checks that need models, formats, filters and generators together.
+
+A resolved recipe says everything that decides its images; its canonical JSON is what the catalog
+keeps and what `recipe_digest` is taken over. Called by the command line before anything is
+written, and by workers, which resolve what the catalog kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from datagen.augment import check_augmentations
+from datagen.errors import JobError, ModelError, RecipeError
+from datagen.filters import FILTERS
+from datagen.formats import FORMATS
+from datagen.generators.interface import GeneratorSpec, ModelConfig
+from datagen.generators.model_directory import Model, find_model
+from datagen.plan import seed_of_name
+from datagen.recipe import (
+    Recipe,
+    RecipeDocument,
+    canonical_json,
+    field_error,
+    recipe_digest_of,
+    suggest,
+)
+
+
+@dataclass(frozen=True)
+class ResolvedRecipe:
+    """recipe: with its seed. config: the model's, fitted to the recipe's classes and size.
+
+    filters: name -> checked options, in the recipe's order.
+    """
+
+    recipe: Recipe
+    model: Model
+    config: ModelConfig
+    options: BaseModel
+    filters: Mapping[str, BaseModel]
+
+    @property
+    def spec(self) -> GeneratorSpec:
+        return self.model.spec
+
+    @property
+    def seed(self) -> int:
+        assert self.recipe.seed is not None
+        return self.recipe.seed
+
+    @property
+    def class_ids(self) -> tuple[int, ...]:
+        """The model's id of each class of the recipe."""
+        known = {name: index for index, name in enumerate(self.config.class_names)}
+        return tuple(known[c.name] for c in self.recipe.classes)
+
+    @cached_property
+    def body(self) -> bytes:
+        """Canonical JSON: every default filled in, the model pinned by digest."""
+        content = self.recipe.to_json()
+        content["generator"] = {
+            "model": self.model.name,
+            "model_digest": self.model.digest,
+            "options": self.options.model_dump(mode="json"),
+        }
+        content["filters"] = [
+            {"filter": name, "options": options.model_dump(mode="json")}
+            for name, options in self.filters.items()
+        ]
+        return canonical_json(content)
+
+    @property
+    def digest(self) -> str:
+        return recipe_digest_of(self.body)
+
+    def context(self, fingerprint: Mapping[str, Any]) -> bytes:
+        """Canonical JSON of all that a raw image depends on beside class, ordinal and attempt."""
+        return canonical_json(
+            {
+                "seed": self.seed,
+                "model_digest": self.model.digest,
+                "options": self.options.model_dump(mode="json"),
+                "image_size": self.recipe.image_size,
+                "conditioning": self.recipe.conditioning.model_dump(mode="json"),
+                "fingerprint": fingerprint,
+            }
+        )
+
+
+def resolve(document: RecipeDocument, models_dirs: Sequence[Path]) -> ResolvedRecipe:
+    """Raises RecipeError with file, line and field, or ModelError for a damaged model."""
+    try:
+        return resolve_recipe(document.recipe, models_dirs)
+    except RecipeError as error:
+        raise document.locate(error) from None
+
+
+def resolve_recipe(recipe: Recipe, models_dirs: Sequence[Path]) -> ResolvedRecipe:
+    try:
+        model = find_model(recipe.generator.model, models_dirs)
+    except ModelError as error:
+        if "does not exist" not in str(error):
+            raise
+        raise field_error("generator.model", recipe.generator.model, str(error)) from None
+    spec = model.spec
+    options = _options(spec.options, recipe.generator.options, "generator", f"option of {spec.name}")
+    class_names = [c.name for c in recipe.classes]
+    config = spec.fit(
+        model.config, options, class_names=class_names, image_size=recipe.image_size
+    )
+    _check_size(recipe, config, model.name)
+    _check_classes(class_names, config, model.name)
+    _check_formats(recipe.output.formats)
+    check_augmentations(
+        recipe.augmentations, image_size=recipe.image_size, channels=config.channels
+    )
+    seeded = recipe
+    if recipe.seed is None:
+        seeded = recipe.model_copy(update={"seed": seed_of_name(recipe.name)})
+    return ResolvedRecipe(seeded, model, config, options, _filters(recipe))
+
+
+def resolve_stored(body: str, models_dirs: Sequence[Path]) -> ResolvedRecipe:
+    """The recipe that a job pinned. Raises JobError if its model is not here any more."""
+    content = json.loads(body)
+    pinned = content["generator"]
+    content["generator"] = {"model": pinned["model"], **pinned["options"]}
+    content["filters"] = [{"filter": f["filter"], **f["options"]} for f in content["filters"]]
+    resolved = resolve_recipe(Recipe.model_validate(content), models_dirs)
+    if resolved.model.digest != pinned["model_digest"]:
+        raise JobError(
+            f"model {pinned['model']} has changed since this recipe ran: its digest was "
+            f"{pinned['model_digest'][:12]} and is {resolved.model.digest[:12]}; put the old model "
+            "back, or run the recipe again for a new version"
+        )
+    return resolved
+
+
+def _options(
+    schema: type[BaseModel], given: Mapping[str, Any], field: str, kind: str
+) -> BaseModel:
+    for name, value in given.items():
+        if name not in schema.model_fields:
+            known = ", ".join(schema.model_fields) or "none"
+            hint = suggest(name, schema.model_fields)
+            raise field_error(f"{field}.{name}", value, f"an {kind}: {known}{hint}")
+    try:
+        return schema.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join([field, *(str(part) for part in first["loc"])])
+        raise field_error(place, first["input"], first["msg"]) from None
+
+
+def _filters(recipe: Recipe) -> dict[str, BaseModel]:
+    checked: dict[str, BaseModel] = {}
+    for index, request in enumerate(recipe.filters):
+        field = f"filters[{index}]"
+        rule = FILTERS.get(request.filter)
+        if rule is None:
+            hint = suggest(request.filter, FILTERS)
+            expected = f"a filter: {', '.join(FILTERS)}{hint}"
+            raise field_error(f"{field}.filter", request.filter, expected)
+        kind = f"option of filter {request.filter}"
+        checked[request.filter] = _options(rule.options, request.options, field, kind)
+    return checked
+
+
+def _check_size(recipe: Recipe, config: ModelConfig, model_name: str) -> None:
+    if tuple(recipe.image_size) != tuple(config.image_size):
+        raise field_error(
+            "image_size",
+            list(recipe.image_size),
+            f"{list(config.image_size)}, the size of model {model_name}",
+        )
+
+
+def _check_classes(class_names: Sequence[str], config: ModelConfig, model_name: str) -> None:
+    for index, name in enumerate(class_names):
+        if name not in config.class_names:
+            raise field_error(
+                f"classes[{index}].name",
+                name,
+                f"a class of model {model_name}: {', '.join(config.class_names[:40])}"
+                + suggest(name, config.class_names),
+            )
+
+
+def _check_formats(formats: Sequence[str]) -> None:
+    for index, name in enumerate(formats):
+        if name not in FORMATS:
+            expected = f"a format: {', '.join(FORMATS)}{suggest(name, FORMATS)}"
+            raise field_error(f"output.formats[{index}]", name, expected)

@@ -1,0 +1,75 @@
+"""Where a dataset version lies, and how it is opened. Called by finish and by every reader."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from datagen.catalog.catalog import Catalog
+from datagen.catalog.rows import VersionRow
+from datagen.catalog.versions import get_version, list_versions
+from datagen.errors import InputError, NotFoundError, ObjectMissingError
+from datagen.formats.version import VersionReader
+from datagen.manifest import Manifest
+from datagen.recipe import suggest
+from datagen.store import Store
+
+MANIFEST = "manifest.json"
+
+_VERSION = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]{0,62})(?:@v?(?P<version>[1-9][0-9]{0,8}))?")
+
+
+@dataclass(frozen=True)
+class OpenVersion:
+    """prefix: of the version's objects in the store, with its closing slash."""
+
+    row: VersionRow
+    prefix: str
+    manifest: Manifest
+    reader: VersionReader
+
+
+def version_prefix(tenant: str, name: str, version: int) -> str:
+    return f"{tenant}/datasets/{name}/{version}/"
+
+
+def parse_version(text: str) -> tuple[str, int | None]:
+    """NAME, or NAME@3 for its version 3. Raises InputError."""
+    match = _VERSION.fullmatch(text)
+    if match is None:
+        raise InputError(f"data set {text!r}: expected NAME or NAME@VERSION, such as fashion@2")
+    version = match["version"]
+    return match["name"], int(version) if version else None
+
+
+def find_version(catalog: Catalog, text: str) -> VersionRow:
+    """Raises NotFoundError, naming what there is."""
+    name, version = parse_version(text)
+    row = get_version(catalog, name, version)
+    if row is None:
+        known = [v.version for v in list_versions(catalog, name)]
+        if known:
+            numbers = ", ".join(str(n) for n in known)
+            raise NotFoundError(f"data set {name} has no version {version}; it has {numbers}")
+        names = sorted({v.name for v in list_versions(catalog)})
+        hint = suggest(name, names)
+        raise NotFoundError(f"data set {name!r} does not exist{hint}; `datagen ls` lists them")
+    return row
+
+
+def open_version(catalog: Catalog, store: Store, tenant: str, text: str) -> OpenVersion:
+    """Raises NotFoundError for an unknown version, VerifyError for a damaged manifest."""
+    row = find_version(catalog, text)
+    prefix = version_prefix(tenant, row.name, row.version)
+    manifest = read_manifest(store, prefix)
+    return OpenVersion(row, prefix, manifest, VersionReader(store, prefix, manifest))
+
+
+def read_manifest(store: Store, prefix: str) -> Manifest:
+    try:
+        return Manifest.from_bytes(store.get(prefix + MANIFEST))
+    except ObjectMissingError:
+        raise NotFoundError(
+            f"{store.url(prefix + MANIFEST)} does not exist: the version was removed from the "
+            "store; restore it from a backup"
+        ) from None
