@@ -18,7 +18,7 @@ LOG := $(VENV)/install.log
 # Two test processes share two cores: more threads in each only get into each other's way.
 TEST_ENV := OMP_NUM_THREADS=1
 
-.PHONY: help install demo test lint format bench clean
+.PHONY: help install demo test lint format bench secrets clean
 
 help:
 	@echo "make install   .venv with datagen and what it needs"
@@ -27,6 +27,7 @@ help:
 	@echo "make lint      ruff and mypy"
 	@echo "make format    ruff, changing files"
 	@echo "make bench     images per second: model alone and whole path"
+	@echo "make secrets   random passwords for docker-compose.yml, into secrets/"
 	@echo "make clean     remove .venv and $(DEMO_HOME)"
 
 install: $(INSTALLED)
@@ -51,6 +52,21 @@ format: $(INSTALLED_DEV)
 
 bench: $(INSTALLED)
 	@$(BIN)/datagen bench
+
+# The files are readable by the containers' users; the folder keeps other users of this machine out.
+secrets:
+	@[[ ! -e secrets ]] || { echo "secrets/ exists: remove it first to make new ones" >&2; exit 1; }
+	@random() { head -c 24 /dev/urandom | base64 | tr '+/' '-_'; }; \
+	umask 022; mkdir -m 700 secrets; cd secrets; database=$$(random); store=$$(random); \
+	printf '%s' "$$database" >postgres_password; \
+	printf '[datagen]\nhost=postgres\nport=5432\ndbname=datagen\nuser=datagen\npassword=%s\n' \
+	  "$$database" >pg_service; \
+	printf '[default]\naws_access_key_id = datagen\naws_secret_access_key = %s\n' \
+	  "$$store" >aws_credentials; \
+	printf '{"identities": [{"name": "datagen", "actions": %s, "credentials": %s}]}\n' \
+	  '["Admin", "Read", "Write", "List", "Tagging"]' \
+	  "[{\"accessKey\": \"datagen\", \"secretKey\": \"$$store\"}]" >s3_config
+	@echo "Made secrets/: keep it out of backups that others read"
 
 clean:
 	rm -rf $(VENV) $(DEMO_HOME)

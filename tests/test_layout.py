@@ -84,10 +84,10 @@ def imports_of(source: str, module: str, *, is_package: bool) -> Iterator[Import
             for alias in node.names:
                 yield Import(module, node.lineno, f"{origin}.{alias.name}", at_load)
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            for child in node.body:
-                yield from visit(child, False)
-            for child in node.orelse:
-                yield from visit(child, at_load)
+            for statement in node.body:
+                yield from visit(statement, False)
+            for statement in node.orelse:
+                yield from visit(statement, at_load)
         else:
             inside = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
             for child in ast.iter_child_nodes(node):
