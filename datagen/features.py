@@ -56,7 +56,8 @@ def train_classifier(
         torch.manual_seed(seed)
         network = SmallClassifier(
             channels=channels, image_size=(height, width), num_classes=num_classes
-        ).to(memory_format=torch.channels_last)
+        )
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
         steps_per_epoch = max(1, num // batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(

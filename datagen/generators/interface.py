@@ -24,7 +24,9 @@ Images = NDArray[np.uint8]  # NHWC or HWC, uint8
 class ModelConfig:
     """The part of a model's config.json that every family shares.
 
-    image_size: (height, width) in pixels. network: the family's own, checked by its spec.
+    class_names: empty if the model takes any class. image_size: (height, width) in pixels, (0, 0)
+    if it takes any size. channels: 0 if an option sets them. GeneratorSpec.fit fills these in.
+    network: the family's own, checked by its spec.
     """
 
     generator: str
@@ -81,17 +83,53 @@ class Objective(Protocol):
 
 
 class GeneratorSpec(Protocol):
-    """One family: its options, its label kinds, and how to load or train it."""
+    """One family: its options, its sizes, and how to load or train it. Imports no torch.
+
+    batch_size: images per network call, fixed, since the shape decides an image's bits.
+    max_unit_size: attempts per unit of work, so that a unit takes seconds to a few minutes.
+    network_call_dtype: of weights and activations while sampling; part of the fingerprint.
+    """
 
     name: str
     options: type[BaseModel]
     network_options: type[BaseModel]
     objective_options: type[BaseModel]
     needs_weights: bool
-    num_network_calls: int
+    batch_size: int
+    max_unit_size: int
+    network_call_dtype: str
+
+    def num_network_calls(self, options: BaseModel) -> int:
+        """Network calls per image."""
+        ...
+
+    def check(self, config: ModelConfig) -> None:
+        """Raises ModelError if the family cannot be built at these sizes."""
+        ...
+
+    def fit(
+        self,
+        config: ModelConfig,
+        options: BaseModel,
+        *,
+        class_names: Sequence[str],
+        image_size: tuple[int, int],
+    ) -> ModelConfig:
+        """The config to load with: the recipe's classes and size where the model takes any."""
+        ...
 
     def load(
-        self, config: ModelConfig, weights: Path | None, options: BaseModel, *, batch_size: int
-    ) -> Sampler: ...
+        self,
+        config: ModelConfig,
+        weights: Path | None,
+        options: BaseModel,
+        *,
+        batch_size: int,
+        device: str = "cpu",
+    ) -> Sampler:
+        """weights: a safetensors file. Raises ModelError if it does not fit the config."""
+        ...
 
-    def objective(self, config: ModelConfig, options: BaseModel, *, seed: int) -> Objective: ...
+    def objective(self, config: ModelConfig, options: BaseModel, *, seed: int) -> Objective:
+        """Raises ModelError if the family cannot be trained."""
+        ...

@@ -33,8 +33,8 @@ class RealImages:
 
     def digest(self) -> str:
         """sha256 over pixels and classes, in order."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.images))
-        digest.update(np.ascontiguousarray(self.class_ids))
+        digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.class_ids).data)
         return digest.hexdigest()
 
 
@@ -102,7 +102,9 @@ def _load_imagefolder(source: DataSource, part: str) -> RealImages:
         for path in files:
             try:
                 with Image.open(path, formats=["PNG", "JPEG"]) as image:
-                    pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+                    pixels = np.asarray(
+                        image if image.mode in ("L", "RGB") else image.convert("RGB")
+                    )
             except (OSError, Image.DecompressionBombError) as error:
                 raise InputError(f"data file {path} is not a readable image: {error}") from None
             arrays.append(pixels if pixels.ndim == 3 else pixels[..., None])

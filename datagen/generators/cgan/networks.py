@@ -15,6 +15,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from datagen.generators.cgan.options import CganNetwork
+from datagen.generators.interface import ModelConfig
+from datagen.generators.weights import channels_last
+
 _SLOPE = 0.2
 
 
@@ -130,7 +134,33 @@ class Discriminator(nn.Module):
         x = F.avg_pool2d(self.to_wide(x), 2)
         for block in self.low:
             x = block(x)
-        features = F.leaky_relu(self.features(self.pool(F.leaky_relu(x, _SLOPE)).flatten(1)), _SLOPE)
+        features = F.leaky_relu(
+            self.features(self.pool(F.leaky_relu(x, _SLOPE)).flatten(1)), _SLOPE
+        )
         projection = (features * self.embedding(class_ids)).sum(1) / math.sqrt(features.shape[1])
         out: torch.Tensor = self.unconditional(features).squeeze(1) + projection
         return out
+
+
+def build_generator(config: ModelConfig, network: CganNetwork) -> Generator:
+    generator = Generator(
+        num_classes=len(config.class_names),
+        image_size=config.image_size,
+        channels=config.channels,
+        latent_dim=network.latent_dim,
+        widths=network.widths,
+        num_blocks=network.num_blocks,
+    )
+    return channels_last(generator)
+
+
+def build_discriminator(config: ModelConfig, network: CganNetwork) -> Discriminator:
+    wide, narrow = network.widths
+    discriminator = Discriminator(
+        num_classes=len(config.class_names),
+        image_size=config.image_size,
+        channels=config.channels,
+        widths=(narrow, wide),
+        num_blocks=network.num_blocks,
+    )
+    return channels_last(discriminator)

@@ -13,8 +13,11 @@ from datagen.generators.weights import pad_batch, to_uint8_nhwc
 
 
 class CganSampler:
+    """A generator network at one batch shape, on the device of its weights."""
+
     def __init__(self, network: Generator, *, batch_size: int, truncation: float = 1.0) -> None:
         self.network = network.eval()
+        self.device = next(network.parameters()).device
         self.batch_size = batch_size
         self.truncation = truncation
 
@@ -22,6 +25,8 @@ class CganSampler:
     def sample(self, seeds: Sequence[int], class_ids: Sequence[int]) -> Images:
         """Returns (N, H, W, C) uint8; see interface.Sampler."""
         padded_seeds, padded_ids = pad_batch(seeds, class_ids, self.batch_size)
+        # Drawn on the CPU, whatever the device: the same seeds give the same latents.
         latents = torch.from_numpy(seeded_normal(padded_seeds, (self.network.latent_dim,)))
-        images = self.network(latents * self.truncation, torch.tensor(padded_ids))
+        latents = (latents * self.truncation).to(self.device)
+        images = self.network(latents, torch.tensor(padded_ids, device=self.device))
         return to_uint8_nhwc(images)[: len(seeds)]

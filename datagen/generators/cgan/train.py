@@ -13,7 +13,7 @@ import copy
 import torch
 from torch.nn import functional as F
 
-from datagen.generators.cgan.networks import Discriminator, Generator
+from datagen.generators.cgan.networks import build_discriminator, build_generator
 from datagen.generators.cgan.options import CganNetwork, CganObjectiveOptions
 from datagen.generators.cgan.sample import CganSampler
 from datagen.generators.interface import ModelConfig
@@ -28,13 +28,7 @@ class CganObjective:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.generator = build_generator(config, network)
-            self.discriminator = Discriminator(
-                num_classes=len(config.class_names),
-                image_size=config.image_size,
-                channels=config.channels,
-                widths=(network.widths[1], network.widths[0]),
-                num_blocks=network.num_blocks,
-            ).to(memory_format=torch.channels_last)
+            self.discriminator = build_discriminator(config, network)
         self.ema = copy.deepcopy(self.generator).requires_grad_(False)
         self.optimizer_g = torch.optim.Adam(self.generator.parameters(), betas=(0.0, 0.99))
         self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), betas=(0.0, 0.99))
@@ -135,17 +129,6 @@ class CganObjective:
 
     def ema_sampler(self, batch_size: int) -> CganSampler:
         return CganSampler(self.ema, batch_size=batch_size)
-
-
-def build_generator(config: ModelConfig, network: CganNetwork) -> Generator:
-    return Generator(
-        num_classes=len(config.class_names),
-        image_size=config.image_size,
-        channels=config.channels,
-        latent_dim=network.latent_dim,
-        widths=network.widths,
-        num_blocks=network.num_blocks,
-    ).to(memory_format=torch.channels_last)
 
 
 def translate(

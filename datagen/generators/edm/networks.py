@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from datagen.generators.edm.options import EdmNetwork
 from datagen.generators.interface import ModelConfig
+from datagen.generators.weights import channels_last
 
 # c_noise lies in about [-1.6, 1.1]; diffusers' sinusoids are made for timesteps in [0, 1000].
 _TIMESTEP_SCALE = 100.0
@@ -52,7 +53,7 @@ class EdmDenoiser(nn.Module):
         # The last layer starts at zero, so that D starts as the c_skip estimate.
         nn.init.zeros_(self.unet.conv_out.weight)
         nn.init.zeros_(self.unet.conv_out.bias)
-        self.to(memory_format=torch.channels_last)
+        channels_last(self)
 
     def forward(
         self, noisy: torch.Tensor, sigma: torch.Tensor, class_ids: torch.Tensor

@@ -15,6 +15,8 @@ from datagen.generators.weights import pad_batch, to_uint8_nhwc
 
 
 class EdmSampler:
+    """A denoiser and an ODE sampler at one batch shape, on the device of its weights."""
+
     def __init__(
         self,
         network: EdmDenoiser,
@@ -25,6 +27,7 @@ class EdmSampler:
     ) -> None:
         """image_shape: (C, H, W)."""
         self.network = network.eval()
+        self.device = next(network.parameters()).device
         self.batch_size = batch_size
         self.image_shape = image_shape
         self.options = options
@@ -40,8 +43,9 @@ class EdmSampler:
             sigma_max=options.sigma_max,
             rho=options.rho,
         )
-        noise = torch.from_numpy(seeded_normal(padded_seeds, self.image_shape))
-        ids = torch.tensor(padded_ids)
+        # Drawn on the CPU, whatever the device: the same seeds give the same noise.
+        noise = torch.from_numpy(seeded_normal(padded_seeds, self.image_shape)).to(self.device)
+        ids = torch.tensor(padded_ids, device=self.device)
         images = SAMPLERS[options.sampler](self._guided(ids), noise * sigmas[0], sigmas)
         return to_uint8_nhwc(images)[: len(seeds)]
 
@@ -53,11 +57,11 @@ class EdmSampler:
         null_ids = torch.full_like(class_ids, self.network.null_class)
 
         def denoise(x: torch.Tensor, sigma: float) -> torch.Tensor:
-            sigmas = torch.full((len(x),), sigma)
+            sigmas = torch.full((len(x),), sigma, device=x.device)
             conditional: torch.Tensor = self.network(x, sigmas, class_ids)
             if scale == 1:
                 return conditional
-            unconditional = self.network(x, sigmas, null_ids)
+            unconditional: torch.Tensor = self.network(x, sigmas, null_ids)
             return unconditional + scale * (conditional - unconditional)
 
         return denoise

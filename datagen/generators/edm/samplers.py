@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 
@@ -26,7 +27,7 @@ def karras_sigmas(num_steps: int, *, sigma_min: float, sigma_max: float, rho: fl
 
 def sample_euler(denoise: Denoise, x: torch.Tensor, sigmas: list[float]) -> torch.Tensor:
     """First order; one call a step. Source: arXiv 2206.00364, algorithm 1 without line 6-8."""
-    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, sigma_next in pairwise(sigmas):
         slope = (x - denoise(x, sigma)) / sigma
         x = x + (sigma_next - sigma) * slope
     return x
@@ -34,7 +35,7 @@ def sample_euler(denoise: Denoise, x: torch.Tensor, sigmas: list[float]) -> torc
 
 def sample_heun(denoise: Denoise, x: torch.Tensor, sigmas: list[float]) -> torch.Tensor:
     """Second order; two calls a step but the last. Source: arXiv 2206.00364, algorithm 1."""
-    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, sigma_next in pairwise(sigmas):
         slope = (x - denoise(x, sigma)) / sigma
         x_next = x + (sigma_next - sigma) * slope
         if sigma_next > 0:
@@ -52,7 +53,7 @@ def sample_dpmpp_2m(denoise: Denoise, x: torch.Tensor, sigmas: list[float]) -> t
     """
     previous: torch.Tensor | None = None
     log_ratio_previous = 0.0
-    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, sigma_next in pairwise(sigmas):
         denoised = denoise(x, sigma)
         if sigma_next == 0:
             return denoised

@@ -1,0 +1,14 @@
+"""The generator families, by the name that config.json and model recipes use."""
+
+from __future__ import annotations
+
+from datagen.generators.cgan.spec import CganSpec
+from datagen.generators.edm.spec import EdmSpec
+from datagen.generators.interface import GeneratorSpec
+from datagen.generators.noise.spec import NoiseSpec
+
+GENERATORS: dict[str, GeneratorSpec] = {
+    "cgan": CganSpec(),
+    "edm": EdmSpec(),
+    "noise": NoiseSpec(),
+}

@@ -1,0 +1,79 @@
+"""The cgan family, torch-free: torch is imported by `load` and `objective` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from datagen.errors import ModelError
+from datagen.generators.cgan.options import CganNetwork, CganObjectiveOptions, CganOptions
+from datagen.generators.interface import ModelConfig, Objective, Sampler
+
+
+class CganSpec:
+    name = "cgan"
+    options: type[BaseModel] = CganOptions
+    network_options: type[BaseModel] = CganNetwork
+    objective_options: type[BaseModel] = CganObjectiveOptions
+    needs_weights = True
+    batch_size = 64
+    max_unit_size = 1024
+    network_call_dtype = "float32"
+
+    def num_network_calls(self, options: BaseModel) -> int:
+        return 1
+
+    def check(self, config: ModelConfig) -> None:
+        """Two stages and a pixel shuffle: the sides are multiples of 4."""
+        if any(side % 4 for side in config.image_size):
+            raise ModelError(
+                f"generator cgan: image_size {list(config.image_size)}: "
+                "expected multiples of 4; pad or resize the images"
+            )
+
+    def fit(
+        self,
+        config: ModelConfig,
+        options: BaseModel,
+        *,
+        class_names: Sequence[str],
+        image_size: tuple[int, int],
+    ) -> ModelConfig:
+        return config
+
+    def load(
+        self,
+        config: ModelConfig,
+        weights: Path | None,
+        options: BaseModel,
+        *,
+        batch_size: int,
+        device: str = "cpu",
+    ) -> Sampler:
+        from datagen.generators.cgan.networks import build_generator
+        from datagen.generators.cgan.sample import CganSampler
+        from datagen.generators.weights import load_network
+
+        assert isinstance(options, CganOptions)
+        assert weights is not None
+        self.check(config)
+        network = CganNetwork.model_validate(config.network)
+        return CganSampler(
+            load_network(lambda: build_generator(config, network), weights, device=device),
+            batch_size=batch_size,
+            truncation=options.truncation,
+        )
+
+    def objective(self, config: ModelConfig, options: BaseModel, *, seed: int) -> Objective:
+        from datagen.generators.cgan.networks import build_discriminator, build_generator
+        from datagen.generators.cgan.train import CganObjective
+        from datagen.generators.weights import check_num_parameters
+
+        assert isinstance(options, CganObjectiveOptions)
+        self.check(config)
+        network = CganNetwork.model_validate(config.network)
+        check_num_parameters(lambda: build_generator(config, network))
+        check_num_parameters(lambda: build_discriminator(config, network))
+        return CganObjective(config, options, seed=seed)

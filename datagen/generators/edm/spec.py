@@ -1,0 +1,90 @@
+"""The edm family, torch-free: torch and diffusers are imported by `load` and `objective` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from datagen.errors import ModelError
+from datagen.generators.edm.options import EdmNetwork, EdmObjectiveOptions, EdmOptions
+from datagen.generators.interface import ModelConfig, Objective, Sampler
+
+
+class EdmSpec:
+    name = "edm"
+    options: type[BaseModel] = EdmOptions
+    network_options: type[BaseModel] = EdmNetwork
+    objective_options: type[BaseModel] = EdmObjectiveOptions
+    needs_weights = True
+    batch_size = 64
+    max_unit_size = 256
+    network_call_dtype = "float32"
+
+    def num_network_calls(self, options: BaseModel) -> int:
+        assert isinstance(options, EdmOptions)
+        steps = options.num_inference_steps
+        calls = 2 * steps - 1 if options.sampler == "heun" else steps
+        return calls if options.guidance_scale == 1 else 2 * calls
+
+    def check(self, config: ModelConfig) -> None:
+        """Every level but the first halves the folded sides; groups divide each width."""
+        network = EdmNetwork.model_validate(config.network)
+        multiple = network.patch_px * 2 ** (len(network.widths) - 1)
+        if any(side % multiple for side in config.image_size):
+            raise ModelError(
+                f"generator edm: image_size {list(config.image_size)}: expected multiples of "
+                f"{multiple} (patch_px {network.patch_px}, {len(network.widths)} widths); "
+                "use fewer widths, or pad the images"
+            )
+        if any(width % network.norm_num_groups for width in network.widths):
+            raise ModelError(
+                f"generator edm: network.widths {list(network.widths)}: "
+                f"expected multiples of norm_num_groups {network.norm_num_groups}"
+            )
+
+    def fit(
+        self,
+        config: ModelConfig,
+        options: BaseModel,
+        *,
+        class_names: Sequence[str],
+        image_size: tuple[int, int],
+    ) -> ModelConfig:
+        return config
+
+    def load(
+        self,
+        config: ModelConfig,
+        weights: Path | None,
+        options: BaseModel,
+        *,
+        batch_size: int,
+        device: str = "cpu",
+    ) -> Sampler:
+        from datagen.generators.edm.networks import EdmDenoiser
+        from datagen.generators.edm.sample import EdmSampler
+        from datagen.generators.weights import load_network
+
+        assert isinstance(options, EdmOptions)
+        assert weights is not None
+        self.check(config)
+        network = EdmNetwork.model_validate(config.network)
+        return EdmSampler(
+            load_network(lambda: EdmDenoiser(config, network), weights, device=device),
+            batch_size=batch_size,
+            image_shape=(config.channels, *config.image_size),
+            options=options,
+        )
+
+    def objective(self, config: ModelConfig, options: BaseModel, *, seed: int) -> Objective:
+        from datagen.generators.edm.networks import EdmDenoiser
+        from datagen.generators.edm.train import EdmObjective
+        from datagen.generators.weights import check_num_parameters
+
+        assert isinstance(options, EdmObjectiveOptions)
+        self.check(config)
+        network = EdmNetwork.model_validate(config.network)
+        check_num_parameters(lambda: EdmDenoiser(config, network))
+        return EdmObjective(config, options, seed=seed)

@@ -1,0 +1,332 @@
+"""A model on disk: config.json, model.safetensors, README.md. Checked before anything is opened.
+
+Torch-free: `validate` and `models` call this. Input is hostile: a model directory may come from
+anyone, so only regular files of known names and bounded sizes are read, and nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from datagen.errors import ModelError
+from datagen.generators import GENERATORS
+from datagen.generators.interface import GeneratorSpec, ModelConfig
+from datagen.generators.safetensors_header import check_safetensors
+from datagen.recipe import suggest
+
+if TYPE_CHECKING:
+    import torch
+
+CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
+REFERENCE_FILE, SHEET_FILE = "reference.safetensors", "samples.png"
+SHIPPED_MODELS = Path(__file__).parent.parent / "models"
+
+_MAX_BYTES = {
+    CONFIG_FILE: 1 << 20,
+    WEIGHTS_FILE: 1 << 30,
+    CARD_FILE: 1 << 20,
+    REFERENCE_FILE: 1 << 28,
+    SHEET_FILE: 1 << 24,
+}
+_STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+_REMEDY = "train or copy the model again"
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
+Side = Annotated[int, Field(ge=8, le=1024, strict=True)]
+
+
+class TrainingFacts(BaseModel):
+    """How the weights came to be. kid_held_out: lower is better, see training/loop.py."""
+
+    model_config = _STRICT
+
+    images_seen: int = Field(ge=0)
+    best_images_seen: int = Field(ge=0)
+    seconds: float = Field(ge=0)
+    device: str = Field(max_length=200)
+    kid_held_out: float | None = None
+    num_train: int = Field(ge=0)
+    num_held_out: int = Field(ge=0)
+    data_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    recipe_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    seed: int = Field(ge=0, lt=2**63)
+
+
+class Throughput(BaseModel):
+    """Of the sampler alone, on one thread, at the family's batch size and default options."""
+
+    model_config = _STRICT
+
+    seconds_per_image: float = Field(gt=0)
+    num_network_calls: int = Field(ge=0)
+    device: str = Field(max_length=200)
+
+
+class ModelFacts(BaseModel):
+    """What config.json says beyond the config: licence, origin, training, speed."""
+
+    model_config = _STRICT
+
+    licence: str = Field(min_length=1, max_length=200)
+    source: str = Field(min_length=1, max_length=1000)
+    description: str = Field(default="", max_length=1000)
+    training: TrainingFacts | None = None
+    throughput: Throughput | None = None
+
+
+class _ConfigFile(ModelFacts):
+    """config.json."""
+
+    generator: str = Field(max_length=63)
+    class_names: tuple[Name, ...] = Field(max_length=10_000)
+    image_size: tuple[Side, Side] | None
+    channels: int | None = Field(ge=1, le=4, strict=True)
+    network: dict[str, Any] = Field(max_length=64)
+    weights_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checked model directory. weights: None for a family that needs none.
+
+    digest: sha256 over the names and sha256 of config.json and model.safetensors, and so of all
+    that decides an image; README.md, samples.png and reference.safetensors may change under it.
+    """
+
+    name: str
+    digest: str
+    config: ModelConfig
+    path: Path
+    weights: Path | None
+    facts: ModelFacts
+
+    @property
+    def spec(self) -> GeneratorSpec:
+        return GENERATORS[self.config.generator]
+
+
+def find_model(name: str, models_dirs: Sequence[Path]) -> Model:
+    """The model of that name in the first folder that has it, the shipped models last.
+
+    Raises ModelError if there is none, or if it is damaged or unsafe.
+    """
+    names = model_names(models_dirs)
+    if name not in names:
+        known = ", ".join(names) or "none"
+        raise ModelError(f"model {name!r} does not exist{suggest(name, names)}; known: {known}")
+    return load_model(names[name])
+
+
+def model_names(models_dirs: Sequence[Path]) -> dict[str, Path]:
+    """Name -> folder, sorted by name; a folder counts as a model if it holds a config.json."""
+    found: dict[str, Path] = {}
+    for folder in (*models_dirs, SHIPPED_MODELS):
+        entries = sorted(folder.iterdir()) if folder.is_dir() else []
+        for path in entries:
+            if os.path.lexists(path / CONFIG_FILE) and not path.name.startswith("."):
+                found.setdefault(path.name, path)
+    return dict(sorted(found.items()))
+
+
+def load_model(path: Path) -> Model:
+    """Raises ModelError naming the file, what was expected and what to do."""
+    try:
+        return _load(path)
+    except OSError as error:
+        raise ModelError(f"model {path}: cannot be read ({error}); {_REMEDY}") from None
+
+
+def _load(path: Path) -> Model:
+    files = _list_files(path)
+    if CONFIG_FILE not in files:
+        raise ModelError(f"model {path}: {CONFIG_FILE} is missing; {_REMEDY}")
+    data = _read_regular(path / CONFIG_FILE)
+    content = _parse_config(path / CONFIG_FILE, data)
+    config = _checked_config(path / CONFIG_FILE, content)
+    digests = {CONFIG_FILE: hashlib.sha256(data).hexdigest()}
+    has_weights = WEIGHTS_FILE in files
+    if has_weights != GENERATORS[config.generator].needs_weights:
+        problem = "is not expected" if has_weights else "is missing"
+        raise ModelError(
+            f"model {path}: {WEIGHTS_FILE} {problem} for generator {config.generator}; {_REMEDY}"
+        )
+    if has_weights:
+        digests[WEIGHTS_FILE] = _check_weights(path / WEIGHTS_FILE, content.weights_sha256)
+    if REFERENCE_FILE in files:
+        check_safetensors(path / REFERENCE_FILE)
+    return Model(
+        name=path.name,
+        digest=_digest_of(digests),
+        config=config,
+        path=path,
+        weights=path / WEIGHTS_FILE if has_weights else None,
+        facts=ModelFacts(**{name: getattr(content, name) for name in ModelFacts.model_fields}),
+    )
+
+
+def save_model(
+    folder: Path,
+    config: ModelConfig,
+    weights: dict[str, torch.Tensor] | None,
+    facts: ModelFacts,
+    *,
+    card: str,
+    sheet_png: bytes | None = None,
+) -> Model:
+    """Writes a model directory whole or not at all, and reads it back.
+
+    Raises ModelError if the folder exists: a model that a data set names never changes.
+    """
+    if os.path.lexists(folder):
+        raise ModelError(
+            f"model {folder} exists, and a model never changes; remove it, or choose another name"
+        )
+    files = {CARD_FILE: card.encode()}
+    if sheet_png is not None:
+        files[SHEET_FILE] = sheet_png
+    if weights is not None:
+        from safetensors.torch import save
+
+        files[WEIGHTS_FILE] = save({k: v.contiguous() for k, v in weights.items()})
+    files[CONFIG_FILE] = _config_bytes(config, facts, files.get(WEIGHTS_FILE))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        for name, data in files.items():
+            _write_synced(temporary / name, data)
+        temporary.chmod(0o755)
+        load_model(temporary)
+        os.rename(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return load_model(folder)
+
+
+def _list_files(path: Path) -> frozenset[str]:
+    """Names of the files of a model directory, each known, regular and of a bounded size."""
+    if path.is_symlink() or not path.is_dir():
+        raise ModelError(f"model {path}: expected a folder, not a link; {_REMEDY}")
+    names = []
+    for entry in os.scandir(path):
+        if entry.name not in _MAX_BYTES:
+            raise ModelError(
+                f"model {path}: {entry.name[:200]} does not belong there: expected only "
+                f"{', '.join(_MAX_BYTES)}; remove it (weights are safetensors, never pickles)"
+            )
+        status = entry.stat(follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelError(
+                f"model {path}: {entry.name}: expected a regular file, no link or folder; "
+                "put the file itself there"
+            )
+        if status.st_size > _MAX_BYTES[entry.name]:
+            raise ModelError(
+                f"model {path}: {entry.name}: {status.st_size} bytes; expected at most "
+                f"{_MAX_BYTES[entry.name]}; {_REMEDY}"
+            )
+        names.append(entry.name)
+    return frozenset(names)
+
+
+def _read_regular(path: Path) -> bytes:
+    """A small file's bytes, bounded, never through a link that appeared since it was listed."""
+    limit = _MAX_BYTES[path.name]
+    with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NOFOLLOW)) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ModelError(f"model file {path}: expected at most {limit} bytes; {_REMEDY}")
+    return data
+
+
+def _parse_config(path: Path, data: bytes) -> _ConfigFile:
+    try:
+        return _ConfigFile.model_validate(json.loads(data))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ValidationError):
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ModelError(f"model file {path}: {where}: {first['msg']}; {_REMEDY}") from None
+        raise ModelError(f"model file {path}: not JSON ({error}); {_REMEDY}") from None
+
+
+def _checked_config(path: Path, content: _ConfigFile) -> ModelConfig:
+    if content.generator not in GENERATORS:
+        hint = suggest(content.generator, list(GENERATORS))
+        raise ModelError(
+            f"model file {path}: generator {content.generator!r} is not known{hint}; "
+            f"expected one of {', '.join(GENERATORS)}"
+        )
+    spec = GENERATORS[content.generator]
+    if len(set(content.class_names)) != len(content.class_names):
+        raise ModelError(f"model file {path}: class_names: expected no name twice; {_REMEDY}")
+    if spec.needs_weights and not (content.class_names and content.image_size and content.channels):
+        raise ModelError(
+            f"model file {path}: generator {spec.name} needs class_names, image_size and "
+            f"channels; {_REMEDY}"
+        )
+    config = ModelConfig(
+        generator=content.generator,
+        class_names=content.class_names,
+        image_size=content.image_size or (0, 0),
+        channels=content.channels or 0,
+        network=content.network,
+    )
+    try:
+        spec.network_options.model_validate(content.network)
+        spec.check(config)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in ("network", *first["loc"]))
+        raise ModelError(f"model file {path}: {where}: {first['msg']}; {_REMEDY}") from None
+    except ModelError as error:
+        raise ModelError(f"model file {path}: {error}") from None
+    return config
+
+
+def _check_weights(path: Path, expected_sha256: str | None) -> str:
+    check_safetensors(path)
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected_sha256:
+        raise ModelError(
+            f"model file {path}: sha256 {found}; expected {expected_sha256}, as {CONFIG_FILE} "
+            f"says: the file was swapped or damaged; {_REMEDY}"
+        )
+    return found
+
+
+def _config_bytes(config: ModelConfig, facts: ModelFacts, weights: bytes | None) -> bytes:
+    content = _ConfigFile(
+        generator=config.generator,
+        class_names=config.class_names,
+        image_size=None if config.image_size == (0, 0) else config.image_size,
+        channels=config.channels or None,
+        network=config.network,
+        weights_sha256=None if weights is None else hashlib.sha256(weights).hexdigest(),
+        **{name: getattr(facts, name) for name in ModelFacts.model_fields},
+    )
+    return json.dumps(content.model_dump(mode="json"), indent=2).encode() + b"\n"
+
+
+def _digest_of(digests: dict[str, str]) -> str:
+    lines = "".join(f"{name} {digest}\n" for name, digest in sorted(digests.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with open(path, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

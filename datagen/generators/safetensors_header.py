@@ -1,0 +1,100 @@
+"""A safetensors file's header, checked by hand before any library opens the file.
+
+Source: the format's specification (huggingface/safetensors, README, "Format"): 8 bytes of header
+length, little-endian; a JSON object of tensors; then the tensors, without holes or overlaps.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from datagen.errors import ModelError
+
+_MAX_HEADER_BYTES = 4 << 20
+_MAX_TENSORS = 20_000
+_MAX_DIMENSIONS = 8
+_BYTES_PER_ITEM = {"F16": 2, "F32": 4}
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One tensor of the header. begin, end: offsets into the part after the header."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+def check_safetensors(path: Path) -> list[TensorEntry]:
+    """Returns the tensors in file order. Raises ModelError if the file is not sound."""
+    with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NOFOLLOW)) as file:
+        try:
+            return _check(file, os.fstat(file.fileno()).st_size)
+        except (ValueError, RecursionError) as error:
+            raise ModelError(
+                f"model file {path}: not a sound safetensors file: {error}; "
+                "train or copy the model again"
+            ) from None
+
+
+def _check(file: BinaryIO, size_bytes: int) -> list[TensorEntry]:
+    length = int.from_bytes(file.read(8), "little")
+    if size_bytes < 8 or length > min(_MAX_HEADER_BYTES, size_bytes - 8):
+        raise ValueError(
+            f"a header of {length} bytes in a file of {size_bytes}; expected at most "
+            f"{_MAX_HEADER_BYTES}, inside the file"
+        )
+    header = json.loads(file.read(length), object_pairs_hook=_unique)
+    if not isinstance(header, dict):
+        raise ValueError("the header is no JSON object")
+    header.pop("__metadata__", None)
+    if not 0 < len(header) <= _MAX_TENSORS:
+        raise ValueError(f"{len(header)} tensors; expected 1 to {_MAX_TENSORS}")
+    entries = sorted((_entry(*item) for item in header.items()), key=lambda e: (e.begin, e.end))
+    end = 0
+    for entry in entries:
+        if entry.begin != end:
+            raise ValueError(f"tensor {entry.name} begins at {entry.begin}; expected {end}")
+        end = entry.end
+    if end != size_bytes - 8 - length:
+        raise ValueError(
+            f"{size_bytes - 8 - length} bytes of tensors; expected {end}: truncated or padded"
+        )
+    return entries
+
+
+def _entry(name: str, fields: Any) -> TensorEntry:
+    name = name[:200]
+    if not isinstance(fields, dict) or fields.keys() != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"tensor {name}: expected dtype, shape and data_offsets")
+    dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in _BYTES_PER_ITEM:
+        raise ValueError(f"tensor {name}: dtype {str(dtype)[:50]}; expected F32 or F16")
+    if not _are_sizes(shape) or len(shape) > _MAX_DIMENSIONS:
+        raise ValueError(f"tensor {name}: shape {str(shape)[:100]} is not one")
+    if not _are_sizes(offsets) or len(offsets) != 2:
+        raise ValueError(f"tensor {name}: data_offsets {str(offsets)[:100]}: expected two")
+    begin, end = offsets
+    if end - begin != math.prod(shape) * _BYTES_PER_ITEM[dtype]:
+        raise ValueError(f"tensor {name}: {end - begin} bytes for {dtype} of shape {shape}")
+    return TensorEntry(name, dtype, tuple(shape), begin, end)
+
+
+def _are_sizes(values: Any) -> bool:
+    return isinstance(values, list) and all(
+        type(value) is int and 0 <= value < 1 << 40 for value in values
+    )
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        raise ValueError("a name occurs twice in the header")
+    return dict(pairs)
