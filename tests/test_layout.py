@@ -26,6 +26,7 @@ LAYERS = (
     ("generators", "augment", "filters", "formats", "store", "catalog"),
     ("training", "evaluation"),
     ("resolve",),
+    ("fingerprint", "versions"),
     ("engine",),
     ("api", "cli", "client"),
 )
