@@ -1,0 +1,180 @@
+"""The data set card: README.md with the front matter that Hugging Face reads.
+
+Called by the engine's finish stage. The contact sheets it shows are separate objects beside it:
+contact-sheets/{class_name}.png. Equal manifests give equal cards.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from datagen.formats.hugging_face import front_matter
+from datagen.formats.origin import ModelOrigin
+from datagen.manifest import Manifest
+
+# Of thousands of classes the card shows the first; all sheets lie in the folder.
+MAX_SHEETS_SHOWN = 100
+
+_SIZE_CATEGORIES = (
+    (10**3, "n<1K"),
+    (10**4, "1K<n<10K"),
+    (10**5, "10K<n<100K"),
+    (10**6, "100K<n<1M"),
+    (10**7, "1M<n<10M"),
+)
+
+
+def contact_sheet_path(class_name: str) -> str:
+    """Where the card expects the sheet of a class, relative to itself."""
+    return f"contact-sheets/{class_name}.png"
+
+
+def write_card(manifest: Manifest, *, origin: ModelOrigin) -> str:
+    """Returns Markdown. Of the manifest's documents nothing is used: the card is one of them."""
+    # What came from the database and what was read back differ in the order of their keys.
+    manifest = Manifest.from_bytes(manifest.to_bytes())
+    parts = [
+        front_matter(_front_matter(manifest, origin)),
+        _summary(manifest),
+        _counts(manifest),
+        _sheets(manifest),
+        _origin(manifest, origin),
+        _LIMITS,
+        _loading(manifest),
+        _recipe(manifest),
+    ]
+    return "\n".join(parts)
+
+
+def _front_matter(manifest: Manifest, origin: ModelOrigin) -> dict[str, Any]:
+    larger = (name for limit, name in _SIZE_CATEGORIES if manifest.num_samples < limit)
+    return {
+        "pretty_name": manifest.name,
+        "license": origin.license.lower() if origin.license else "unknown",
+        "task_categories": ["image-classification"],
+        "size_categories": [next(larger, "n>10M")],
+        "tags": ["synthetic", "datagen", "webdataset"],
+    }
+
+
+def _summary(manifest: Manifest) -> str:
+    height, width = manifest.image_size
+    kind = "grey" if manifest.channels == 1 else "RGB"
+    return f"""# {manifest.name}, version {manifest.version}
+
+{manifest.num_samples:,} synthetic, labelled {kind} images of {width} x {height} pixels in \
+{len(manifest.counts):,} classes. Every image was made by a model; none is a photograph.
+
+| | |
+|---|---|
+| data set digest | `{manifest.digest}` |
+| recipe digest | `{manifest.recipe_digest}` |
+| datagen | {manifest.code_version} |
+"""
+
+
+def _counts(manifest: Manifest) -> str:
+    splits = sorted({split for by_split in manifest.counts.values() for split in by_split})
+    lines = [
+        "## Counts",
+        "",
+        f"| class | {' | '.join(splits)} | all |",
+        "|---" * (len(splits) + 2) + "|",
+    ]
+    for class_name in _class_names(manifest):
+        numbers = [manifest.counts[class_name].get(split, 0) for split in splits]
+        lines.append(_row(class_name, [*numbers, sum(numbers)]))
+    totals = [sum(by.get(split, 0) for by in manifest.counts.values()) for split in splits]
+    lines.append(_row("**all**", [*totals, sum(totals)]))
+    if manifest.shortfall:
+        missing = ", ".join(f"{name}: {n:,}" for name, n in manifest.shortfall.items())
+        lines += ["", f"**Fewer than the recipe asks for.** Missing: {missing}."]
+    return "\n".join(lines) + "\n"
+
+
+def _row(name: str, numbers: list[int]) -> str:
+    return f"| {name} | {' | '.join(f'{n:,}' for n in numbers)} |"
+
+
+def _class_names(manifest: Manifest) -> list[str]:
+    """In the order of the recipe."""
+    return [c["name"] for c in manifest.recipe["classes"] if c["name"] in manifest.counts]
+
+
+def _sheets(manifest: Manifest) -> str:
+    lines = ["## Contact sheets", ""]
+    for class_name in _class_names(manifest)[:MAX_SHEETS_SHOWN]:
+        lines += [class_name, "", f"![{class_name}]({contact_sheet_path(class_name)})", ""]
+    hidden = len(manifest.counts) - MAX_SHEETS_SHOWN
+    if hidden > 0:
+        lines += [f"{hidden:,} more classes: see the folder `contact-sheets/`.", ""]
+    return "\n".join(lines)
+
+
+def _origin(manifest: Manifest, origin: ModelOrigin) -> str:
+    rows = [(f"model {field}", _plain(value)) for field, value in manifest.model.items()]
+    rows += [
+        ("model licence", _plain(origin.license or "not stated")),
+        ("trained on", _plain(origin.training_data or "not stated")),
+        ("licence of its training data", _plain(origin.training_data_license or "not stated")),
+    ]
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    return f"""## Where it comes from
+
+| | |
+|---|---|
+{table}
+
+Each image's model, seeds, attempt, augmentations and scores are in its JSON and in the index.
+"""
+
+
+_LIMITS = """## Limits
+
+- **Not evaluated.** Whether training on these images helps a classifier, whether they cover the \
+real variety of a class, and whether they resemble single images of the training data too closely \
+has not been measured. Measure before you rely on them.
+- The label is the class that the model was asked for. No person looked at the images; some may \
+show something else or nothing clear.
+- What the model's training data lack or overstate, these images lack or overstate too.
+- Not for: testing or certifying a system (test on real images), medical or safety decisions, \
+identifying people, statistics about the real world, or passing the images off as real.
+"""
+
+
+def _loading(manifest: Manifest) -> str:
+    split = next((entry.split for entry in manifest.shards if entry.split), "train")
+    return f"""## How to load
+
+The images and their labels are in `shards/`, in WebDataset form; `index/` has one row for each. \
+In other layouts:
+
+```
+datagen pull {manifest.name} --format webdataset --to FOLDER
+datagen pull {manifest.name} --format imagefolder --to FOLDER
+datagen pull {manifest.name} --format parquet --to FOLDER
+```
+
+```python
+from datasets import load_dataset    # after --format parquet, or imagefolder
+
+images = load_dataset("FOLDER", split="{split.replace("-", "_")}")
+images[0]["image"], images.features["label"].int2str(images[0]["label"])
+```
+"""
+
+
+def _recipe(manifest: Manifest) -> str:
+    import yaml
+
+    text = yaml.safe_dump(manifest.recipe, sort_keys=False, allow_unicode=True, width=100)
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"## Recipe\n\nAs it was resolved.\n\n{fence}yaml\n{text}{fence}\n"
+
+
+def _plain(text: str) -> str:
+    """Text of a model's card as one line without Markdown or HTML of its own."""
+    line = " ".join(text.split())[:500]
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", line)
