@@ -73,7 +73,10 @@ def shipped(folder: str, *suffixes: str) -> set[str]:
 
 def test_wheel_holds_all_that_ships_and_nothing_else(installed: Installed) -> None:
     names = set(zipfile.ZipFile(installed.wheel).namelist())
-    migrations, recipes = shipped("migrations", ".py"), shipped("recipes", ".yaml", ".json")
+    migrations, recipes = (
+        shipped("migrations", ".py", ".mako"),
+        shipped("recipes", ".yaml", ".json"),
+    )
     models = shipped("datagen/models", ".json", ".md", ".safetensors", ".png")
     code = shipped("datagen", ".py")
     assert migrations
