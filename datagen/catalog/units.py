@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, select, update
 
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.connection import bulk_insert, now_s
@@ -13,6 +13,7 @@ from datagen.catalog.rows import (
     DONE,
     FAILED,
     FINISH,
+    GENERATE,
     JUDGE,
     LEASED,
     PACK,
@@ -236,14 +237,16 @@ def unit_totals(catalog: Catalog, job_id: int) -> dict[str, float]:
                 func.count(),
                 func.coalesce(func.sum(units.c.fence), 0),
                 func.coalesce(func.sum(units.c.num_generated), 0),
-                func.coalesce(func.sum(units.c.seconds), 0.0),
+                func.coalesce(
+                    func.sum(case((units.c.kind == GENERATE, units.c.seconds), else_=0.0)), 0.0
+                ),
             ).where(units.c.job_id == job_id)
         ).one()
     return {
         "units": int(row[0]),
         "claims": int(row[1]),
         "images_generated": int(row[2]),
-        "unit_seconds": float(row[3]),
+        "generate_seconds": float(row[3]),
     }
 
 

@@ -1,0 +1,396 @@
+"""Embedded mode: the engine's loop in this process and its children, without a broker.
+
+A unit is owned by a file lock that its process holds for life: the kernel frees it when the process
+dies, however it dies, so that a rerun takes its units over at once. Called by `datagen run`, and
+usable from a notebook.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import math
+import multiprocessing
+import multiprocessing.connection
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from datagen.catalog.attempts import rejections_by_reason
+from datagen.catalog.catalog import Catalog
+from datagen.catalog.jobs import (
+    NewJob,
+    create_job,
+    find_job,
+    get_job,
+    record_throughput,
+    reopen_job,
+    restart_job,
+)
+from datagen.catalog.rows import (
+    DONE,
+    FINISH,
+    GENERATE,
+    JUDGE,
+    PACK,
+    PUBLISHED,
+    RUNNING,
+    Job,
+    NewUnit,
+)
+from datagen.catalog.schema import has_schema, migrate
+from datagen.catalog.units import unit_progress, unit_totals
+from datagen.catalog.versions import get_version
+from datagen.engine import Worker
+from datagen.errors import DatagenError, JobError, RetryableError
+from datagen.fingerprint import fingerprint
+from datagen.recipe import canonical_json, recipe_digest_of
+from datagen.resolve import ResolvedRecipe
+from datagen.settings import Settings
+from datagen.store import Store, open_store
+from datagen.versions import read_manifest, version_prefix
+
+_POLL_S = 0.2
+_IDLE_S = 0.05
+_UNIT_BYTES = 32 * 2**20
+# A recipe is cut into at least so many units, so that a few workers have something to share.
+_MIN_UNITS = 8
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """stage: generate, judge, pack or finish. done, total: units of that stage."""
+
+    stage: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """counts: class name -> split -> images. reused: the version existed before.
+
+    claims beyond units is work that was done again after a failure.
+    """
+
+    name: str
+    version: int
+    digest: str
+    path: str
+    counts: dict[str, dict[str, int]]
+    seconds: float
+    reused: bool
+    images_generated: int
+    units: int
+    claims: int
+    rejections: dict[str, dict[str, int]] = field(default_factory=dict)
+    shortfall: dict[str, int] = field(default_factory=dict)
+
+
+def run_recipe(
+    resolved: ResolvedRecipe,
+    settings: Settings,
+    *,
+    workers: int = 1,
+    on_progress: Callable[[RunProgress], None] = lambda progress: None,
+) -> RunResult:
+    """Runs a recipe to a published version, or returns the version that exists.
+
+    workers: 1 works in this process; more are processes of their own. An interrupted run goes on
+    where it was. Raises JobError if the job failed, RetryableError if the store or database is full
+    or out of reach.
+    """
+    started = time.monotonic()
+    store = open_store(settings.store_url, endpoint_url=settings.s3_endpoint_url)
+    catalog = Catalog(settings.database_url)
+    try:
+        job = published_job(catalog, resolved)
+        reused = job is not None
+        if job is None:
+            store.check()
+            migrate(catalog)
+            job = open_or_create_job(catalog, resolved, settings)
+            _drop_stale_locks(settings)
+            _work(job, catalog, store, settings, workers=workers, on_progress=on_progress)
+        return _result(job, catalog, store, settings, reused=reused, started=started)
+    finally:
+        catalog.close()
+
+
+def published_job(catalog: Catalog, resolved: ResolvedRecipe) -> Job | None:
+    """The job that published this very recipe, if any; looks without writing."""
+    database = catalog.engine.url.database
+    if catalog.engine.dialect.name == "sqlite" and not Path(str(database)).exists():
+        return None
+    if not has_schema(catalog):
+        return None
+    job = find_job(catalog, resolved.recipe.name, resolved.digest)
+    return job if job is not None and job.state == PUBLISHED else None
+
+
+def open_or_create_job(catalog: Catalog, resolved: ResolvedRecipe, settings: Settings) -> Job:
+    """The recipe's unfinished job, or a new one. A job pinned to another fingerprint starts
+    afresh: its attempts were made by another machine or library and cannot be mixed with ours."""
+    unit_size = plan_unit_size(resolved)
+    first_units = [
+        NewUnit(GENERATE, 0, position, None)
+        for position in range(math.ceil(resolved.recipe.num_images / unit_size))
+    ]
+    new = new_job(resolved, settings, unit_size=unit_size)
+    job = create_job(catalog, new, first_units)
+    if job.fingerprint != new.fingerprint:
+        restart_job(catalog, job.id, new, first_units)
+    else:
+        reopen_job(catalog, job.id)
+    reopened = get_job(catalog, job.id)
+    assert reopened is not None
+    return reopened
+
+
+def new_job(resolved: ResolvedRecipe, settings: Settings, *, unit_size: int) -> NewJob:
+    batch_size = resolved.spec.batch_size
+    prints = fingerprint(
+        resolved,
+        batch_size=batch_size,
+        device=settings.device,
+        threads=settings.threads_per_worker,
+    )
+    context = resolved.context(prints["generation"])
+    model = resolved.model
+    return NewJob(
+        name=resolved.recipe.name,
+        recipe_digest=resolved.digest,
+        recipe_body=resolved.body.decode(),
+        model_digest=model.digest,
+        model_name=model.name,
+        model_generator=model.config.generator,
+        model_config=canonical_json(model.facts.model_dump(mode="json")).decode(),
+        context_digest=recipe_digest_of(context),
+        context_body=context.decode(),
+        fingerprint=canonical_json(prints).decode(),
+        unit_size=unit_size,
+        batch_size=batch_size,
+    )
+
+
+def plan_unit_size(resolved: ResolvedRecipe) -> int:
+    """Whole batches; seconds to a few minutes of work; bounded in bytes. Changes no image."""
+    batch = resolved.spec.batch_size
+    height, width = resolved.config.image_size
+    image_bytes = height * width * resolved.config.channels
+    share = math.ceil(resolved.recipe.num_images / _MIN_UNITS / batch) * batch
+    fitting = max(1, _UNIT_BYTES // image_bytes)
+    return max(1, min(share, resolved.spec.max_unit_size, fitting))
+
+
+def _work(
+    job: Job,
+    catalog: Catalog,
+    store: Store,
+    settings: Settings,
+    *,
+    workers: int,
+    on_progress: Callable[[RunProgress], None],
+) -> None:
+    if workers == 1:
+        report = _Reporter(catalog, job.id, on_progress)
+        _loop(catalog, store, settings, job.id, keep_on=report)
+    else:
+        _run_processes(job.id, catalog, settings, workers=workers, on_progress=on_progress)
+
+
+def _loop(
+    catalog: Catalog,
+    store: Store,
+    settings: Settings,
+    job_id: int,
+    *,
+    keep_on: Callable[[], bool],
+) -> None:
+    """Steps until the job has ended, or keep_on says stop."""
+    with _owner_lock(settings) as owner:
+        worker = Worker(
+            catalog, store, settings, owner=owner, is_dead=lambda other: is_dead(settings, other)
+        )
+        while keep_on():
+            if worker.step(job_id):
+                continue
+            job = get_job(catalog, job_id)
+            if job is None or job.state != RUNNING:
+                return
+            time.sleep(_IDLE_S)
+
+
+def _run_processes(
+    job_id: int,
+    catalog: Catalog,
+    settings: Settings,
+    *,
+    workers: int,
+    on_progress: Callable[[RunProgress], None],
+) -> None:
+    """Children by spawn, since neither threads nor CUDA survive a fork."""
+    context = multiprocessing.get_context("spawn")
+    children: list[tuple[BaseProcess, Connection]] = []
+    for _ in range(workers):
+        receiver, sender = context.Pipe(duplex=False)
+        arguments = (settings, job_id, os.getpid(), sender)
+        child = context.Process(target=_child, args=arguments, daemon=False)
+        child.start()
+        sender.close()
+        children.append((child, receiver))
+    report = _Reporter(catalog, job_id, on_progress)
+    try:
+        while any(child.is_alive() for child, _ in children):
+            report()
+            multiprocessing.connection.wait(
+                [child.sentinel for child, _ in children if child.is_alive()], timeout=_POLL_S
+            )
+            if all(child.exitcode not in (None, 0) for child, _ in children):
+                break
+    except KeyboardInterrupt:
+        for child, _ in children:
+            child.join()  # the terminal interrupted them as well; each gives its unit back
+        raise
+    report()
+    _raise_from(children, catalog, job_id)
+
+
+def _child(settings: Settings, job_id: int, parent: int, sender: Connection) -> None:
+    """A worker process. Without its parent it ends after the unit at hand."""
+    try:
+        store = open_store(settings.store_url, endpoint_url=settings.s3_endpoint_url)
+        catalog = Catalog(settings.database_url)
+        _loop(catalog, store, settings, job_id, keep_on=lambda: os.getppid() == parent)
+    except DatagenError as error:
+        sender.send((type(error), str(error)))
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _raise_from(
+    children: list[tuple[BaseProcess, Connection]], catalog: Catalog, job_id: int
+) -> None:
+    """What stopped the children, if the job has not ended."""
+    job = get_job(catalog, job_id)
+    if job is not None and job.state != RUNNING:
+        return
+    for _, receiver in children:
+        with contextlib.suppress(EOFError):
+            if receiver.poll():
+                kind, message = receiver.recv()
+                raise kind(message)
+    codes = [child.exitcode for child, _ in children]
+    raise RetryableError(
+        f"the worker processes ended (exit codes {codes}) before the job; run the same command "
+        "again to go on"
+    )
+
+
+def _result(
+    job: Job, catalog: Catalog, store: Store, settings: Settings, *, reused: bool, started: float
+) -> RunResult:
+    ended = get_job(catalog, job.id)
+    version = get_version(catalog, job.name, job.version)
+    if ended is None or ended.state != PUBLISHED or version is None:
+        raise JobError(ended.error if ended and ended.error else f"job {job.id} was not published")
+    prefix = version_prefix(settings.tenant, job.name, job.version)
+    manifest = read_manifest(store, prefix)
+    totals = unit_totals(catalog, job.id)
+    if not reused and totals["images_generated"]:
+        seconds = totals["generate_seconds"] / totals["images_generated"]
+        record_throughput(catalog, manifest.model["digest"], seconds)
+    return RunResult(
+        name=job.name,
+        version=job.version,
+        digest=version.digest,
+        path=_address(store.url(prefix.rstrip("/"))),
+        counts=manifest.counts,
+        seconds=time.monotonic() - started,
+        reused=reused,
+        images_generated=0 if reused else int(totals["images_generated"]),
+        units=int(totals["units"]),
+        claims=int(totals["claims"]),
+        rejections=rejections_by_reason(catalog, job.id),
+        shortfall=manifest.shortfall,
+    )
+
+
+def _address(url: str) -> str:
+    """A plain path where the store is a folder."""
+    parts = urlsplit(url)
+    return unquote(parts.path) if parts.scheme == "file" else url
+
+
+class _Reporter:
+    """Tells the caller how far the job is, at most every _POLL_S. Always returns True."""
+
+    def __init__(
+        self, catalog: Catalog, job_id: int, on_progress: Callable[[RunProgress], None]
+    ) -> None:
+        self._catalog = catalog
+        self._job_id = job_id
+        self._on_progress = on_progress
+        self._last = 0.0
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < _POLL_S:
+            return True
+        self._last = now
+        counts = unit_progress(self._catalog, self._job_id)
+        for stage in (FINISH, PACK, JUDGE, GENERATE):
+            total = sum(n for (kind, _), n in counts.items() if kind == stage)
+            done = counts.get((stage, DONE), 0)
+            if total and (done < total or stage in (FINISH, PACK)):
+                self._on_progress(RunProgress(stage, done, total))
+                break
+        return True
+
+
+# --- owners ---------------------------------------------------------------------------------------
+
+
+def _lock_path(settings: Settings, owner: str) -> Path:
+    return settings.home / "workers" / f"{owner}.lock"
+
+
+@contextlib.contextmanager
+def _owner_lock(settings: Settings) -> Iterator[str]:
+    """A name for this worker, and a lock on it that dies with the process."""
+    owner = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
+    path = _lock_path(settings, owner)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield owner
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def is_dead(settings: Settings, owner: str) -> bool:
+    """Whether the owner's process is gone. Only workers of one home can tell; others wait for the
+    lease to run out."""
+    try:
+        with open(_lock_path(settings, owner)) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except BlockingIOError:
+        return False
+    except FileNotFoundError:
+        # In the embedded catalog all owners are of this home: a lock that is gone is a clean end.
+        return settings.database_url.startswith("sqlite")
+
+
+def _drop_stale_locks(settings: Settings) -> None:
+    for path in (settings.home / "workers").glob("*.lock"):
+        if is_dead(settings, path.stem):
+            path.unlink(missing_ok=True)

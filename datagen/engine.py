@@ -1,0 +1,191 @@
+"""READ FIRST. The state machine of a job: claim -> work -> commit -> next stage.
+
+    generate (round 0) -> judge -> generate (round 1) -> judge -> ... -> pack -> finish
+
+Every stage is made of units in the catalog. A worker claims one (a conditional update that sets
+owner, fence and lease), does its work without a transaction, and commits with the fence: if someone
+else owns the unit by then, the work is thrown away. When the last unit of a stage is done, any
+worker opens the next; opening it twice is harmless. Who calls `step`, and when, does not matter:
+embedded processes do it in a loop, a cluster's workers when a message wakes them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from datagen.catalog.catalog import Catalog
+from datagen.catalog.jobs import get_job
+from datagen.catalog.rows import FINISH, GENERATE, JUDGE, PACK, RUNNING, Job, Unit
+from datagen.catalog.units import (
+    advance_job,
+    claim_unit,
+    fail_unit,
+    release_unit,
+    renew_lease,
+)
+from datagen.errors import (
+    CatalogUnavailableError,
+    DatagenError,
+    LeaseLostError,
+    NotFoundError,
+    RetryableError,
+)
+from datagen.generators.interface import Sampler
+from datagen.plan import Plan
+from datagen.resolve import ResolvedRecipe, resolve_stored
+from datagen.settings import Settings
+from datagen.stages.finish import finish
+from datagen.stages.generate import generate
+from datagen.stages.job import JobWork
+from datagen.stages.judge import judge
+from datagen.stages.pack import pack
+from datagen.store import Store
+
+STAGES: dict[str, Callable[[JobWork, Unit, Callable[[], None]], None]] = {
+    GENERATE: generate,
+    JUDGE: judge,
+    PACK: pack,
+    FINISH: finish,
+}
+
+
+class Worker:
+    """One worker process on one job. is_dead: whether the owner of a lease is known to be gone."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        store: Store,
+        settings: Settings,
+        *,
+        owner: str,
+        is_dead: Callable[[str], bool] = lambda owner: False,
+    ) -> None:
+        self.catalog = catalog
+        self.store = store
+        self.settings = settings
+        self.owner = owner
+        self.is_dead = is_dead
+        self._work: dict[int, JobWork] = {}
+
+    def step(self, job_id: int) -> bool:
+        """Claims one unit of the job and works on it. Returns False if none could be claimed.
+
+        Raises RetryableError, after giving the unit back, when the store or the database is full
+        or out of reach. Every other failure of the work is recorded with the unit.
+        """
+        unit = claim_unit(
+            self.catalog,
+            job_id=job_id,
+            owner=self.owner,
+            lease_s=self.settings.lease_s,
+            max_tries=self.settings.max_tries,
+            is_dead=self.is_dead,
+        )
+        if unit is None:
+            advance_job(self.catalog, job_id)
+            return False
+        try:
+            work = self._job_work(job_id)
+            with Heartbeat(self.catalog, unit, self.settings) as heartbeat:
+                STAGES[unit.kind](work, unit, heartbeat.check)
+        except LeaseLostError:
+            return True
+        except RetryableError as error:
+            self._give_back(unit, error, count_try=False)
+            raise
+        except DatagenError as error:
+            fail_unit(self.catalog, unit, error=str(error))
+        except Exception as error:  # the edge of a task: recorded, tried again, then quarantined
+            self._give_back(unit, error, count_try=True)
+        except BaseException as error:  # interrupted: others may go on at once
+            self._give_back(unit, error, count_try=False)
+            raise
+        advance_job(self.catalog, job_id)
+        return True
+
+    def _give_back(self, unit: Unit, error: BaseException, *, count_try: bool) -> None:
+        reason = f"{type(error).__name__}: {error}"
+        try:
+            release_unit(self.catalog, unit, error=reason, count_try=count_try)
+        except CatalogUnavailableError:
+            return  # the lease will run out, or the owner's lock be found free
+
+    def _job_work(self, job_id: int) -> JobWork:
+        if job_id not in self._work:
+            job = get_job(self.catalog, job_id)
+            if job is None:
+                raise NotFoundError(f"job {job_id} does not exist in this catalog")
+            self._work[job_id] = open_job(job, self.catalog, self.store, self.settings)
+        return self._work[job_id]
+
+
+def open_job(job: Job, catalog: Catalog, store: Store, settings: Settings) -> JobWork:
+    resolved = resolve_stored(job.recipe_body, [settings.models_dir])
+    return JobWork(
+        job=job,
+        resolved=resolved,
+        plan=Plan(resolved.recipe, unit_size=job.unit_size),
+        catalog=catalog,
+        store=store,
+        settings=settings,
+        load_sampler=lambda: load_sampler(resolved, settings, batch_size=job.batch_size),
+    )
+
+
+def load_sampler(
+    resolved: ResolvedRecipe, settings: Settings, *, batch_size: int | None = None
+) -> Sampler:
+    """The recipe's model at its one batch shape. Pins torch's threads for the process."""
+    if resolved.spec.needs_weights:
+        import torch
+
+        torch.set_num_threads(settings.threads_per_worker)
+    return resolved.spec.load(
+        resolved.config,
+        resolved.model.weights,
+        resolved.options,
+        batch_size=batch_size or resolved.spec.batch_size,
+        device=settings.device,
+    )
+
+
+class Heartbeat:
+    """Renews a unit's lease while it is worked on, and tells the work when it was lost."""
+
+    def __init__(self, catalog: Catalog, unit: Unit, settings: Settings) -> None:
+        self._catalog = catalog
+        self._unit = unit
+        self._settings = settings
+        self._done = threading.Event()
+        self._lost = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._done.set()
+
+    def check(self) -> None:
+        """Called between batches. Raises LeaseLostError if the unit is someone else's now."""
+        if self._lost.is_set():
+            raise LeaseLostError(f"unit {self._unit.id} was lost while it was worked on")
+
+    def _beat(self) -> None:
+        while not self._done.wait(self._settings.heartbeat_s):
+            try:
+                held = renew_lease(self._catalog, self._unit, lease_s=self._settings.lease_s)
+            except CatalogUnavailableError:
+                continue  # the commit decides: its fence refuses work whose lease was taken over
+            if not held:
+                self._lost.set()
+                return
+
+
+def is_running(catalog: Catalog, job_id: int) -> bool:
+    job = get_job(catalog, job_id)
+    return job is not None and job.state == RUNNING

@@ -1,0 +1,226 @@
+"""Finish: check the counts, write index, card and Croissant, then the manifest, then publish.
+
+The manifest is put last and create-only: a version exists when it does. Nothing here depends on a
+clock or on who runs it, so that a replay after a crash writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from datagen import __version__
+from datagen.catalog.jobs import get_job
+from datagen.catalog.rows import NewObject, SampleRow, Unit
+from datagen.catalog.samples import counts_by_split, iterate_samples, list_shards
+from datagen.catalog.versions import commit_published
+from datagen.digest import sample_leaf
+from datagen.errors import JobError, ObjectExistsError, StoreError
+from datagen.formats.card import MAX_SHEETS_SHOWN, contact_sheet_path, write_card
+from datagen.formats.croissant import croissant
+from datagen.formats.index import write_index
+from datagen.formats.origin import ModelOrigin
+from datagen.images import contact_sheet, decode_png, encode_png
+from datagen.manifest import Manifest, ObjectEntry
+from datagen.stages.job import JobWork
+from datagen.versions import MANIFEST
+
+_INDEX_ROWS = 65_536
+_SHEET_IMAGES, _SHEET_COLUMNS, _SHEET_SCALE = 24, 12, 2
+
+
+def finish(work: JobWork, unit: Unit, check_abort: Callable[[], None]) -> None:
+    started = time.monotonic()
+    shards = list_shards(work.catalog, work.job.id)
+    counts, shortfall = _checked_counts(work, shards)
+    index = [
+        _put(work, "index", position, f"index/{position:05d}-{{sha256}}.parquet", data, num_rows)
+        for position, (data, num_rows) in enumerate(_index_parts(work, shards, check_abort))
+    ]
+    manifest = Manifest(
+        name=work.job.name,
+        version=work.job.version,
+        digest=_dataset_digest(work),
+        recipe_digest=work.job.recipe_digest,
+        recipe=json.loads(work.resolved.body),
+        model={"name": work.resolved.model.name, "digest": work.resolved.model.digest},
+        image_size=work.resolved.config.image_size,
+        channels=work.resolved.config.channels,
+        counts=counts,
+        fingerprint=json.loads(work.job.fingerprint),
+        code_version=__version__,
+        shards=[_entry(work, shard) for shard in shards],
+        index=[_entry(work, part) for part in index],
+        documents=[],
+        shortfall=shortfall,
+    )
+    documents = list(_put_documents(work, manifest, shards))
+    manifest = replace(manifest, documents=[_entry(work, document) for document in documents])
+    check_abort()
+    data = manifest.to_bytes()
+    _put_manifest(work, data)
+    stored = [*index, *documents]
+    commit_published(
+        work.catalog,
+        unit,
+        digest=manifest.digest,
+        manifest_sha256=hashlib.sha256(data).hexdigest(),
+        num_samples=manifest.num_samples,
+        size_bytes=sum(each.size_bytes for each in (*shards, *stored)) + len(data),
+        stored=stored,
+        seconds=time.monotonic() - started,
+    )
+    _collect_orphans(work, manifest)
+
+
+def _checked_counts(
+    work: JobWork, shards: Sequence[NewObject]
+) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
+    """Delivered minus requested is 0 for every class and split, or what the judge declared."""
+    packed = counts_by_split(work.catalog, work.job.id)
+    job = get_job(work.catalog, work.job.id)
+    declared = json.loads(job.shortfall) if job and job.shortfall else {}
+    counts = {}
+    for class_index, class_name in enumerate(work.plan.class_names):
+        expected = work.plan.counts_by_split(class_index)
+        for ordinal in declared.get(class_name, ()):
+            expected[work.plan.pattern.split_of(ordinal)] -= 1
+        delivered = {split: packed.get(class_name, {}).get(split, 0) for split in expected}
+        if delivered != expected:
+            raise JobError(f"class {class_name}: packed {delivered}, expected {expected}")
+        counts[class_name] = delivered
+    if [shard.position for shard in shards] != list(range(work.plan.num_shards)):
+        raise JobError(f"{len(shards)} shards are packed, expected {work.plan.num_shards}")
+    return counts, {name: len(ordinals) for name, ordinals in declared.items()}
+
+
+def _samples(work: JobWork) -> Iterator[tuple[int, SampleRow]]:
+    """(class index, row), class by class in the recipe's order."""
+    for class_index, class_name in enumerate(work.plan.class_names):
+        for row in iterate_samples(work.catalog, work.job.id, class_name):
+            yield class_index, row
+
+
+def _index_parts(
+    work: JobWork, shards: Sequence[NewObject], check_abort: Callable[[], None]
+) -> Iterator[tuple[bytes, int]]:
+    """Parquet files of _INDEX_ROWS rows, and their numbers of rows."""
+    paths = [shard.key.removeprefix(work.prefix) for shard in shards]
+    rows = _samples(work)
+    while part := list(itertools.islice(rows, _INDEX_ROWS)):
+        check_abort()
+        yield write_index(_index_row(c, row, paths[row.shard]) for c, row in part), len(part)
+
+
+def _index_row(class_index: int, row: SampleRow, shard_path: str) -> dict[str, Any]:
+    return row._asdict() | {
+        "key": f"{row.class_name}-{row.ordinal:08d}",
+        "class_id": class_index,
+        "shard": shard_path,
+    }
+
+
+def _dataset_digest(work: JobWork) -> str:
+    """sha256 over the leaves sorted by class name and ordinal; see digest.DatasetDigest."""
+    total = hashlib.sha256()
+    attributes = {c.name: c.attributes for c in work.resolved.recipe.classes}
+    for name in sorted(work.plan.class_names):
+        for row in iterate_samples(work.catalog, work.job.id, name):
+            total.update(
+                sample_leaf(name, row.ordinal, row.image_sha256, attributes[name], row.split)
+            )
+    return total.hexdigest()
+
+
+def _put_documents(
+    work: JobWork, manifest: Manifest, shards: Sequence[NewObject]
+) -> Iterator[NewObject]:
+    """Contact sheets, card, Croissant."""
+    position = itertools.count()
+    for class_name in work.plan.class_names[:MAX_SHEETS_SHOWN]:
+        sheet = _contact_sheet(work, class_name, shards)
+        if sheet is not None:
+            yield _put(work, "document", next(position), contact_sheet_path(class_name), sheet)
+    origin = _origin(work)
+    card = write_card(manifest, origin=origin).encode()
+    yield _put(work, "document", next(position), "README.md", card)
+    if manifest.num_samples:
+        created = datetime.datetime.fromtimestamp(work.job.created_at, datetime.UTC).date()
+        described = croissant(manifest, origin=origin, date_published=created)
+        text = json.dumps(described, indent=2, ensure_ascii=False).encode()
+        yield _put(work, "document", next(position), "croissant.json", text)
+
+
+def _contact_sheet(work: JobWork, class_name: str, shards: Sequence[NewObject]) -> bytes | None:
+    rows = iterate_samples(work.catalog, work.job.id, class_name)
+    images = [
+        decode_png(work.store.get_range(shards[row.shard].key, row.offset, row.size))
+        for row in itertools.islice(rows, _SHEET_IMAGES)
+    ]
+    if not images:
+        return None
+    sheet = contact_sheet(images, columns=_SHEET_COLUMNS, scale=_SHEET_SCALE)
+    return encode_png(sheet, text={"datagen": "synthetic"})
+
+
+def _origin(work: JobWork) -> ModelOrigin:
+    facts = work.resolved.model.facts
+    trained = work.resolved.spec.needs_weights
+    return ModelOrigin(
+        license=facts.licence,
+        training_data=facts.source if trained else None,
+        training_data_license=facts.licence if trained else None,
+    )
+
+
+def _put(
+    work: JobWork, kind: str, position: int, path: str, data: bytes, num_samples: int = 0
+) -> NewObject:
+    """Objects that an unfinished try left under a fixed name give way: no manifest names them."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    key = work.prefix + path.format(sha256=sha256)
+    try:
+        work.store.put_new(key, data)
+    except ObjectExistsError:
+        if work.store.size(work.prefix + MANIFEST) is not None:
+            raise
+        work.store.delete(key)
+        work.store.put_new(key, data)
+    return NewObject(key, kind, position, None, num_samples, sha256, len(data))
+
+
+def _put_manifest(work: JobWork, data: bytes) -> None:
+    try:
+        work.store.put_new(work.prefix + MANIFEST, data)
+    except ObjectExistsError:
+        raise StoreError(
+            f"{work.store.url(work.prefix + MANIFEST)} exists with other content: another catalog "
+            "uses this store, or the object was changed; use one catalog with one store"
+        ) from None
+
+
+def _entry(work: JobWork, stored: NewObject) -> ObjectEntry:
+    return ObjectEntry(
+        path=stored.key.removeprefix(work.prefix),
+        sha256=stored.sha256,
+        size_bytes=stored.size_bytes,
+        num_samples=stored.num_samples,
+        split=stored.split,
+    )
+
+
+def _collect_orphans(work: JobWork, manifest: Manifest) -> None:
+    """Objects of tries whose commit was lost."""
+    named = {MANIFEST} | {
+        entry.path for entry in (*manifest.shards, *manifest.index, *manifest.documents)
+    }
+    for info in work.store.list(work.prefix):
+        path = info.key.removeprefix(work.prefix)
+        if path not in named and not path.startswith("attachments/"):
+            work.store.delete(info.key)

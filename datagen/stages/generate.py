@@ -1,0 +1,152 @@
+"""Generate: the attempts of one unit, scored, as one object in the attempt cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datagen.catalog.attempts import cached_attempts, commit_generated
+from datagen.catalog.rows import NewAttempt, NewObject, StoredAttempt, Unit
+from datagen.errors import ObjectExistsError, StoreError
+from datagen.plan import AttemptRequest, attempt_key, attempt_seed
+from datagen.stages.job import JobWork
+
+Cached = dict[AttemptRequest, StoredAttempt]
+
+
+def generate(work: JobWork, unit: Unit, check_abort: Callable[[], None]) -> None:
+    started = time.monotonic()
+    requests = _requests(work, unit)
+    cached = _find_cached(work, requests)
+    missing = [request for request in requests if request not in cached]
+    rescored = _rescore(work, cached)
+    made: list[NewAttempt] = []
+    stored = None
+    num_generated = 0
+    if missing:
+        stored, made, num_generated = _make(work, unit, missing, check_abort)
+    commit_generated(
+        work.catalog,
+        unit,
+        context_id=work.job.context_id,
+        stored=stored,
+        made=made,
+        rescored=rescored,
+        num_generated=num_generated,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _requests(work: JobWork, unit: Unit) -> list[AttemptRequest]:
+    if unit.payload is None:
+        return list(work.plan.generate_requests(unit.position))
+    return [AttemptRequest(*request) for request in json.loads(unit.payload)]
+
+
+def _find_cached(work: JobWork, requests: Sequence[AttemptRequest]) -> Cached:
+    """Attempts that an earlier version, or a unit of this one, made already."""
+    by_class: dict[int, list[AttemptRequest]] = {}
+    for request in requests:
+        by_class.setdefault(request.class_index, []).append(request)
+    found: Cached = {}
+    for class_index, wanted in by_class.items():
+        ordinals = [request.ordinal for request in wanted]
+        rows = cached_attempts(
+            work.catalog,
+            work.job.context_id,
+            work.plan.class_names[class_index],
+            ordinals=(min(ordinals), max(ordinals)),
+        )
+        stored = {AttemptRequest(class_index, row.ordinal, row.attempt): row for row in rows}
+        found |= {request: stored[request] for request in wanted if request in stored}
+    return found
+
+
+def _rescore(work: JobWork, cached: Cached) -> list[tuple[str, int, int, str]]:
+    """Cached attempts that a filter new to them has to score."""
+    names = set(work.resolved.filters)
+    rescored = []
+    for request, row in cached.items():
+        known = json.loads(row.scores) if names else {}
+        if names <= known.keys():
+            continue
+        image = work.raw_images.get(row.object_key, row.position)
+        scores = json.dumps(known | json.loads(work.score(image[None])[0]))
+        class_name = work.plan.class_names[request.class_index]
+        rescored.append((class_name, request.ordinal, request.attempt, scores))
+    return rescored
+
+
+def _make(
+    work: JobWork,
+    unit: Unit,
+    missing: Sequence[AttemptRequest],
+    check_abort: Callable[[], None],
+) -> tuple[NewObject, list[NewAttempt], int]:
+    """Returns the stored object, its attempts, and how many images the model made.
+
+    The object's name follows from the keys it holds: where it exists, a worker died between its
+    put and its commit, and its images are taken as they are.
+    """
+    names = work.plan.class_names
+    key = _object_key(work, missing)
+    num_generated = 0
+    if work.store.size(key) == len(missing) * work.image_bytes:
+        data = work.store.get(key)
+    else:
+        data = b"".join(_sample(work, missing, check_abort))
+        num_generated = len(missing)
+        _put(work, key, data)
+    images = np.frombuffer(data, np.uint8).reshape(-1, *work.image_shape)
+    rows = []
+    for position, (request, image, scores) in enumerate(
+        zip(missing, images, work.score(images), strict=True)
+    ):
+        digest = hashlib.sha256(image).hexdigest()
+        class_name = names[request.class_index]
+        rows.append(
+            NewAttempt(class_name, request.ordinal, request.attempt, position, digest, scores)
+        )
+    sha256 = hashlib.sha256(data).hexdigest()
+    stored = NewObject(key, "attempts", unit.position, None, len(missing), sha256, len(data))
+    return stored, rows, num_generated
+
+
+def _sample(
+    work: JobWork, requests: Sequence[AttemptRequest], check_abort: Callable[[], None]
+) -> Iterable[bytes]:
+    """The raw images, in batches of the one fixed shape."""
+    size, seed = work.job.batch_size, work.resolved.seed
+    names, class_ids = work.plan.class_names, work.resolved.class_ids
+    for first in range(0, len(requests), size):
+        check_abort()
+        batch = requests[first : first + size]
+        images: NDArray[np.uint8] = work.sampler.sample(
+            [attempt_seed(seed, names[r.class_index], r.ordinal, r.attempt) for r in batch],
+            [class_ids[r.class_index] for r in batch],
+        )
+        yield np.ascontiguousarray(images).tobytes()
+
+
+def _object_key(work: JobWork, requests: Sequence[AttemptRequest]) -> str:
+    digest = hashlib.sha256()
+    for class_index, ordinal, attempt in requests:
+        name = work.plan.class_names[class_index]
+        digest.update(attempt_key(work.job.context_digest, name, ordinal, attempt).encode())
+    model = work.resolved.model.digest[:16]
+    return f"{work.settings.tenant}/attempts/{model}/{digest.hexdigest()}.u8"
+
+
+def _put(work: JobWork, key: str, data: bytes) -> None:
+    try:
+        work.store.put_new(key, data)
+    except ObjectExistsError:
+        raise StoreError(
+            f"object {key} exists with other bytes: either it was changed, or this machine does "
+            "not repeat itself under one fingerprint; delete the object and run again"
+        ) from None

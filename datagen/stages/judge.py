@@ -1,0 +1,153 @@
+"""Judge: picks each sample's attempt, by a deterministic pass over scores in ordinal order.
+
+The image of an ordinal is its first attempt that passes every filter; cross-sample filters look
+backwards within the class only. A pass is repeated, from the start, after every round of new
+attempts: it is a pure function of the scores, whatever order they came in.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
+
+from datagen.catalog.attempts import commit_judged, iterate_scores, replace_rejections
+from datagen.catalog.rows import GENERATE, PACK, NewUnit, Unit
+from datagen.errors import JobError
+from datagen.filters import FILTERS
+from datagen.filters.interface import ClassJudge
+from datagen.stages.job import JobWork
+
+# At most this many attempts of one sample are made ahead, however rarely one passes.
+_MAX_AHEAD = 8
+
+
+@dataclass
+class ClassVerdict:
+    """One class in one round. unfilled: ordinal -> attempts made so far, none of which passed."""
+
+    rejections: list[tuple[int, int, str]] = field(default_factory=list)
+    unfilled: dict[int, int] = field(default_factory=dict)
+    num_considered: int = 0
+
+
+def judge(work: JobWork, unit: Unit, check_abort: Callable[[], None]) -> None:
+    started = time.monotonic()
+    refills: list[tuple[int, int, int]] = []
+    shortfall: dict[str, list[int]] = {}
+    for class_index, class_name in enumerate(work.plan.class_names):
+        if not work.resolved.filters:
+            break  # every first attempt passes
+        check_abort()
+        verdict = _judge_class(work, class_name, num_ordinals=work.plan.counts[class_index])
+        replace_rejections(work.catalog, unit, class_name, verdict.rejections)
+        if not verdict.unfilled:
+            continue
+        if exhausted := _exhausted(work, class_index, verdict):
+            _fail_unless_publishable(work, class_name, exhausted, verdict)
+            shortfall[class_name] = sorted(exhausted)
+        refills += [
+            (class_index, ordinal, attempt)
+            for ordinal, attempt in _next_attempts(work, class_index, verdict)
+            if ordinal not in exhausted
+        ]
+    following = _refill_units(work, unit, refills) if refills else _pack_units(work, unit)
+    commit_judged(
+        work.catalog,
+        unit,
+        next_units=following,
+        shortfall=json.dumps(shortfall) if shortfall and not refills else None,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _judge_class(work: JobWork, class_name: str, *, num_ordinals: int) -> ClassVerdict:
+    judges = {name: FILTERS[name].judge(options) for name, options in work.resolved.filters.items()}
+    verdict = ClassVerdict()
+    rows = iterate_scores(work.catalog, work.job.context_id, class_name, num_ordinals=num_ordinals)
+    for ordinal, attempts in groupby(rows, key=itemgetter(0)):
+        _judge_sample(verdict, judges, ordinal, [row[2] for row in attempts])
+    return verdict
+
+
+def _judge_sample(
+    verdict: ClassVerdict, judges: dict[str, ClassJudge], ordinal: int, attempts: list[str]
+) -> None:
+    for attempt, text in enumerate(attempts):
+        scores = json.loads(text)
+        verdict.num_considered += 1
+        reason = _reason(judges, scores)
+        if reason is None:
+            for name, rule in judges.items():
+                rule.accept(scores[name])
+            return
+        verdict.rejections.append((ordinal, attempt, reason))
+    verdict.unfilled[ordinal] = len(attempts)
+
+
+def _reason(judges: dict[str, ClassJudge], scores: dict[str, float | str]) -> str | None:
+    for name, rule in judges.items():
+        reason = rule.reject(scores[name])
+        if reason is not None:
+            return reason
+    return None
+
+
+def _exhausted(work: JobWork, class_index: int, verdict: ClassVerdict) -> set[int]:
+    """The ordinals for which nothing more may be tried: all of the class past its budget, or the
+    single samples past theirs."""
+    limits = work.resolved.recipe.limits
+    budget = math.floor(limits.max_attempts_per_class * work.plan.counts[class_index])
+    if verdict.num_considered + len(verdict.unfilled) > budget:
+        return set(verdict.unfilled)
+    return {o for o, made in verdict.unfilled.items() if made >= limits.max_attempts_per_sample}
+
+
+def _fail_unless_publishable(
+    work: JobWork, class_name: str, exhausted: set[int], verdict: ClassVerdict
+) -> None:
+    limits = work.resolved.recipe.limits
+    if limits.on_shortfall == "publish":
+        return
+    reasons: dict[str, int] = {}
+    for _, _, reason in verdict.rejections:
+        reasons[reason] = reasons.get(reason, 0) + 1
+    told = ", ".join(f"{reason}: {count}" for reason, count in sorted(reasons.items()))
+    raise JobError(
+        f"class {class_name}: {len(exhausted)} images are missing after "
+        f"{verdict.num_considered} attempts (rejected by {told}); relax the filter, raise "
+        f"limits.max_attempts_per_class ({limits.max_attempts_per_class:g}) or "
+        f"max_attempts_per_sample ({limits.max_attempts_per_sample}), or set on_shortfall: publish"
+    )
+
+
+def _next_attempts(
+    work: JobWork, class_index: int, verdict: ClassVerdict
+) -> Iterator[tuple[int, int]]:
+    """(ordinal, attempt) to make next: several at once where few pass. How many changes the
+    number of rounds, never the result."""
+    num_passed = work.plan.counts[class_index] - len(verdict.unfilled)
+    per_image = verdict.num_considered / max(1, num_passed)
+    ahead = max(1, min(_MAX_AHEAD, round(per_image)))
+    most = work.resolved.recipe.limits.max_attempts_per_sample
+    for ordinal, made in verdict.unfilled.items():
+        for attempt in range(made, min(made + ahead, most)):
+            yield ordinal, attempt
+
+
+def _refill_units(
+    work: JobWork, unit: Unit, refills: list[tuple[int, int, int]]
+) -> Iterator[NewUnit]:
+    size = work.plan.unit_size
+    for position, first in enumerate(range(0, len(refills), size)):
+        payload = json.dumps(refills[first : first + size], separators=(",", ":"))
+        yield NewUnit(GENERATE, unit.round + 1, position, payload)
+
+
+def _pack_units(work: JobWork, unit: Unit) -> Iterator[NewUnit]:
+    for position in range(work.plan.num_shards):
+        yield NewUnit(PACK, unit.round, position, None)

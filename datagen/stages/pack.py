@@ -1,0 +1,147 @@
+"""Pack: one shard of finished samples: raw images augmented, encoded, hashed and put in a tar."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+
+from datagen.catalog.attempts import chosen_attempts
+from datagen.catalog.jobs import get_job
+from datagen.catalog.rows import NewObject, SampleRow, StoredAttempt, Unit
+from datagen.catalog.samples import commit_packed
+from datagen.errors import JobError
+from datagen.formats.shard import ShardMember, pack_shard
+from datagen.images import encode_png
+from datagen.plan import Sample, attempt_key, attempt_seed, augmentation_seed
+from datagen.stages.job import JobWork
+
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+)
+
+
+def pack(work: JobWork, unit: Unit, check_abort: Callable[[], None]) -> None:
+    started = time.monotonic()
+    samples = work.plan.shard_samples(unit.position)
+    chosen = _find_chosen(work, samples)
+    members: list[ShardMember] = []
+    rows: list[SampleRow] = []
+    for sample in samples:
+        attempt = chosen.get(sample)
+        if attempt is None:
+            continue  # a published shortfall
+        member, row = make_sample(work, sample, attempt, shard=unit.position)
+        members.append(member)
+        rows.append(row)
+    check_abort()
+    packed = pack_shard(members)
+    rows = [
+        row._replace(offset=offset, size=size)
+        for row, (offset, size) in zip(rows, packed.offsets, strict=True)
+    ]
+    split, _ = work.plan.shard_split(unit.position)
+    sha256 = hashlib.sha256(packed.data).hexdigest()
+    path = f"shards/{unit.position:05d}-{sha256}.tar"
+    work.store.put_new(work.prefix + path, packed.data)
+    shard = NewObject(
+        work.prefix + path, "shard", unit.position, split, len(rows), sha256, len(packed.data)
+    )
+    commit_packed(work.catalog, unit, shard, rows, seconds=time.monotonic() - started)
+
+
+def _find_chosen(work: JobWork, samples: Sequence[Sample]) -> dict[Sample, StoredAttempt]:
+    by_class: dict[int, list[Sample]] = {}
+    for sample in samples:
+        by_class.setdefault(sample.class_index, []).append(sample)
+    found: dict[Sample, StoredAttempt] = {}
+    for class_index, wanted in by_class.items():
+        class_name = work.plan.class_names[class_index]
+        rows = chosen_attempts(
+            work.catalog,
+            context_id=work.job.context_id,
+            job_id=work.job.id,
+            class_name=class_name,
+            ordinals=sorted(sample.ordinal for sample in wanted),
+        )
+        if len(rows) < len(wanted):
+            _check_missing(work, class_name, {s.ordinal for s in wanted} - rows.keys())
+        found |= {s: rows[s.ordinal] for s in wanted if s.ordinal in rows}
+    return found
+
+
+def _check_missing(work: JobWork, class_name: str, ordinals: set[int]) -> None:
+    """Only what the judge declared missing may be."""
+    job = get_job(work.catalog, work.job.id)
+    declared = json.loads(job.shortfall) if job and job.shortfall else {}
+    lost = sorted(ordinals - set(declared.get(class_name, ())))
+    if lost:
+        raise JobError(
+            f"class {class_name}, ordinal {lost[0]}: its attempt is gone from the catalog; "
+            "restore the catalog from a backup, or run under another name"
+        )
+
+
+def make_sample(
+    work: JobWork, sample: Sample, attempt: StoredAttempt, *, shard: int
+) -> tuple[ShardMember, SampleRow]:
+    """The finished sample of one raw image; its place in the shard is filled in later."""
+    resolved = work.resolved
+    request = resolved.recipe.classes[sample.class_index]
+    seeds = (resolved.seed, request.name, sample.ordinal, attempt.attempt)
+    raw = work.raw_images.get(attempt.object_key, attempt.position)
+    augment_seed = augmentation_seed(*seeds)
+    augmented = work.augmenter.apply(raw, seed=augment_seed)
+    key = attempt_key(work.job.context_digest, request.name, sample.ordinal, attempt.attempt)
+    png = encode_png(augmented.image, text={"datagen": "synthetic", "datagen-attempt": key})
+    applied = [asdict(step) for step in augmented.applied]
+    row = SampleRow(
+        class_name=request.name,
+        ordinal=sample.ordinal,
+        split=sample.split,
+        attempt=attempt.attempt,
+        attempt_key=key,
+        seed=attempt_seed(*seeds),
+        augmentation_seed=augment_seed,
+        raw_sha256=attempt.raw_sha256,
+        image_sha256=hashlib.sha256(png).hexdigest(),
+        shard=shard,
+        offset=0,
+        size=0,
+        attributes=_attributes_json(request.name, tuple(request.attributes.items())),
+        scores=_own_scores(attempt.scores, work.resolved.filters),
+        augmentations=_ENCODER.encode(applied) if applied else "[]",
+    )
+    return _member(work, row, png), row
+
+
+def _member(work: JobWork, row: SampleRow, png: bytes) -> ShardMember:
+    """Keys are written in sorted order; attributes, scores and augmentations are JSON already."""
+    key = f"{row.class_name}-{row.ordinal:08d}"
+    record = (
+        f'{{"attempt":{row.attempt},"attempt_key":"{row.attempt_key}",'
+        f'"attributes":{row.attributes},"augmentation_seed":{row.augmentation_seed},'
+        f'"augmentations":{row.augmentations},"class_name":"{row.class_name}",'
+        f'"image_sha256":"{row.image_sha256}","key":"{key}",'
+        f'"model":"{work.resolved.model.name}","model_digest":"{work.resolved.model.digest}",'
+        f'"ordinal":{row.ordinal},"raw_sha256":"{row.raw_sha256}",'
+        f'"recipe_digest":"{work.job.recipe_digest}","scores":{row.scores},'
+        f'"seed":{row.seed},"split":"{row.split}"}}'
+    )
+    return ShardMember(key, png, record.encode())
+
+
+def _own_scores(scores: str, filters: Mapping[str, object]) -> str:
+    """Of the recipe's filters alone: others may have scored a cached attempt too."""
+    if not filters:
+        return "{}"
+    known = json.loads(scores)
+    return _ENCODER.encode({name: known[name] for name in filters})
+
+
+@lru_cache(maxsize=1024)
+def _attributes_json(class_name: str, items: tuple[tuple[str, object], ...]) -> str:
+    return _ENCODER.encode(dict(items))
