@@ -1,0 +1,60 @@
+"""The only reader of the environment. Built once at the edge and passed in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from datagen.errors import InputError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things are kept, and how long a lease lasts.
+
+    home holds the embedded catalog (catalog.sqlite3), objects (objects/), trained models (models/)
+    and worker locks (workers/). device: cpu or cuda, cuda:N.
+    """
+
+    home: Path
+    database_url: str
+    store_url: str
+    s3_endpoint_url: str | None = None
+    tenant: str = "local"
+    device: str = "cpu"
+    threads_per_worker: int = 1
+    lease_s: float = 90.0
+    heartbeat_s: float = 15.0
+    max_tries: int = 5
+
+    @property
+    def models_dir(self) -> Path:
+        return self.home / "models"
+
+
+def load_settings(environ: Mapping[str, str] = os.environ, *, home: Path | None = None) -> Settings:
+    """Raises InputError if a variable is malformed."""
+    root = (home or Path(environ.get("DATAGEN_HOME") or "datagen-home")).absolute()
+    return Settings(
+        home=root,
+        database_url=environ.get("DATAGEN_DATABASE_URL") or f"sqlite:///{root / 'catalog.sqlite3'}",
+        store_url=environ.get("DATAGEN_STORE_URL") or (root / "objects").as_uri(),
+        s3_endpoint_url=environ.get("DATAGEN_S3_ENDPOINT_URL") or None,
+        device=environ.get("DATAGEN_DEVICE") or "cpu",
+        threads_per_worker=int(_number(environ, "DATAGEN_THREADS_PER_WORKER", 1)),
+        lease_s=_number(environ, "DATAGEN_LEASE_S", 90.0),
+        heartbeat_s=_number(environ, "DATAGEN_HEARTBEAT_S", 15.0),
+    )
+
+
+def _number(environ: Mapping[str, str], name: str, default: float) -> float:
+    text = environ.get(name) or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise InputError(f"environment variable {name}={text!r}: expected a number above 0")
+    return value
