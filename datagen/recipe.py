@@ -18,7 +18,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -34,13 +34,14 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from datagen.errors import RecipeError
 
 MAX_BYTES = 1 << 20
-MAX_NODES = 200_000  # 10,000 classes with five attributes each are 150,000
+MAX_NODES = 100_000  # 10,000 classes with five attributes each are 90,000
 MAX_DEPTH = 16
 MAX_PROBLEMS = 50
 MAX_IMAGES = 100_000_000
 MAX_TEXT = 1000
 
 Place = tuple[str | int, ...]
+Fault = tuple[Place, Any, str]  # where, the value, what was expected
 Schema = TypeVar("Schema", bound=BaseModel)
 
 # --- faults ---------------------------------------------------------------------------------------
@@ -64,7 +65,8 @@ class Problem:
         place = [] if source is None else [source if self.line is None else f"{source}:{self.line}"]
         shown = _show(self.value)
         if self.text is not None and self.text != shown:
-            shown = f"{self.text[:80]} (read as {shown})"
+            text = self.text[:120]
+            shown = text if self.value == self.text else f"{text} (read as {shown})"
         return ": ".join([*place, self.field or "recipe", shown, f"expected {self.expected}"])
 
 
@@ -117,9 +119,9 @@ def _show(value: Any) -> str:
 # --- rules inside the schema ----------------------------------------------------------------------
 
 
-def _refuse(problems: Iterable[tuple[Place, Any, str]]) -> None:
-    """Raises, for pydantic, the faults found below one field: (path, value, expected) each."""
-    found = list(problems)
+def _refuse(faults: Iterable[Fault]) -> None:
+    """Raises, for pydantic, the faults found, each with its place below the field."""
+    found = list(faults)
     if found:
         first, value, expected = found[0]
         summary = f"{_join(first)}: {_show(value)}: expected {expected}"
@@ -130,7 +132,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 
 
-def _plain_problems(value: Any, path: Place, depth: int) -> Iterator[tuple[Place, Any, str]]:
+def _plain_faults(value: Any, path: Place, depth: int) -> Iterator[Fault]:
     """Faults of a value that ought to be plain JSON; depth: how many containers may nest."""
     if isinstance(value, str):
         if len(value) > MAX_TEXT or _CONTROL.search(value):
@@ -146,7 +148,7 @@ def _plain_problems(value: Any, path: Place, depth: int) -> Iterator[tuple[Place
             if isinstance(value, dict) and not (isinstance(key, str) and _WORD.fullmatch(key)):
                 yield (*path, key), item, "a key of 1 to 63 letters, digits, '_' and '-'"
             else:
-                yield from _plain_problems(item, (*path, key), depth - 1)
+                yield from _plain_faults(item, (*path, key), depth - 1)
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
         yield path, value, "a whole number of at most 63 bits"
     elif isinstance(value, float) and not math.isfinite(value):
@@ -165,7 +167,7 @@ def _ordered(value: Any) -> Any:
 def _plain_mapping(depth: int) -> BeforeValidator:
     def check(value: Any) -> Any:
         if isinstance(value, dict):
-            _refuse(_plain_problems(value, (), depth))
+            _refuse(_plain_faults(value, (), depth))
             return _ordered(value)
         return value
 
@@ -190,7 +192,7 @@ def _check_formats(formats: tuple[str, ...]) -> tuple[str, ...]:
     return formats
 
 
-def _repeated(names: Iterable[tuple[Place, str]]) -> Iterator[tuple[Place, Any, str]]:
+def _repeated(names: Iterable[tuple[Place, str]]) -> Iterator[Fault]:
     """Names become folders, and some file systems fold case: names equal but for case repeat."""
     seen: dict[str, str] = {}
     for path, name in names:
@@ -199,6 +201,10 @@ def _repeated(names: Iterable[tuple[Place, str]]) -> Iterator[tuple[Place, Any, 
             yield path, name, f"each name once, whatever its case; '{first}' stands above"
         else:
             seen[name.lower()] = name
+
+
+def _only_int(value: Any) -> Any:
+    return value if type(value) is int else str(value)
 
 
 def _check_ratios(ratios: dict[str, float]) -> dict[str, float]:
@@ -251,7 +257,7 @@ class _Optioned(BaseModel):
     def _options_are_plain(cls, value: Any) -> Any:
         if isinstance(value, dict):
             options = {key: item for key, item in value.items() if key not in cls.model_fields}
-            _refuse(_plain_problems(options, (), 3))
+            _refuse(_plain_faults(options, (), 3))
             return {**value, **_ordered(options)}
         return value
 
@@ -341,7 +347,10 @@ class Conditioning(_Part):
 class Recipe(_Part):
     """A labelled data set to make."""
 
-    version: Literal[1] = Field(description="1, the version of this schema")
+    # Of true, 1.0 and 1, which Literal takes for equal, only 1 is the version.
+    version: Annotated[Literal[1], BeforeValidator(_only_int)] = Field(
+        description="1, the version of this schema"
+    )
     name: str = Field(pattern=_NAME, description=_NAME_TEXT)
     seed: _Count | None = Field(
         default=None,
@@ -371,7 +380,7 @@ class Recipe(_Part):
     augmentations: tuple[AugmentationRequest, ...] = Field(
         default=(),
         max_length=64,
-        description="a list of at most 64 transforms, each like {transform: Affine, p: 0.3}; [] for none",
+        description="a list of at most 64, each like {transform: Affine, p: 0.3}; [] for none",
     )
     splits: Splits = Field(
         default=Splits(), description="a mapping like {ratios: {train: 0.9, val: 0.1}}"
@@ -499,12 +508,14 @@ def parse_as(schema: type[Schema], text: bytes, *, source: str) -> tuple[Schema,
             return model, reader.lines
     except ValidationError as error:
         details = error.errors(include_url=False)
-    raise reader.refusal(_problems_of(details, schema, values, reader.lines))
+    problems = _problems_of(details, schema, values, reader)
+    raise reader.refusal(problems, num_hidden=max(0, len(details) - MAX_PROBLEMS))
 
 
 def _check_size(size_bytes: int, source: str) -> None:
     if size_bytes > MAX_BYTES:
-        problem = Problem("", f"{size_bytes} bytes", f"at most {MAX_BYTES} bytes")
+        size = f"{size_bytes} bytes"
+        problem = Problem("", size, f"at most {MAX_BYTES} bytes", text=size)
         raise InvalidRecipe([problem], source=source)
 
 
@@ -556,20 +567,23 @@ class _Reader:
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             line = mark.line if mark else 0
-            near = decoded.split("\n", line + 1)[line : line + 1]
-            reason = getattr(error, "problem", None) or "its characters cannot be read"
-            self._fail(line, near[0].strip() if near else "", f"valid YAML or JSON: {reason}")
+            near = "".join(decoded.split("\n", line + 1)[line : line + 1])
+            reason = getattr(error, "problem", None) or "a character cannot be read"
+            if near.lstrip(" ").startswith("\t"):
+                reason = "a tab indents this line, where only spaces may"
+            self._fail(line, _show(near), f"valid YAML or JSON; {reason}")
         finally:
             loader.dispose()
 
-    def refusal(self, more: Iterable[Problem]) -> InvalidRecipe:
+    def refusal(self, more: Iterable[Problem], *, num_hidden: int = 0) -> InvalidRecipe:
         """All problems by line. At each field the first one stands: others follow from it."""
         by_field: dict[str, Problem] = {}
         for problem in [*self.problems, *more]:
-            text = self.texts.get(problem.field)
-            by_field.setdefault(problem.field, replace(problem, text=text))
+            by_field.setdefault(problem.field, problem)
         ranked = sorted(by_field.values(), key=lambda problem: problem.line or 0)
-        return InvalidRecipe(ranked[:MAX_PROBLEMS], source=self._source, num_problems=len(ranked))
+        return InvalidRecipe(
+            ranked[:MAX_PROBLEMS], source=self._source, num_problems=len(ranked) + num_hidden
+        )
 
     def _decode(self, text: bytes) -> str:
         try:
@@ -580,14 +594,16 @@ class _Reader:
         odd = _UNREADABLE.search(decoded)
         if odd:
             line = decoded.count("\n", 0, odd.start())
-            self._fail(line, odd[0], "text without control characters")
+            self._fail(line, _show(odd[0]), "text without control characters")
         return _SURROGATE_PAIR.sub(_join_surrogates, decoded)
 
-    def _fail(self, line: int, value: Any, expected: str) -> NoReturn:
-        raise self.refusal([Problem("", value, expected, line + 1)])
+    def _fail(self, line: int, found: str, expected: str) -> NoReturn:
+        raise self.refusal([Problem("", found, expected, line + 1, found)])
 
-    def _note(self, field: str, line: int, value: Any, expected: str) -> None:
-        self.problems.append(Problem(field, value, expected, line + 1))
+    def _note(
+        self, field: str, line: int, value: Any, expected: str, *, text: str | None = None
+    ) -> None:
+        self.problems.append(Problem(field, value, expected, line + 1, text))
 
     def _build(self, loader: Any, event: Any, field: str, depth: int) -> Any:
         line = event.start_mark.line
@@ -598,10 +614,12 @@ class _Reader:
         if depth > MAX_DEPTH:
             self._fail(line, "deeper nesting", f"at most {MAX_DEPTH} levels")
         if isinstance(event, yaml.AliasEvent):
-            self._note(field, line, f"*{event.anchor}", "the value itself: aliases are refused")
+            alias = f"*{event.anchor}"
+            self._note(field, line, alias, "the value itself: aliases are refused", text=alias)
             return None
         if event.anchor is not None:
-            self._note(field, line, f"&{event.anchor}", "no anchor: anchors are refused")
+            anchor = f"&{event.anchor}"
+            self._note(field, line, anchor, "no anchor: anchors are refused", text=anchor)
         if event.tag is not None:
             self._note(field, line, event.tag, "no tag: tags are refused; quotes make text")
         if isinstance(event, yaml.SequenceStartEvent):
@@ -636,18 +654,24 @@ class _Reader:
         value: Any
         if text in _NULL:
             value = None
+            if not text:
+                return None
         elif text in _BOOL:
             value = _BOOL[text]
         elif _DISPUTED_BOOL.fullmatch(text):
-            expected = f"true or false, or text in quotes: without them some read {text} as "
-            expected += "true" if text.lower() in ("yes", "on") else "false"
-            self._note(field, line, text, expected)
+            taken = text.lower() in ("yes", "on")
+            expected = (
+                f"true or false, or '{text}' in quotes: YAML readers disagree on the bare word"
+            )
+            self._note(field, line, taken, expected, text=text)
             return None
         elif _INT.fullmatch(text):
             value = int(text)
         elif _DISPUTED_NUMBER.fullmatch(text):
-            expected = f"a plain decimal number, or text in quotes: readers disagree on {text[:80]}"
-            self._note(field, line, text, expected)
+            expected = (
+                "a plain decimal number, or text in quotes: YAML readers disagree on this one"
+            )
+            self._note(field, line, text, expected, text=text)
             return None
         elif _FLOAT.fullmatch(text):
             value = float(text)
@@ -669,23 +693,34 @@ def _join_surrogates(match: re.Match[str]) -> str:
 
 
 def _problems_of(
-    details: Sequence[ErrorDetails], schema: type[BaseModel], values: Any, lines: Mapping[str, int]
+    details: Sequence[ErrorDetails], schema: type[BaseModel], values: Any, reader: _Reader
 ) -> list[Problem]:
     """The first MAX_PROBLEMS faults by line; a rule inside the schema may bring several each."""
     placed = []
     for detail in details:
         path = _path_in(values, detail["loc"], missing=detail["type"] == "missing")
-        placed.append((_line_of(lines, _join(path)), path, detail))
+        placed.append((_line_of(reader.lines, _join(path)), path, detail))
     problems = []
     for _, path, detail in sorted(placed, key=lambda entry: entry[0])[:MAX_PROBLEMS]:
-        if detail["type"] == "recipe_rule":
-            faults = [((*path, *below), *rest) for below, *rest in detail["ctx"]["found"]]
-        else:
-            faults = [(path, _value_at(values, path), _expected(schema, path, detail))]
-        for place, value, expected in faults:
+        for place, value, expected in _faults_of(detail, schema, values, path):
             field = _join(place)
-            problems.append(Problem(field, value, expected, _line_of(lines, field)))
+            text = reader.texts.get(field)
+            if text and detail["type"] == "string_type":
+                expected += f"; to give it as text write it in quotes, '{text[:80]}'"
+            line = _line_of(reader.lines, field)
+            problems.append(Problem(field, value, expected, line, text))
     return problems
+
+
+def _faults_of(
+    detail: ErrorDetails, schema: type[BaseModel], values: Any, path: Place
+) -> list[Fault]:
+    if detail["type"] == "recipe_rule":
+        return [((*path, *below), value, text) for below, value, text in detail["ctx"]["found"]]
+    value = _value_at(values, path)
+    if detail["type"] == "too_short" and len(value) > detail["ctx"]["actual_length"]:
+        return []  # pydantic counts the valid items only; those that are not have their own fault
+    return [(path, value, _expected(schema, path, detail))]
 
 
 def _path_in(values: Any, loc: Place, *, missing: bool) -> Place:
@@ -726,8 +761,6 @@ def _expected(schema: type[BaseModel], path: Place, detail: ErrorDetails) -> str
         text = model.model_fields[part].description
         model = _model_in(model.model_fields[part].annotation)
     text = text or detail["msg"].removeprefix("Input should be ")
-    if detail["type"] == "string_type" and isinstance(detail["input"], (bool, int, float)):
-        return f"{text}; text that looks like something else needs quotes"
     if detail["type"] in ("int_type", "float_type") and isinstance(detail["input"], str):
         return f"{text}, without quotes"
     return text
