@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from datagen.catalog.connection import create_database_engine
 from datagen.errors import CatalogError, CatalogUnavailableError
@@ -20,10 +20,13 @@ class Catalog:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Raises CatalogUnavailableError for a passing fault, CatalogError for any other."""
+        """Raises CatalogUnavailableError for a passing fault, IntegrityError where a unique row
+        exists, CatalogError for any other."""
         try:
             with self.engine.begin() as connection:
                 yield connection
+        except IntegrityError:
+            raise
         except DBAPIError as error:
             raise _readable(error) from error
 

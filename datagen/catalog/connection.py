@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from datagen.errors import InputError
@@ -102,12 +102,19 @@ def _copy(
     if ignore_existing:
         target = f"incoming_{table.name}"
         connection.exec_driver_sql(
-            f"CREATE TEMPORARY TABLE {target} (LIKE {table.name}) ON COMMIT DROP"
+            f"CREATE TEMPORARY TABLE {target} ON COMMIT DROP AS "
+            f"SELECT {names} FROM {table.name} WITH NO DATA"
         )
+    import psycopg
+
     driver: Any = connection.connection.driver_connection
-    with driver.cursor() as cursor, cursor.copy(f"COPY {target} ({names}) FROM STDIN") as copy:
-        for row in rows:
-            copy.write_row(row)
+    statement = f"COPY {target} ({names}) FROM STDIN"
+    try:
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+    except psycopg.Error as error:  # the driver's own, since SQLAlchemy knows no COPY
+        raise DBAPIError.instance(statement, None, error, psycopg.Error) from error
     if ignore_existing:
         connection.exec_driver_sql(
             f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {target} "
