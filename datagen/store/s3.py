@@ -1,0 +1,229 @@
+"""The store in an S3 bucket, at AWS or any server that knows conditional writes.
+
+Called through `open_store`. boto3 costs a third of a second to import, so requests import it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any, BinaryIO
+from uuid import uuid4
+
+from datagen.errors import InputError, ObjectMissingError, StoreError, StoreUnavailableError
+from datagen.store.interface import (
+    STREAM_BUFFER_BYTES,
+    ForwardStream,
+    ObjectInfo,
+    check_key,
+    check_length,
+    check_prefix,
+    differs,
+    key_fault,
+)
+from datagen.store.s3_errors import boto_errors, http_status, missing_bucket, store_error
+
+CONNECT_TIMEOUT_S = 2.0
+READ_TIMEOUT_S = 20.0
+NUM_ATTEMPTS = 3
+CONFLICT_PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8)
+
+
+class S3Store:
+    """Objects below a prefix of a bucket. Credentials come from boto3's own chain alone."""
+
+    def __init__(self, bucket: str, prefix: str, *, endpoint_url: str | None) -> None:
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._endpoint_url = endpoint_url
+        self._lock = threading.Lock()
+        self._made: Any = None
+        self._made_by = 0
+        self._bucket_seen = False
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        name = self._name(key)
+        for pause_s in CONFLICT_PAUSES_S:
+            status = self._put_once(name, data)
+            if status == 200:
+                return True
+            if status == 412 and self._holds(name, data):
+                return False
+            time.sleep(pause_s)  # 409: another writer is at it; or it was deleted in between
+        raise StoreUnavailableError(
+            f"{self._address(name)} can neither be created nor read: other writers of the same "
+            "name are in the way, or a key that starts with it and a slash; run again"
+        )
+
+    def get(self, key: str) -> bytes:
+        name = self._name(key)
+        with self._errors("read", name) as client:
+            data: bytes = client.get_object(Bucket=self._bucket, Key=name)["Body"].read()
+        return data
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        assert min(start, length) >= 0
+        name = self._name(key)
+        data = b""
+        if length == 0:  # a Range header cannot ask for nothing
+            with self._errors("read", name) as client:
+                client.head_object(Bucket=self._bucket, Key=name)
+            return data
+        try:
+            with self._errors("read", name) as client:
+                data = client.get_object(
+                    Bucket=self._bucket, Key=name, Range=f"bytes={start}-{start + length - 1}"
+                )["Body"].read()
+        except StoreError as error:
+            if http_status(error.__cause__) != 416:
+                raise
+        return check_length(data, url=self._address(name), start=start, length=length)
+
+    def open(self, key: str) -> BinaryIO:
+        name = self._name(key)
+        with self._errors("read", name) as client:
+            body = client.get_object(Bucket=self._bucket, Key=name)["Body"]
+        return io.BufferedReader(
+            ForwardStream(body, lambda: self._errors("read", name)), STREAM_BUFFER_BYTES
+        )
+
+    def size(self, key: str) -> int | None:
+        name = self._name(key)
+        try:
+            with self._errors("read", name) as client:
+                num_bytes: int = client.head_object(Bucket=self._bucket, Key=name)["ContentLength"]
+        except ObjectMissingError:
+            self._require_bucket()  # a HEAD has no body to say which of the two is missing
+            return None
+        return num_bytes
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        # Sorted here: SeaweedFS lists folder by folder, "a/b" before "a-".
+        name = self._prefix + check_prefix(prefix)
+        found = []
+        with self._errors("list", name) as client:
+            pages = client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=name
+            )
+            for page in pages:
+                for item in page.get("Contents", ()):
+                    key = item["Key"].removeprefix(self._prefix)
+                    if key_fault(key) is None:  # some tools mark folders by objects named "a/"
+                        found.append((key, int(item["Size"])))
+        for key, num_bytes in sorted(found):
+            yield ObjectInfo(key, num_bytes)
+
+    def delete(self, key: str) -> None:
+        name = self._name(key)
+        with self._errors("delete", name) as client:
+            client.delete_object(Bucket=self._bucket, Key=name)
+
+    def url(self, key: str) -> str:
+        return self._address(self._name(key))
+
+    def check(self) -> None:
+        name = self._name(f"probe-{uuid4().hex}")
+        self._put_once(name, b"first")
+        try:
+            if self._put_once(name, b"second") == 200:
+                raise StoreError(
+                    f"the S3 server of {self._address('')} ignores If-None-Match: writers could "
+                    "overwrite each other's objects; use a server with conditional writes (AWS, "
+                    "SeaweedFS), or a directory"
+                )
+        finally:
+            with self._errors("delete", name) as client:
+                client.delete_object(Bucket=self._bucket, Key=name)
+
+    def _name(self, key: str) -> str:
+        name = self._prefix + check_key(key)
+        return check_key(name)
+
+    def _address(self, name: str) -> str:
+        return f"s3://{self._bucket}/{name}"
+
+    def _put_once(self, name: str, data: bytes) -> int:
+        """Returns 200, or 412 and 409 as the server gave them."""
+        try:
+            with self._errors("write", name) as client:
+                client.put_object(Bucket=self._bucket, Key=name, Body=data, IfNoneMatch="*")
+        except StoreError as error:
+            status = http_status(error.__cause__)
+            if status not in (409, 412):
+                raise
+            return status
+        return 200
+
+    def _holds(self, name: str, data: bytes) -> bool:
+        """False if it is gone; raises ObjectExistsError if it is another object."""
+        try:
+            with self._errors("read", name) as client:
+                reply = client.get_object(Bucket=self._bucket, Key=name)
+                num_bytes = int(reply["ContentLength"])
+                with closing(reply["Body"]) as body:
+                    found = body.read() if num_bytes == len(data) else None
+        except ObjectMissingError:
+            return False
+        if found != data:
+            raise differs(self._address(name), num_bytes=num_bytes, data=data)
+        return True
+
+    def _require_bucket(self) -> None:
+        if not self._bucket_seen:
+            try:
+                with self._errors("read", "") as client:
+                    client.head_bucket(Bucket=self._bucket)
+            except ObjectMissingError as error:
+                raise missing_bucket(self._bucket) from error
+            self._bucket_seen = True
+
+    def _client(self) -> Any:
+        """One client per process: it is safe between threads, its connections not after a fork."""
+        with self._lock:
+            if self._made_by != os.getpid():
+                self._made = _make_client(self._endpoint_url)
+                self._made_by = os.getpid()
+            return self._made
+
+    @contextmanager
+    def _errors(self, action: str, name: str) -> Iterator[Any]:
+        """Gives the client; what it raises comes out as a StoreError."""
+        try:
+            yield self._client()
+        except boto_errors() as error:
+            what = f"cannot {action} {self._address(name)}"
+            raise store_error(error, what, bucket=self._bucket) from error
+
+
+def _make_client(endpoint_url: str | None) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    session = boto3.session.Session()
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": NUM_ATTEMPTS},
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=READ_TIMEOUT_S,
+        max_pool_connections=32,
+        # boto3's newer default checksums fail on several servers other than AWS; the signed
+        # payload guards a put everywhere, our own sha256 everything read back.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        s3={
+            "addressing_style": "path" if endpoint_url else "auto",
+            "payload_signing_enabled": True,
+        },
+    )
+    try:
+        return session.client(
+            "s3",
+            endpoint_url=endpoint_url,
+            region_name=session.region_name or "us-east-1",  # servers other than AWS ask for none
+            config=config,
+        )
+    except ValueError as error:
+        raise InputError(f"{error}; correct DATAGEN_S3_ENDPOINT_URL") from None

@@ -1,0 +1,89 @@
+"""Real servers and fresh places for tests. A server starts when the first test asks for it.
+
+A missing server skips the test on a developer's machine and fails it where CI is set.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn, TypeVar
+from uuid import uuid4
+
+import pytest
+
+from datagen.settings import Settings, load_settings
+from tests.servers import (
+    PostgresServer,
+    S3Server,
+    ServiceMissingError,
+    start_postgres,
+    start_s3,
+)
+
+Server = TypeVar("Server", PostgresServer, S3Server)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A folder for an embedded home, not made yet."""
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    """Of the embedded home: SQLite and a directory, whatever the environment says."""
+    return load_settings({}, home=home)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    server = _start(start_postgres)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """An empty database of this test's own: postgresql+psycopg://..."""
+    database = f"test_{uuid4().hex[:16]}"
+    postgres_server.execute(f"CREATE DATABASE {database}")
+    yield postgres_server.url(database)
+    postgres_server.execute(f"DROP DATABASE {database} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    server = _start(start_s3)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3_endpoint(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The server's http address; its keys are in the environment while the test runs."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server.endpoint_url
+
+
+@pytest.fixture
+def s3_url(s3_server: S3Server, s3_endpoint: str) -> str:
+    """s3://bucket/prefix with a prefix of this test's own; to be opened with s3_endpoint."""
+    return f"s3://{s3_server.bucket}/{uuid4().hex[:16]}"
+
+
+def _start(start: Callable[[], Server]) -> Server:
+    try:
+        return start()
+    except ServiceMissingError as error:
+        _give_up(str(error))
+
+
+def _give_up(reason: str) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
