@@ -1,0 +1,29 @@
+"""The command line: gathers the commands. Called by the console script `datagen`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from datagen import __version__
+from datagen.commands.completion import completion
+from datagen.commands.edge import Edge, debug_option, home_option
+from datagen.commands.recipes import plan, run, validate
+
+_EPILOG = """\b
+Exit codes: 0 done, 2 bad input, 3 not found, 4 a job or training failed, 5 damage found,
+6 the store or the catalog refused or is out of reach, 130 interrupted, 1 anything unexpected.
+"""
+
+
+@click.group(cls=Edge, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="datagen %(version)s")
+@home_option
+@debug_option
+def main(home: Path | None) -> None:
+    """Labelled synthetic image data sets: exact, traceable and reproducible."""
+
+
+for command in (validate, plan, run, completion):
+    main.add_command(command)

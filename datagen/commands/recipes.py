@@ -1,0 +1,207 @@
+"""validate, plan, run: what is done with a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from datagen.commands.edge import shared_options
+from datagen.commands.opening import has_catalog, open_library, open_settings, pin_threads
+from datagen.commands.output import (
+    MAX_ROWS,
+    duration_text,
+    plural,
+    print_counts,
+    print_facts,
+    print_json,
+    print_table,
+    size_text,
+)
+from datagen.commands.progress import progress_bar
+
+if TYPE_CHECKING:
+    from datagen.embedded import RunResult
+    from datagen.forecast import Forecast, Pilot
+    from datagen.resolve import ResolvedRecipe
+    from datagen.settings import Settings
+
+_recipe_argument = click.argument(
+    "recipe", type=click.Path(path_type=Path, dir_okay=False), metavar="RECIPE"
+)
+_workers_option = click.option(
+    "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes."
+)
+
+
+@click.command()
+@_recipe_argument
+@shared_options
+def validate(recipe: Path, home: Path | None, as_json: bool) -> None:
+    """Check a recipe, without making or writing anything."""
+    resolved = _resolve(recipe, open_settings(home))
+    asked = resolved.recipe
+    if as_json:
+        print_json(
+            {
+                "valid": True,
+                "name": asked.name,
+                "num_images": asked.num_images,
+                "num_classes": len(asked.classes),
+                "seed": resolved.seed,
+                "model": resolved.model.name,
+                "model_digest": resolved.model.digest,
+                "recipe_digest": resolved.digest,
+            }
+        )
+        return
+    click.echo(
+        f"{recipe}: valid: {asked.name}, {asked.num_images:,} images in {len(asked.classes):,} "
+        f"classes, by model {resolved.model.name}"
+    )
+
+
+@click.command()
+@_recipe_argument
+@_workers_option
+@click.option("--pilot", is_flag=True, help="Make 8 images, and measure on them; none is kept.")
+@shared_options
+def plan(recipe: Path, workers: int, pilot: bool, home: Path | None, as_json: bool) -> None:
+    """Say what a recipe will make, and how long it will take."""
+    settings = open_settings(home)
+    pin_threads(settings)
+    resolved = _resolve(recipe, settings)
+    from datagen.forecast import forecast, run_pilot
+
+    measured = run_pilot(resolved, settings) if pilot else None
+    if has_catalog(settings):
+        with open_library(settings) as library:
+            cost = forecast(resolved, workers=workers, catalog=library.catalog, pilot=measured)
+    else:
+        cost = forecast(resolved, workers=workers, catalog=None, pilot=measured)
+    if as_json:
+        print_json({"name": resolved.recipe.name, "recipe_digest": resolved.digest, **asdict(cost)})
+    else:
+        _print_forecast(resolved, cost)
+
+
+@click.command()
+@_recipe_argument
+@_workers_option
+@shared_options
+def run(recipe: Path, workers: int, home: Path | None, as_json: bool) -> None:
+    """Make the data set that a recipe asks for.
+
+    The same recipe again returns the version that exists. An interrupted run goes on where it was
+    when the same command is given again.
+    """
+    settings = open_settings(home)
+    pin_threads(settings)
+    resolved = _resolve(recipe, settings)
+    from datagen.embedded import run_recipe
+
+    try:
+        with progress_bar() as report:
+            result = run_recipe(
+                resolved,
+                settings,
+                workers=workers,
+                on_progress=lambda progress: report(progress.stage, progress.done, progress.total),
+            )
+    except KeyboardInterrupt:
+        click.echo("the same command goes on where this one stopped", err=True)
+        raise
+    if as_json:
+        print_json(asdict(result))
+    else:
+        _print_result(resolved, result, home)
+
+
+def _resolve(recipe: Path, settings: Settings) -> ResolvedRecipe:
+    from datagen.recipe import load_recipe
+
+    document = load_recipe(recipe)
+    from datagen.resolve import resolve
+
+    return resolve(document, [settings.models_dir])
+
+
+def _print_forecast(resolved: ResolvedRecipe, cost: Forecast) -> None:
+    print_counts(cost.counts)
+    click.echo()
+    facts = {
+        "model": f"{resolved.model.name} ({resolved.model.digest[:12]})",
+        "work": f"{plural(cost.units, 'unit')} to generate, {plural(cost.shards, 'shard')} to pack",
+        "size": f"about {size_text(cost.dataset_bytes)}, and {size_text(cost.cache_bytes)} of raw "
+        "images in the cache",
+        "time": _time_line(cost),
+    }
+    if cost.pilot is not None:
+        facts["pilot"] = _pilot_line(cost.pilot)
+    if cost.published is not None:
+        facts["made"] = f"{cost.published} is this very recipe: a run returns it at once"
+    print_facts(facts)
+
+
+def _time_line(cost: Forecast) -> str:
+    if cost.seconds is None or cost.seconds_per_image is None:
+        return "not known: nobody measured this model here yet; --pilot does"
+    sources = {
+        "pilot": "by the pilot",
+        "earlier runs": "in earlier runs",
+        "model card": "by the model's card",
+    }
+    return (
+        f"about {duration_text(cost.seconds)} with {plural(cost.workers, 'worker')} "
+        f"({cost.seconds_per_image * 1000:.2f} ms an image {sources[cost.seconds_basis]})"
+    )
+
+
+def _pilot_line(pilot: Pilot) -> str:
+    reasons = ", ".join(f"{reason}: {n}" for reason, n in pilot.rejected.items())
+    rejected = f"rejected by {reasons}" if reasons else "none rejected"
+    return f"{pilot.num_images} images, {rejected}, {size_text(pilot.png_bytes)} as PNG"
+
+
+def _print_result(resolved: ResolvedRecipe, result: RunResult, home: Path | None) -> None:
+    version = f"{result.name}@{result.version}"
+    num_images = sum(n for by_split in result.counts.values() for n in by_split.values())
+    if result.reused:
+        click.echo(f"{version} exists: {num_images:,} images, unchanged")
+    else:
+        click.echo(
+            f"{version} made: {num_images:,} images in {duration_text(result.seconds)} "
+            f"({num_images / result.seconds:,.0f} images/s)"
+        )
+    click.echo()
+    print_counts(
+        {c.name: result.counts[c.name] for c in resolved.recipe.classes if c.name in result.counts}
+    )
+    click.echo()
+    if any(result.rejections.values()):
+        print_rejections(result.rejections)
+        click.echo()
+    if result.shortfall:
+        missing = ", ".join(f"{name}: {n:,}" for name, n in result.shortfall.items())
+        click.echo(f"short of the recipe, as it allows: {missing}")
+    print_facts(
+        {
+            "data set": result.path,
+            "contact sheets": f"{result.path}/contact-sheets/",
+            "digest": result.digest,
+            "next": f"datagen pull {version} {version.replace('@', '-')} --format imagefolder"
+            + (f" --home {home}" if home else ""),
+        }
+    )
+
+
+def print_rejections(rejections: dict[str, dict[str, int]]) -> None:
+    """rejections: class name -> reason -> attempts."""
+    reasons = sorted({reason for by_reason in rejections.values() for reason in by_reason})
+    rows: list[list[str | int]] = [
+        [name, *(by_reason.get(reason, 0) for reason in reasons)]
+        for name, by_reason in rejections.items()
+    ]
+    print_table(["rejected", *reasons], rows[:MAX_ROWS])
