@@ -507,7 +507,7 @@ def parse_as(schema: type[Schema], text: bytes, *, source: str) -> tuple[Schema,
         if not reader.problems:
             return model, reader.lines
     except ValidationError as error:
-        details = error.errors(include_url=False)
+        details = [d for d in error.errors(include_url=False) if not _is_echo(d)]
     problems = _problems_of(details, schema, values, reader)
     raise reader.refusal(problems, num_hidden=max(0, len(details) - MAX_PROBLEMS))
 
@@ -532,6 +532,7 @@ _DISPUTED_NUMBER = re.compile(
     r"|[0-9]+_[0-9_]*(\.[0-9_]*)?|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)"
 )
 _UNREADABLE = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_LINE_END = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 _SURROGATE_PAIR = re.compile(
     r"(?<!\\)((?:\\\\)*)\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
 )
@@ -565,13 +566,7 @@ class _Reader:
                 self._fail(after.start_mark.line, "a second document", "one document in the file")
             return value
         except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = mark.line if mark else 0
-            near = "".join(decoded.split("\n", line + 1)[line : line + 1])
-            reason = getattr(error, "problem", None) or "a character cannot be read"
-            if near.lstrip(" ").startswith("\t"):
-                reason = "a tab indents this line, where only spaces may"
-            self._fail(line, _show(near), f"valid YAML or JSON; {reason}")
+            self._fail_syntax(decoded, error)
         finally:
             loader.dispose()
 
@@ -596,6 +591,18 @@ class _Reader:
             line = decoded.count("\n", 0, odd.start())
             self._fail(line, _show(odd[0]), "text without control characters")
         return _SURROGATE_PAIR.sub(_join_surrogates, decoded)
+
+    def _fail_syntax(self, text: str, error: yaml.YAMLError) -> NoReturn:
+        """The scanner notices late: where it began to look is said as well."""
+        lines = _LINE_END.split(text.rstrip())
+        mark, start = (getattr(error, f"{m}_mark", None) for m in ("problem", "context"))
+        line = min(mark.line if mark else 0, len(lines) - 1)
+        reason = getattr(error, "problem", None) or "a character cannot be read"
+        if start and start.line < line:
+            reason += f", {getattr(error, 'context', '')} that begins in line {start.line + 1}"
+        if lines[line].lstrip(" ").startswith("\t"):
+            reason = "a tab indents this line, where only spaces may"
+        self._fail(line, _show(lines[line]), f"valid YAML or JSON; {reason}")
 
     def _fail(self, line: int, found: str, expected: str) -> NoReturn:
         raise self.refusal([Problem("", found, expected, line + 1, found)])
@@ -692,6 +699,11 @@ def _join_surrogates(match: re.Match[str]) -> str:
 # --- from pydantic's faults to ours ---------------------------------------------------------------
 
 
+def _is_echo(detail: ErrorDetails) -> bool:
+    """Whether a list is called too short because its items, faults of their own, do not count."""
+    return detail["type"] == "too_short" and len(detail["input"]) > detail["ctx"]["actual_length"]
+
+
 def _problems_of(
     details: Sequence[ErrorDetails], schema: type[BaseModel], values: Any, reader: _Reader
 ) -> list[Problem]:
@@ -717,10 +729,7 @@ def _faults_of(
 ) -> list[Fault]:
     if detail["type"] == "recipe_rule":
         return [((*path, *below), value, text) for below, value, text in detail["ctx"]["found"]]
-    value = _value_at(values, path)
-    if detail["type"] == "too_short" and len(value) > detail["ctx"]["actual_length"]:
-        return []  # pydantic counts the valid items only; those that are not have their own fault
-    return [(path, value, _expected(schema, path, detail))]
+    return [(path, _value_at(values, path), _expected(schema, path, detail))]
 
 
 def _path_in(values: Any, loc: Place, *, missing: bool) -> Place:
