@@ -70,9 +70,12 @@ class SplitPattern:
     """
 
     def __init__(self, ratios: Mapping[str, float], *, limit: int) -> None:
-        """limit: the largest ordinal count that will be asked for."""
-        self.names = tuple(ratios)
-        shares = [Fraction(str(ratio)) for ratio in ratios.values()]
+        """limit: the largest ordinal count that will be asked for.
+
+        Splits are taken by falling ratio, then by name: a recipe's key order must not matter.
+        """
+        self.names = tuple(sorted(ratios, key=lambda name: (-ratios[name], name)))
+        shares = [Fraction(str(ratios[name])) for name in self.names]
         total = sum(shares)
         shares = [share / total for share in shares]
         self.period = math.lcm(*(share.denominator for share in shares))
