@@ -5,7 +5,7 @@ Read by torchvision's ImageFolder (per split) and Hugging Face's `imagefolder` b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from datagen.formats.hugging_face import front_matter, split_configs, split_names
@@ -35,10 +35,7 @@ def export(reader: VersionReader, folder: Path) -> Iterator[int]:
                     if done % PROGRESS_SAMPLES == 0:
                         yield done
         readme = front_matter(
-            {
-                "configs": split_configs({name: f"{name}/**" for name in names.values()}),
-                "dataset_info": {"features": _features(reader.class_names)},
-            }
+            {"configs": split_configs({name: f"{name}/**" for name in names.values()})}
         )
         (partial / "README.md").write_text(f"{readme}\n# {reader.manifest.name}\n")
     yield done
@@ -49,7 +46,10 @@ def _file_name(sample: StoredSample) -> str:
 
 
 def _metadata_line(sample: StoredSample) -> bytes:
-    """attributes is text: `datasets` wants one type per field, and classes may differ in theirs."""
+    """label is the class's name, and `datasets` keeps it as text (class_encode_column numbers it).
+
+    attributes is JSON text: `datasets` wants one type per field, and classes may differ in theirs.
+    """
     content = {
         "file_name": _file_name(sample),
         "label": sample.record["class_name"],
@@ -58,14 +58,3 @@ def _metadata_line(sample: StoredSample) -> bytes:
         "attributes": canonical_json(sample.record["attributes"]).decode(),
     }
     return canonical_json(content) + b"\n"
-
-
-def _features(class_names: Sequence[str]) -> list[dict[str, object]]:
-    names = {str(i): name for i, name in enumerate(class_names)}
-    return [
-        {"name": "image", "dtype": "image"},
-        {"name": "label", "dtype": {"class_label": {"names": names}}},
-        {"name": "ordinal", "dtype": "int64"},
-        {"name": "key", "dtype": "string"},
-        {"name": "attributes", "dtype": "string"},
-    ]

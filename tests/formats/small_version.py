@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
     "ankle-boot": {"season": "winter", "height_cm": 12.5},
     "bag": {"season": 4},
 }
-SPLIT_EVERY = 4  # ordinals 0, 4, 8 ... go to val
+SPLIT_EVERY = 4  # ordinals 0, 4, 8 ... go to the second split
 
 
 @dataclass(frozen=True)
@@ -55,20 +54,21 @@ def publish_small_version(
     channels: int = 3,
     shard_size: int = 8,
     image_size: tuple[int, int] = (12, 9),
+    splits: tuple[str, str] = ("train", "val"),
 ) -> SmallVersion:
-    """Puts shards and an index of seeded noise into a directory store, and returns what is there."""
+    """Puts shards and an index of seeded noise into a directory store."""
     store = DirectoryStore(root)
     rng = np.random.default_rng(5)
     images: dict[str, Image] = {}
     labels: dict[str, tuple[str, str]] = {}
     shards: list[ObjectEntry] = []
     rows: list[dict[str, Any]] = []
-    for split in ("train", "val"):
+    for split in splits:
         wanted = [
             (class_name, ordinal)
             for ordinal in range(num_per_class)
             for class_name in ATTRIBUTES
-            if (ordinal % SPLIT_EVERY == 0) == (split == "val")
+            if (ordinal % SPLIT_EVERY == 0) == (split == splits[1])
         ]
         for first in range(0, len(wanted), shard_size):
             members: list[ShardMember] = []
@@ -82,7 +82,7 @@ def publish_small_version(
                 rows.append({**record, "class_id": list(ATTRIBUTES).index(class_name)})
             shards.append(_put_shard(store, len(shards), split, members, rows))
     index = _put(store, "index/00000-{}.parquet", write_index(rows))
-    manifest = _manifest(num_per_class, channels, image_size, shards, index)
+    manifest = _manifest(num_per_class, channels, image_size, splits, shards, index)
     return SmallVersion(root, store, manifest, images, labels, rows)
 
 
@@ -137,10 +137,12 @@ def _manifest(
     num_per_class: int,
     channels: int,
     image_size: tuple[int, int],
+    splits: tuple[str, str],
     shards: list[ObjectEntry],
     index: ObjectEntry,
 ) -> Manifest:
-    num_val = len(range(0, num_per_class, SPLIT_EVERY))
+    num_second = len(range(0, num_per_class, SPLIT_EVERY))
+    by_split = {splits[0]: num_per_class - num_second, splits[1]: num_second}
     recipe = {
         "version": 1,
         "name": "small",
@@ -159,18 +161,10 @@ def _manifest(
         model={"name": "noise", "digest": sha256_hex(b"noise")},
         image_size=image_size,
         channels=channels,
-        counts={
-            name: {"train": num_per_class - num_val, "val": num_val} for name in sorted(ATTRIBUTES)
-        },
+        counts={name: dict(by_split) for name in ATTRIBUTES},
         fingerprint={"numpy": "2"},
         code_version="0.1.0",
         shards=shards,
         index=[index],
         documents=[],
     )
-
-
-def pixels_of(version: SmallVersion) -> Iterator[tuple[str, str, str, Image]]:
-    """(key, split, class name, pixels), in no particular order."""
-    for key, image in version.images.items():
-        yield key, *version.labels[key], image

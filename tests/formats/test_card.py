@@ -1,0 +1,113 @@
+"""card.py: front matter that PyYAML and Hugging Face read, counts, sheets, hostile text."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from datagen.formats.card import MAX_SHEETS_SHOWN, contact_sheet_path, write_card
+from datagen.formats.origin import ModelOrigin
+from datagen.manifest import Manifest
+from tests.formats.small_version import ATTRIBUTES, publish_small_version
+
+ORIGIN = ModelOrigin("MIT", "Fashion-MNIST, Debian package dataset-fashion-mnist", "MIT")
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    return publish_small_version(tmp_path_factory.mktemp("store")).manifest
+
+
+def _front_matter(card: str) -> dict[str, Any]:
+    opening, block, _ = card.split("---\n", 2)
+    assert opening == ""
+    content: dict[str, Any] = yaml.safe_load(block)
+    return content
+
+
+def test_front_matter_is_what_hugging_face_asks_for(manifest: Manifest, tmp_path: Path) -> None:
+    card = write_card(manifest, origin=ORIGIN)
+    content = _front_matter(card)
+    assert content["license"] == "mit"
+    assert content["task_categories"] == ["image-classification"]
+    assert content["size_categories"] == ["n<1K"]
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    (tmp_path / "README.md").write_text(card)
+    read = huggingface_hub.DatasetCard.load(tmp_path / "README.md")
+    assert read.data.to_dict() == content
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "expected"),
+    [(999, "n<1K"), (1000, "1K<n<10K"), (10**6, "1M<n<10M"), (10**8, "n>10M")],
+)
+def test_size_category(manifest: Manifest, num_samples: int, expected: str) -> None:
+    counts = {"trouser": {"train": num_samples}}
+    card = write_card(dataclasses.replace(manifest, counts=counts), origin=ORIGIN)
+    assert _front_matter(card)["size_categories"] == [expected]
+
+
+def test_counts_by_class_and_split(manifest: Manifest) -> None:
+    card = write_card(manifest, origin=ORIGIN)
+    rows = re.findall(r"^\| (\S+) \| (\d+) \| (\d+) \| (\d+) \|$", card, re.MULTILINE)
+    assert rows == [
+        ("trouser", "7", "3", "10"),
+        ("ankle-boot", "7", "3", "10"),
+        ("bag", "7", "3", "10"),
+        ("**all**", "21", "9", "30"),
+    ]
+
+
+def test_every_class_shows_its_contact_sheet(manifest: Manifest) -> None:
+    card = write_card(manifest, origin=ORIGIN)
+    assert re.findall(r"!\[\S+\]\((\S+)\)", card) == [contact_sheet_path(c) for c in ATTRIBUTES]
+
+
+def test_thousands_of_classes_show_the_first_sheets_and_say_so(manifest: Manifest) -> None:
+    names = [f"class-{i}" for i in range(2000)]
+    recipe = {**manifest.recipe, "classes": [{"name": name} for name in names]}
+    counts = {name: {"train": 1} for name in names}
+    card = write_card(dataclasses.replace(manifest, recipe=recipe, counts=counts), origin=ORIGIN)
+    assert card.count("![") == MAX_SHEETS_SHOWN
+    assert "1,900 more classes" in card
+
+
+def test_says_origin_limits_and_that_nothing_was_evaluated(manifest: Manifest) -> None:
+    card = write_card(manifest, origin=ORIGIN)
+    for words in ("Fashion-MNIST", "MIT", manifest.digest, "Not evaluated", "Not for:", "pull"):
+        assert words in card
+    assert "trained on | not stated" in write_card(manifest, origin=ModelOrigin())
+
+
+def test_a_shortfall_is_said(manifest: Manifest) -> None:
+    card = write_card(dataclasses.replace(manifest, shortfall={"bag": 1200}), origin=ORIGIN)
+    assert "Missing: bag: 1,200." in card
+
+
+def test_equal_manifests_give_equal_cards_whatever_their_key_order(manifest: Manifest) -> None:
+    read_back = Manifest.from_bytes(manifest.to_bytes())
+    assert list(read_back.counts) != list(manifest.counts)
+    assert write_card(read_back, origin=ORIGIN) == write_card(manifest, origin=ORIGIN)
+
+
+def test_the_recipe_in_it_is_the_recipe(manifest: Manifest) -> None:
+    hostile = {**manifest.recipe, "generator": {"model": "noise", "prompt": "```\n# not a title"}}
+    card = write_card(dataclasses.replace(manifest, recipe=hostile), origin=ORIGIN)
+    found = re.search(r"^(`{3,})yaml\n(.*?)^\1$", card, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    assert yaml.safe_load(found[2]) == hostile
+
+
+def test_text_of_a_model_cannot_add_markup(manifest: Manifest) -> None:
+    origin = ModelOrigin("MIT", "x | y\n\n# title <script> ![](http://host/p.png)", None)
+    line = next(
+        line
+        for line in write_card(manifest, origin=origin).splitlines()
+        if line.startswith("| trained on")
+    )
+    assert line == (r"| trained on | x \| y \# title \<script\> !\[\](http://host/p.png) |")
