@@ -1,0 +1,160 @@
+"""Applies transforms, seeded per sample. Called by the pack stage; imports albumentations late."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datagen.augment.check import checked_arguments
+from datagen.recipe import AugmentationRequest
+
+Image = NDArray[np.uint8]  # HWC, uint8, C is 1 or 3
+Drawn = float | str | list[float]
+
+
+@dataclass(frozen=True)
+class AppliedTransform:
+    """What one transform did to one image: JSON scalars and short lists of numbers."""
+
+    transform: str
+    params: dict[str, Drawn]
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """applied: in order; empty if no transform was drawn, the image is then the one given."""
+
+    image: Image
+    applied: list[AppliedTransform]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """threshold: of 2^64; the transform applies to a draw below it."""
+
+    name: str
+    salt: bytes
+    threshold: int
+    transform: Any
+
+
+class Augmenter:
+    """The transforms of a recipe, ready to run. One thread at a time.
+
+    What a transform draws follows from the seed, its name and how many of that name stand before
+    it: adding another transform to a recipe leaves the draws of the rest as they were.
+    """
+
+    def __init__(
+        self,
+        requests: Sequence[AugmentationRequest],
+        *,
+        image_size: tuple[int, int],
+        channels: int,
+    ) -> None:
+        """Raises RecipeError as check_augmentations does."""
+        self._shape = (*image_size, channels)
+        self._random = _RecordingRandom()
+        self._bits = np.random.PCG64(0)
+        self._bits_state = self._bits.state
+        self._steps: list[_Step] = []
+        if not requests:
+            return
+        os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # else its import asks a server for news
+        import albumentations
+        import cv2
+
+        cv2.setNumThreads(1)
+        self._seed_opencv = cv2.setRNGSeed
+        generator = np.random.Generator(self._bits)
+        for index, request in enumerate(requests):
+            arguments: dict[str, Any] = {
+                **checked_arguments(request, index=index, image_size=image_size, channels=channels)
+            }
+            if request.transform == "RandomResizedCrop":
+                arguments["size"] = image_size
+            transform = getattr(albumentations, request.transform)(p=1.0, **arguments)
+            transform.set_random_state(generator, self._random)
+            num_before = sum(step.name == request.transform for step in self._steps)
+            salt = f"{request.transform}/{num_before}/".encode()
+            threshold = int(request.p * 2.0**64)
+            self._steps.append(_Step(request.transform, salt, threshold, transform))
+
+    def apply(self, image: Image, *, seed: int) -> Augmented:
+        """The same image and seed give the same bytes, in any process and order.
+
+        image: HWC uint8, left as it is; may be read-only. seed: 0 to 2^64 - 1.
+        """
+        applied: list[AppliedTransform] = []
+        seed_bytes = seed.to_bytes(8, "little")
+        for step in self._steps:
+            drawn = blake2b(step.salt + seed_bytes, digest_size=32).digest()
+            if int.from_bytes(drawn[:8], "little") >= step.threshold:
+                continue
+            self._reseed(drawn[8:])
+            image = step.transform(image=image)["image"]
+            assert image.shape == self._shape, f"{step.name} gave {image.shape}"
+            params = _told(step.transform.get_applied_params(), self._random.drawn)
+            applied.append(AppliedTransform(step.name, params))
+        return Augmented(image, applied)
+
+    def _reseed(self, drawn: bytes) -> None:
+        """Setting the state of one generator takes 1 us, making a new one 7 us."""
+        self._random.drawn.clear()
+        self._random.seed(int.from_bytes(drawn[:8], "little"))
+        self._bits_state["state"]["state"] = int.from_bytes(drawn[8:24], "little")
+        self._bits.state = self._bits_state
+        # albumentations 2.0.8 takes the noise of GaussNoise from OpenCV's own generator.
+        self._seed_opencv(int.from_bytes(drawn[:4], "little") >> 1)
+
+
+class _RecordingRandom(random.Random):
+    """Keeps what was drawn: transforms hand on matrices and noise, not the numbers behind them."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.drawn: list[float] = []
+
+    def uniform(self, a: float, b: float) -> float:
+        value = super().uniform(a, b)
+        self.drawn.append(value)
+        return value
+
+    def randint(self, a: int, b: int) -> int:
+        value = super().randint(a, b)
+        self.drawn.append(value)
+        return value
+
+
+# Given by the recipe or by the image, not drawn.
+_NOT_DRAWN = frozenset(
+    {"shape", "output_shape", "interpolation", "fill", "fill_mask", "image_type"}
+)
+
+
+def _told(params: Mapping[str, Any], drawn: Sequence[float]) -> dict[str, Drawn]:
+    """The scalars among what a transform used; where it used float arrays, what it drew as well."""
+    told: dict[str, Drawn] = {}
+    for name, value in params.items():
+        if name in _NOT_DRAWN or value is None:
+            continue
+        if isinstance(value, dict):
+            told |= {f"{name}_{part}": number for part, number in value.items()}
+        elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
+            told["drawn"] = list(drawn)
+        elif isinstance(value, np.ndarray):
+            told[name] = value.ravel().tolist()
+        elif isinstance(value, np.generic):
+            told[name] = value.item()
+        elif isinstance(value, tuple):
+            told[name] = list(value)
+        else:
+            told[name] = value
+    return told

@@ -1,0 +1,54 @@
+"""Checks what a recipe asks of augmentation, without albumentations. Called by resolve.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from datagen.augment.parameters import Argument
+from datagen.augment.transforms import REFUSED, TRANSFORMS, TransformRule
+from datagen.recipe import AugmentationRequest, field_error, suggest
+
+
+def check_augmentations(
+    requests: Sequence[AugmentationRequest], *, image_size: tuple[int, int], channels: int
+) -> None:
+    """Raises RecipeError naming the field if a transform or a parameter is not allowed."""
+    for index, request in enumerate(requests):
+        checked_arguments(request, index=index, image_size=image_size, channels=channels)
+
+
+def checked_arguments(
+    request: AugmentationRequest, *, index: int, image_size: tuple[int, int], channels: int
+) -> dict[str, Argument]:
+    """What albumentations is given for one request, which is the index-th of its recipe."""
+    field = f"augmentations[{index}]"
+    rule = _find_rule(request.transform, f"{field}.transform")
+    if rule.needs_square and image_size[0] != image_size[1]:
+        expected = "a square image_size: this transform swaps the sides"
+        raise field_error(f"{field}.transform", request.transform, expected)
+    if rule.needs_colour and channels != 3:
+        expected = f"images of 3 channels, where the model makes {channels}"
+        raise field_error(f"{field}.transform", request.transform, expected)
+    arguments = dict(rule.defaults)
+    for name, value in request.params.items():
+        parameter = rule.params.get(name)
+        if parameter is None:
+            known = ", ".join(rule.params) or "it takes none"
+            expected = f"a parameter of {request.transform}: {known}{suggest(name, rule.params)}"
+            raise field_error(f"{field}.params.{name}", value, expected)
+        try:
+            arguments[name] = parameter.parse(value)
+        except ValueError:
+            raise field_error(f"{field}.params.{name}", value, parameter.expected) from None
+    if rule.limit and (expected_together := rule.limit(arguments, min(image_size))):
+        raise field_error(f"{field}.params", dict(request.params), expected_together)
+    return arguments
+
+
+def _find_rule(name: str, field: str) -> TransformRule:
+    if name in REFUSED:
+        raise field_error(field, name, REFUSED[name])
+    if name not in TRANSFORMS:
+        expected = f"a transform: {', '.join(TRANSFORMS)}{suggest(name, TRANSFORMS)}"
+        raise field_error(field, name, expected)
+    return TRANSFORMS[name]
