@@ -430,16 +430,16 @@ def recipe_digest_of(canonical: bytes) -> str:
 
 
 def _normal(value: Any) -> Any:
-    if isinstance(value, float):
-        # Above 2**53 the short form with an exponent is the exact one.
-        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    if isinstance(value, str):
+        return value
     if isinstance(value, dict):
-        for key in value:
-            if not isinstance(key, str):
-                raise TypeError(f"key {key!r}: JSON keys are text")
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError(f"keys {list(value)[:8]}: the keys of a JSON object are text")
         return {key: _normal(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_normal(item) for item in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)  # from 2**53 on, whole floats are not exact
     return value
 
 
@@ -668,7 +668,7 @@ class _Reader:
         elif _DISPUTED_BOOL.fullmatch(text):
             taken = text.lower() in ("yes", "on")
             expected = (
-                f"true or false, or '{text}' in quotes: YAML readers disagree on the bare word"
+                f"'{text}' in quotes, or true or false: YAML readers disagree on the bare word"
             )
             self._note(field, line, taken, expected, text=text)
             return None
@@ -770,6 +770,8 @@ def _expected(schema: type[BaseModel], path: Place, detail: ErrorDetails) -> str
         text = model.model_fields[part].description
         model = _model_in(model.model_fields[part].annotation)
     text = text or detail["msg"].removeprefix("Input should be ")
+    if detail["type"] == "literal_error" and isinstance(detail["input"], str):
+        return text + suggest(detail["input"], re.findall("'(.*?)'", detail["ctx"]["expected"]))
     if detail["type"] in ("int_type", "float_type") and isinstance(detail["input"], str):
         return f"{text}, without quotes"
     return text

@@ -396,7 +396,7 @@ REFUSED = [
     ("[webdataset]", "[coco, coco]", "output.formats[1]", 13, "each name once"),
     ("shard_size: 256", "shard_size: 0", "output.shard_size", 13, "from 1 to 100000"),
     ("on_shortfall: fail", "on_shortfall: no", "limits.on_shortfall", 14, "no (read as false)"),
-    ("on_shortfall: fail", "on_shortfall: fial", "limits.on_shortfall", 14, "fail or publish"),
+    ("on_shortfall: fail", "on_shortfall: fial", "limits.on_shortfall", 14, "did you mean 'fail'?"),
     ("limits: {", "limits: {<<: 1, ", "limits['<<']", 14, "a known field"),
 ]
 
