@@ -56,8 +56,9 @@ def _refusal(error: Any, what: str, *, bucket: str) -> StoreError:
         return StoreError(f"{what}; use an S3 server with conditional writes, or a directory")
     if status in (408, 429) or status >= 500 or code in _PASSING:
         return StoreUnavailableError(
-            f"{what}; run again when the S3 server is well, and see that DATAGEN_S3_ENDPOINT_URL "
-            "is one"
+            # SeaweedFS calls a full disk an internal error, too.
+            f"{what}; see that DATAGEN_S3_ENDPOINT_URL is an S3 server, well and not full, then "
+            "run again"
         )
     if status in (401, 403):
         return StoreError(
