@@ -13,7 +13,7 @@ from datagen.formats.hugging_face import front_matter
 from datagen.formats.origin import ModelOrigin
 from datagen.manifest import Manifest
 
-# Of thousands of classes the card shows the first; all sheets lie in the folder.
+# Of thousands of classes the card shows the first.
 MAX_SHEETS_SHOWN = 100
 
 _SIZE_CATEGORIES = (
@@ -51,7 +51,7 @@ def _front_matter(manifest: Manifest, origin: ModelOrigin) -> dict[str, Any]:
     larger = (name for limit, name in _SIZE_CATEGORIES if manifest.num_samples < limit)
     return {
         "pretty_name": manifest.name,
-        "license": origin.license.lower() if origin.license else "unknown",
+        "license": origin.hugging_face_license,
         "task_categories": ["image-classification"],
         "size_categories": [next(larger, "n>10M")],
         "tags": ["synthetic", "datagen", "webdataset"],
@@ -106,19 +106,21 @@ def _sheets(manifest: Manifest) -> str:
     lines = ["## Contact sheets", ""]
     for class_name in _class_names(manifest)[:MAX_SHEETS_SHOWN]:
         lines += [class_name, "", f"![{class_name}]({contact_sheet_path(class_name)})", ""]
-    hidden = len(manifest.counts) - MAX_SHEETS_SHOWN
-    if hidden > 0:
-        lines += [f"{hidden:,} more classes: see the folder `contact-sheets/`.", ""]
+    if len(manifest.counts) > MAX_SHEETS_SHOWN:
+        lines += [f"The first {MAX_SHEETS_SHOWN} of {len(manifest.counts):,} classes.", ""]
     return "\n".join(lines)
 
 
 def _origin(manifest: Manifest, origin: ModelOrigin) -> str:
     rows = [(f"model {field}", _plain(value)) for field, value in manifest.model.items()]
-    rows += [
-        ("model licence", _plain(origin.license or "not stated")),
-        ("trained on", _plain(origin.training_data or "not stated")),
-        ("licence of its training data", _plain(origin.training_data_license or "not stated")),
-    ]
+    rows.append(("model licence", _plain(origin.license or "not stated")))
+    if origin.training_data is None:
+        rows.append(("trained on", "no images"))
+    else:
+        rows += [
+            ("trained on", _plain(origin.training_data or "not stated")),
+            ("licence of its training data", _plain(origin.training_data_license or "not stated")),
+        ]
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     return f"""## Where it comes from
 
@@ -144,6 +146,7 @@ identifying people, statistics about the real world, or passing the images off a
 
 
 def _loading(manifest: Manifest) -> str:
+    version = f"{manifest.name}@{manifest.version}"
     split = next((entry.split for entry in manifest.shards if entry.split), "train")
     return f"""## How to load
 
@@ -151,9 +154,9 @@ The images and their labels are in `shards/`, in WebDataset form; `index/` has o
 In other layouts:
 
 ```
-datagen pull {manifest.name} --format webdataset --to FOLDER
-datagen pull {manifest.name} --format imagefolder --to FOLDER
-datagen pull {manifest.name} --format parquet --to FOLDER
+datagen pull {version} FOLDER --format webdataset
+datagen pull {version} FOLDER --format imagefolder
+datagen pull {version} FOLDER --format parquet
 ```
 
 ```python

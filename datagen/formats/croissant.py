@@ -98,7 +98,7 @@ def croissant(
         ),
         "conformsTo": "http://mlcommons.org/croissant/1.1",
         "version": f"{manifest.version}.0.0",
-        "license": _license_url(origin.license),
+        "license": origin.license_url,
         "url": f"urn:sha256:{manifest.digest}",
         "datePublished": date_published.isoformat(),
         "citeAs": f"{manifest.name} version {manifest.version}, sha256 {manifest.digest}",
@@ -108,10 +108,6 @@ def croissant(
         "distribution": _distribution(manifest),
         "recordSet": [_record_set()],
     }
-
-
-def _license_url(license: str | None) -> str:
-    return f"https://spdx.org/licenses/{license}.html" if license else "unknown"
 
 
 def _distribution(manifest: Manifest) -> list[dict[str, Any]]:

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+_SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 
 
 @dataclass(frozen=True)
 class ModelOrigin:
     """license: SPDX identifier of the model, under which its images are offered too.
 
-    training_data: what it was trained on and where that is from, in a sentence; None for a model
-    that saw no images. training_data_license: SPDX identifier.
+    training_data: what it was trained on and where that is from, in a sentence ("" if nobody
+    said); None for a model that saw no images. training_data_license: SPDX identifier.
     """
 
     license: str | None = None
     training_data: str | None = None
     training_data_license: str | None = None
+
+    @property
+    def license_url(self) -> str:
+        """The licence's page at SPDX; the words themselves if they are no identifier."""
+        if self.license and _SPDX.fullmatch(self.license):
+            return f"https://spdx.org/licenses/{self.license}.html"
+        return self.license or "unknown"
+
+    @property
+    def hugging_face_license(self) -> str:
+        """An identifier for the front matter: theirs are SPDX's in lower case."""
+        if self.license and _SPDX.fullmatch(self.license):
+            return self.license.lower()
+        return "other" if self.license else "unknown"

@@ -74,14 +74,16 @@ def test_thousands_of_classes_show_the_first_sheets_and_say_so(manifest: Manifes
     counts = {name: {"train": 1} for name in names}
     card = write_card(dataclasses.replace(manifest, recipe=recipe, counts=counts), origin=ORIGIN)
     assert card.count("![") == MAX_SHEETS_SHOWN
-    assert "1,900 more classes" in card
+    assert "The first 100 of 2,000 classes." in card
 
 
 def test_says_origin_limits_and_that_nothing_was_evaluated(manifest: Manifest) -> None:
     card = write_card(manifest, origin=ORIGIN)
     for words in ("Fashion-MNIST", "MIT", manifest.digest, "Not evaluated", "Not for:", "pull"):
         assert words in card
-    assert "trained on | not stated" in write_card(manifest, origin=ModelOrigin())
+    assert "| trained on | no images |" in write_card(manifest, origin=ModelOrigin())
+    unsaid = ModelOrigin(training_data="")
+    assert "| trained on | not stated |" in write_card(manifest, origin=unsaid)
 
 
 def test_a_shortfall_is_said(manifest: Manifest) -> None:
@@ -111,3 +113,19 @@ def test_text_of_a_model_cannot_add_markup(manifest: Manifest) -> None:
         if line.startswith("| trained on")
     )
     assert line == (r"| trained on | x \| y \# title \<script\> !\[\](http://host/p.png) |")
+
+
+@pytest.mark.parametrize(
+    ("license", "hugging_face", "url"),
+    [
+        ("Apache-2.0", "apache-2.0", "https://spdx.org/licenses/Apache-2.0.html"),
+        ("ours, ask us", "other", "ours, ask us"),
+        (None, "unknown", "unknown"),
+        ("", "unknown", "unknown"),
+    ],
+)
+def test_a_licence_is_an_identifier_or_words(
+    license: str | None, hugging_face: str, url: str
+) -> None:
+    origin = ModelOrigin(license)
+    assert (origin.hugging_face_license, origin.license_url) == (hugging_face, url)
