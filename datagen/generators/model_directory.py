@@ -24,13 +24,13 @@ from datagen.generators import GENERATORS
 from datagen.generators.interface import GeneratorSpec, ModelConfig
 from datagen.generators.safetensors_header import check_safetensors
 from datagen.recipe import suggest
+from datagen.resources import shipped_models_dir
 
 if TYPE_CHECKING:
     import torch
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 REFERENCE_FILE, SHEET_FILE = "reference.safetensors", "samples.png"
-SHIPPED_MODELS = Path(__file__).parent.parent / "models"
 
 _MAX_BYTES = {
     CONFIG_FILE: 1 << 20,
@@ -47,7 +47,11 @@ Side = Annotated[int, Field(ge=8, le=1024, strict=True)]
 
 
 class TrainingFacts(BaseModel):
-    """How the weights came to be. kid_held_out: lower is better, see training/loop.py."""
+    """How the weights came to be.
+
+    kid_held_out: of the weights as shipped, lower is better; kid_real: the same between two halves
+    of the held-out images. See training/judge.py.
+    """
 
     model_config = _STRICT
 
@@ -55,7 +59,8 @@ class TrainingFacts(BaseModel):
     best_images_seen: int = Field(ge=0)
     seconds: float = Field(ge=0)
     device: str = Field(max_length=200)
-    kid_held_out: float | None = None
+    kid_held_out: float
+    kid_real: float | None = None
     num_train: int = Field(ge=0)
     num_held_out: int = Field(ge=0)
     data_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -131,7 +136,7 @@ def find_model(name: str, models_dirs: Sequence[Path]) -> Model:
 def model_names(models_dirs: Sequence[Path]) -> dict[str, Path]:
     """Name -> folder, sorted by name; a folder counts as a model if it holds a config.json."""
     found: dict[str, Path] = {}
-    for folder in (*models_dirs, SHIPPED_MODELS):
+    for folder in (*models_dirs, shipped_models_dir()):
         entries = sorted(folder.iterdir()) if folder.is_dir() else []
         for path in entries:
             if os.path.lexists(path / CONFIG_FILE) and not path.name.startswith("."):

@@ -109,8 +109,13 @@ def flatten_optimizer(name: str, optimizer: torch.optim.Optimizer) -> dict[str, 
 def load_optimizer(
     name: str, optimizer: torch.optim.Optimizer, state: dict[str, torch.Tensor]
 ) -> None:
+    """Inverse of flatten_optimizer; averages get their parameter's memory order back."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     fields: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in take_prefix(state, f"{name}.").items():
         index, field = key.split(".")
+        parameter = parameters[int(index)]
+        if value.shape == parameter.shape:
+            value = torch.empty_like(parameter, requires_grad=False).copy_(value)
         fields.setdefault(int(index), {})[field] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": fields})

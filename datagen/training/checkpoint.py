@@ -45,17 +45,26 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, recipe_digest: str) -
 
 
 def load_checkpoint(path: Path, *, recipe_digest: str) -> Checkpoint | None:
-    """Returns None if there is none. Raises TrainingError if it belongs to another recipe."""
-    from safetensors import safe_open
+    """Returns None if there is none.
+
+    Raises TrainingError if it is damaged or belongs to another recipe.
+    """
+    from safetensors import SafetensorError, safe_open
 
     if not path.exists():
         return None
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    if metadata["recipe"] != recipe_digest:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        progress = Progress(**json.loads(metadata["progress"]))
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(
+            f"checkpoint {path} is damaged ({error}); remove it to train anew"
+        ) from None
+    if metadata.get("recipe") != recipe_digest:
         raise TrainingError(
             f"checkpoint {path} was made by another model recipe; "
             "remove it, or train into another folder"
         )
-    return Checkpoint(Progress(**json.loads(metadata["progress"])), state)
+    return Checkpoint(progress, state)

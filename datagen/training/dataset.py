@@ -1,9 +1,11 @@
-"""Real images in: one in-memory array of HWC uint8 and class ids. Called by training/loop.py."""
+"""Real images in: one in-memory array of HWC uint8 and class ids. Called by training/session.py."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import math
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,9 @@ from datagen.training.model_recipe import DataSource
 
 # IDX magic numbers: unsigned byte, 1 or 3 dimensions. Source: LeCun, "THE IDX FILE FORMAT".
 _IDX_IMAGES, _IDX_LABELS = 0x803, 0x801
+_MIN_SIDE_PX, _MAX_SIDE_PX = 8, 1024
+_MAX_BYTES = 16 << 30
+_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,24 @@ class RealImages:
 def load_real_images(source: DataSource, *, part: str = "train") -> RealImages:
     """Raises InputError if a file is missing, broken, or of an unexpected shape."""
     real = LOADERS[source.format](source, part)
-    num_classes = len(source.class_names)
-    if len(real) == 0 or int(real.class_ids.max()) >= num_classes:
+    num_per_class = np.bincount(real.class_ids, minlength=len(source.class_names))
+    if len(num_per_class) > len(source.class_names):
         raise InputError(
-            f"data {source.path}: {len(real)} images with class ids that do not fit the "
-            f"{num_classes} class_names of the recipe"
+            f"data {source.path}: labels up to {len(num_per_class) - 1}; expected "
+            f"{len(source.class_names)} classes: list every label's name in data.class_names"
+        )
+    if not num_per_class.all():
+        missing = source.class_names[int(np.argmin(num_per_class))]
+        raise InputError(
+            f"data {source.path}: no image of class {missing!r}; expected some of every class: "
+            "take it out of data.class_names, or add images"
+        )
+    height, width, channels = real.images.shape[1:]
+    sides_fit = all(_MIN_SIDE_PX <= side <= _MAX_SIDE_PX for side in (height, width))
+    if not sides_fit or channels not in (1, 3):
+        raise InputError(
+            f"data {source.path}: images of {height} x {width} pixels, {channels} channels; "
+            f"expected sides of {_MIN_SIDE_PX} to {_MAX_SIDE_PX}, grey or RGB: resize them"
         )
     return real
 
@@ -65,54 +83,77 @@ def _load_idx(source: DataSource, part: str) -> RealImages:
     prefix = {"train": "train", "test": "t10k"}[part]
     images = _read_idx(source.path / f"{prefix}-images-idx3-ubyte.gz", _IDX_IMAGES, ndim=3)
     labels = _read_idx(source.path / f"{prefix}-labels-idx1-ubyte.gz", _IDX_LABELS, ndim=1)
-    if len(images) != len(labels):
-        raise InputError(f"data {source.path}: {len(images)} images but {len(labels)} labels")
+    if len(images) != len(labels) or not len(images):
+        raise InputError(f"data {source.path}: {len(images)} images and {len(labels)} labels")
     return RealImages(images[..., None], labels.astype(np.int64))
 
 
 def _read_idx(path: Path, magic: int, *, ndim: int) -> NDArray[np.uint8]:
+    """The header says how much to unpack: a few bytes of gzip cannot fill the memory."""
     try:
-        raw = gzip.decompress(path.read_bytes())
+        with gzip.open(path, "rb") as file:
+            header = np.frombuffer(file.read(4 * (1 + ndim)), dtype=">u4")
+            if len(header) != 1 + ndim or header[0] != magic:
+                raise InputError(
+                    f"data file {path} is not an IDX file of {ndim} dimensions of bytes"
+                )
+            shape = tuple(int(n) for n in header[1:])
+            num_bytes = math.prod(shape)
+            if num_bytes > _MAX_BYTES:
+                raise InputError(f"data file {path}: shape {shape} is above {_MAX_BYTES} bytes")
+            body = np.frombuffer(file.read(num_bytes + 1), dtype=np.uint8)
     except FileNotFoundError:
         raise InputError(
             f"data file {path} does not exist; install the data (Debian: "
             "`apt-get install dataset-fashion-mnist`) or name its folder with --data DIR"
         ) from None
-    except (OSError, EOFError) as error:
-        raise InputError(f"data file {path} cannot be read: {error}") from None
-    header = np.frombuffer(raw[: 4 * (1 + ndim)], dtype=">i4")
-    if len(header) != 1 + ndim or header[0] != magic:
-        raise InputError(f"data file {path} is not an IDX file of {ndim} dimensions")
-    shape = tuple(int(n) for n in header[1:])
-    body = np.frombuffer(raw, dtype=np.uint8, offset=4 * (1 + ndim))
-    if body.size != int(np.prod(shape)):
-        raise InputError(f"data file {path} is truncated: {body.size} bytes for shape {shape}")
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"data file {path} cannot be read: {error}; fetch it again") from None
+    if body.size != num_bytes:
+        raise InputError(
+            f"data file {path}: {body.size} bytes where its header says {num_bytes}; fetch it again"
+        )
     return body.reshape(shape)
 
 
 def _load_imagefolder(source: DataSource, part: str) -> RealImages:
-    from PIL import Image
-
-    arrays, class_ids = [], []
     root = source.path / part if (source.path / part).is_dir() else source.path
+    arrays, class_ids = [], []
     for class_id, class_name in enumerate(source.class_names):
-        files = sorted(p for p in (root / class_name).glob("*") if p.suffix in (".png", ".jpg"))
+        folder = root / class_name
+        files = sorted(p for p in folder.glob("*") if p.suffix.lower() in _SUFFIXES)
         if not files:
-            raise InputError(f"data {root / class_name}: no .png or .jpg image of this class")
-        for path in files:
-            try:
-                with Image.open(path, formats=["PNG", "JPEG"]) as image:
-                    pixels = np.asarray(
-                        image if image.mode in ("L", "RGB") else image.convert("RGB")
-                    )
-            except (OSError, Image.DecompressionBombError) as error:
-                raise InputError(f"data file {path} is not a readable image: {error}") from None
-            arrays.append(pixels if pixels.ndim == 3 else pixels[..., None])
-            class_ids.append(class_id)
+            raise InputError(
+                f"data {folder}: no .png or .jpg image of this class; expected one folder a class"
+            )
+        arrays += [_read_image(path) for path in files]
+        class_ids += [class_id] * len(files)
     shapes = {a.shape for a in arrays}
     if len(shapes) > 1:
-        raise InputError(f"data {root}: images of different shapes {sorted(shapes)[:4]}")
-    return RealImages(np.stack(arrays), np.array(class_ids, dtype=np.int64))
+        raise InputError(
+            f"data {root}: images of different shapes, such as {sorted(shapes)[:3]}; resize them"
+        )
+    # Mixed, so that any leading part of the images holds every class.
+    order = np.random.default_rng(0).permutation(len(arrays))
+    real = RealImages(np.stack(arrays), np.array(class_ids, dtype=np.int64))
+    return real.take(order)
+
+
+def _read_image(path: Path) -> NDArray[np.uint8]:
+    """Returns (H, W, C) uint8, C 1 for grey files and 3 for all others."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=["PNG", "JPEG"]) as image:
+            if max(image.size) > _MAX_SIDE_PX:
+                raise InputError(
+                    f"data file {path}: {image.size[0]} x {image.size[1]} pixels; expected sides "
+                    f"of at most {_MAX_SIDE_PX}: resize it"
+                )
+            pixels = np.asarray(image if image.mode == "L" else image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"data file {path} is not a readable image: {error}") from None
+    return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 LOADERS: dict[str, Callable[[DataSource, str], RealImages]] = {

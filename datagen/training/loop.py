@@ -1,4 +1,4 @@
-"""The one training loop, for every objective. Called by `datagen train`.
+"""The one training loop, for every objective. Called by training/session.py.
 
 A run is a function of its recipe and its data: every draw of step k comes from (seed, k), so that
 a resumed run ends with the weights of an undisturbed one. Progress is counted in images.
@@ -7,7 +7,6 @@ a resumed run ends with the weights of an undisturbed one. Progress is counted i
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,18 +14,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from datagen.errors import TrainingError
-from datagen.features import embed, kernel_distance, train_classifier
 from datagen.generators.interface import ModelConfig, Objective
 from datagen.generators.weights import from_uint8_nhwc
 from datagen.training.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
 from datagen.training.dataset import RealImages
-from datagen.training.model_recipe import ModelRecipe, Schedule
+from datagen.training.judge import HeldOutJudge
+from datagen.training.model_recipe import ModelRecipe, Schedule, model_recipe_digest
 
-_EVALUATION_PER_CLASS = 200
+LATEST_FILE, BEST_FILE = "checkpoint.safetensors", "best.safetensors"
 _EVALUATION_BATCH = 100
+
+Report = Callable[[Progress, dict[str, float]], None]
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,6 @@ class Trained:
 
     weights: dict[str, torch.Tensor]
     progress: Progress
-
-
-def model_recipe_digest(recipe: ModelRecipe) -> str:
-    """Of all that shapes the weights at a given step: not of how long to train, nor of where the
-    data lie, so that a run may be prolonged."""
-    content = recipe.model_dump(mode="json")
-    del content["schedule"]["num_images"], content["data"]["path"], content["description"]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def train(
@@ -54,43 +46,86 @@ def train(
     held_out: RealImages,
     folder: Path,
     max_seconds: float | None = None,
-    report: Callable[[Progress, dict[str, float]], None] = lambda progress, losses: None,
+    report: Report = lambda progress, losses: None,
 ) -> Trained:
-    """Trains up to schedule.num_images, from the checkpoint in `folder` if there is one."""
+    """Trains up to schedule.num_images, from the checkpoint in `folder` if there is one.
+
+    max_seconds: of this call; 0 trains no step. Raises TrainingError if a loss is not finite; the
+    checkpoints before it stay.
+    """
     torch.set_num_threads(recipe.schedule.num_threads)
-    digest = model_recipe_digest(recipe)
-    latest, best = folder / "checkpoint.safetensors", folder / "best.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = load_checkpoint(latest, recipe_digest=digest)
-    progress = Progress()
-    if checkpoint is not None:
-        objective.load_state(checkpoint.state)
-        progress = checkpoint.progress
-    judge = HeldOutJudge(train_part, held_out, config=config, seed=recipe.seed)
-    schedule = recipe.schedule
+    digest = model_recipe_digest(recipe)
+    progress = _resume(objective, folder, digest)
+    some_time = max_seconds is None or max_seconds > 0
+    if some_time and progress.images_seen < recipe.schedule.num_images:
+        _run(
+            recipe,
+            objective,
+            judge=HeldOutJudge(train_part, held_out, config=config, seed=recipe.seed),
+            train_part=train_part,
+            progress=progress,
+            folder=folder,
+            max_seconds=max_seconds,
+            report=report,
+        )
+    kept = load_checkpoint(folder / BEST_FILE, recipe_digest=digest)
+    if kept is None:
+        raise TrainingError(
+            f"training {recipe.name} has kept no weights in {folder}: none were evaluated yet; "
+            "train longer"
+        )
+    return Trained(kept.state, progress)
+
+
+def _resume(objective: Objective, folder: Path, digest: str) -> Progress:
+    """Loads the latest checkpoint into the objective; a new Progress if there is none."""
+    checkpoint = load_checkpoint(folder / LATEST_FILE, recipe_digest=digest)
+    if checkpoint is None:
+        return Progress()
+    objective.load_state(checkpoint.state)
+    progress = checkpoint.progress
+    # A run killed between two checkpoints may have kept better weights than the latest one knows.
+    best = load_checkpoint(folder / BEST_FILE, recipe_digest=digest)
+    if best is not None:
+        progress.best_distance = best.progress.best_distance
+        progress.best_images_seen = best.progress.best_images_seen
+    return progress
+
+
+def _run(
+    recipe: ModelRecipe,
+    objective: Objective,
+    *,
+    judge: HeldOutJudge,
+    train_part: RealImages,
+    progress: Progress,
+    folder: Path,
+    max_seconds: float | None,
+    report: Report,
+) -> None:
+    """Steps until the images or the time are used up; evaluates and saves on the way."""
+    schedule, digest = recipe.schedule, model_recipe_digest(recipe)
     started, before = time.monotonic(), progress.seconds
-    stop = False
-    while progress.images_seen < schedule.num_images and not stop:
+    last = False
+    while not last:
         losses = _one_step(objective, train_part, schedule, progress, seed=recipe.seed)
-        progress.seconds = before + time.monotonic() - started
-        stop = max_seconds is not None and progress.seconds - before >= max_seconds
-        last = stop or progress.images_seen >= schedule.num_images
+        seconds = time.monotonic() - started
+        progress.seconds = before + seconds
+        last = progress.images_seen >= schedule.num_images
+        last = last or (max_seconds is not None and seconds >= max_seconds)
         report(progress, losses)
         if last or _passes(progress, schedule, schedule.evaluate_every_images):
-            distance = judge.distance(objective)
+            distance = judge.distance(objective.ema_sampler(_EVALUATION_BATCH))
             progress.history.append({"images": progress.images_seen, "kid": distance} | losses)
             if progress.best_distance is None or distance <= progress.best_distance:
                 progress.best_distance = distance
                 progress.best_images_seen = progress.images_seen
-                save_checkpoint(
-                    best, Checkpoint(progress, objective.ema_weights()), recipe_digest=digest
-                )
+                best = Checkpoint(progress, objective.ema_weights())
+                save_checkpoint(folder / BEST_FILE, best, recipe_digest=digest)
         if last or _passes(progress, schedule, schedule.checkpoint_every_images):
-            save_checkpoint(latest, Checkpoint(progress, objective.state()), recipe_digest=digest)
-    kept = load_checkpoint(best, recipe_digest=digest)
-    if kept is None:
-        raise TrainingError(f"training {recipe.name} kept no weights: no step was made")
-    return Trained(kept.state, progress)
+            latest = Checkpoint(progress, objective.state())
+            save_checkpoint(folder / LATEST_FILE, latest, recipe_digest=digest)
 
 
 def _one_step(
@@ -142,42 +177,3 @@ def _passes(progress: Progress, schedule: Schedule, every: int) -> bool:
     """Whether the step just made crossed a multiple of `every` images."""
     before = progress.images_seen - schedule.batch_size
     return progress.images_seen // every > before // every
-
-
-class HeldOutJudge:
-    """Mean over classes of KID between samples and held-out images, on features of a small
-    classifier trained on the training part."""
-
-    def __init__(
-        self, train_part: RealImages, held_out: RealImages, *, config: ModelConfig, seed: int
-    ) -> None:
-        self.num_classes = len(config.class_names)
-        self.network = train_classifier(
-            train_part.images[:20_000],
-            train_part.class_ids[:20_000],
-            num_classes=self.num_classes,
-            num_epochs=4,
-            seed=seed,
-        )
-        features = embed(self.network, held_out.images)
-        self.features = [features[held_out.class_ids == c] for c in range(self.num_classes)]
-
-    def distance(self, objective: Objective) -> float:
-        sampler = objective.ema_sampler(_EVALUATION_BATCH)
-        return float(np.mean([self._class_distance(sampler.sample, c) for c in self._classes()]))
-
-    def _classes(self) -> list[int]:
-        return [c for c in range(self.num_classes) if len(self.features[c]) > 1]
-
-    def _class_distance(
-        self, sample: Callable[[list[int], list[int]], NDArray[np.uint8]], class_id: int
-    ) -> float:
-        images = np.concatenate(
-            [
-                sample(
-                    list(range(first, first + _EVALUATION_BATCH)), [class_id] * _EVALUATION_BATCH
-                )
-                for first in range(0, _EVALUATION_PER_CLASS, _EVALUATION_BATCH)
-            ]
-        )
-        return kernel_distance(embed(self.network, images), self.features[class_id])

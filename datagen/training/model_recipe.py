@@ -1,13 +1,25 @@
-"""The model recipe: what `datagen train` reads. Torch-free."""
+"""The model recipe: what `datagen train` reads. Torch-free.
+
+Each field's description completes "expected ..." in an error.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 
-_STRICT = ConfigDict(extra="forbid", frozen=True)
+from datagen.generators import GENERATORS
+from datagen.recipe import InvalidRecipe, Problem, load_bytes, parse_as, suggest
+
+_STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+_Count = Annotated[int, Field(strict=True)]
+_Real = Annotated[float, Field(strict=True)]
+_ClassName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
+_IMAGES = "a whole number of images, 1 or more"
 
 
 class DataSource(BaseModel):
@@ -15,12 +27,27 @@ class DataSource(BaseModel):
 
     model_config = _STRICT
 
-    format: Literal["idx", "imagefolder"]
-    path: Path = Field(description="Folder of the data; `datagen train --data DIR` replaces it.")
-    class_names: tuple[str, ...] = Field(min_length=2, max_length=1000)
-    licence: str = Field(min_length=1)
-    source: str = Field(min_length=1, description="Where the data come from, for the card.")
-    held_out: int = Field(default=5000, ge=0, description="Images kept out of training.")
+    format: Literal["idx", "imagefolder"] = Field(description="idx or imagefolder")
+    path: Path = Field(description="the folder of the data; --data DIR replaces it")
+    class_names: tuple[_ClassName, ...] = Field(
+        min_length=2,
+        max_length=1000,
+        description="a list of 2 to 1000 class names of letters, digits, '-' and '_'; for idx in "
+        "the order of the labels",
+    )
+    licence: str = Field(
+        min_length=1, max_length=200, description="the licence of the images, for the card"
+    )
+    source: str = Field(
+        min_length=1, max_length=1000, description="where the images come from, for the card"
+    )
+    held_out: _Count = Field(
+        default=5000,
+        ge=2,
+        le=1_000_000,
+        description="a whole number of images, 2 or more, kept out of training to choose the best "
+        "weights by",
+    )
 
 
 class Schedule(BaseModel):
@@ -33,28 +60,84 @@ class Schedule(BaseModel):
 
     model_config = _STRICT
 
-    num_images: int = Field(ge=1)
-    batch_size: int = Field(default=128, ge=1)
-    learning_rate: float = Field(gt=0)
-    warmup_images: int = Field(default=10_000, ge=0)
-    decay_after_images: int = Field(default=300_000, ge=1)
-    ema_halflife_images: int = Field(default=100_000, ge=1)
-    ema_rampup: float = Field(default=0.05, gt=0)
-    evaluate_every_images: int = Field(default=100_000, ge=1)
-    checkpoint_every_images: int = Field(default=20_000, ge=1)
-    num_threads: int = Field(default=1, ge=1, le=64)
+    num_images: _Count = Field(ge=1, le=10**12, description=_IMAGES)
+    batch_size: _Count = Field(default=128, ge=1, le=65_536, description="1 to 65536 images")
+    learning_rate: _Real = Field(gt=0, le=1, description="a number above 0, at most 1")
+    warmup_images: _Count = Field(default=10_000, ge=0, description="images, 0 or more")
+    decay_after_images: _Count = Field(default=300_000, ge=1, description=_IMAGES)
+    ema_halflife_images: _Count = Field(default=100_000, ge=1, description=_IMAGES)
+    ema_rampup: _Real = Field(default=0.05, gt=0, le=1, description="a number above 0, at most 1")
+    evaluate_every_images: _Count = Field(default=100_000, ge=1, description=_IMAGES)
+    checkpoint_every_images: _Count = Field(default=20_000, ge=1, description=_IMAGES)
+    num_threads: _Count = Field(default=1, ge=1, le=64, description="1 to 64 threads")
 
 
 class ModelRecipe(BaseModel):
+    """A model to train. network and objective: options of the generator."""
+
     model_config = _STRICT
 
-    version: Literal[1]
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
-    generator: str
-    seed: int = Field(default=0, ge=0, lt=2**63)
-    data: DataSource
-    network: dict[str, Any] = Field(default_factory=dict)
-    objective: dict[str, Any] = Field(default_factory=dict)
-    schedule: Schedule
-    weights_dtype: Literal["float32", "float16"] = "float32"
-    description: str = ""
+    version: Literal[1] = Field(description="1, the version of this schema")
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
+        description="1 to 63 lower-case letters, digits and '-', the first not '-'",
+    )
+    generator: str = Field(max_length=63, description="the name of a generator, such as cgan")
+    seed: _Count = Field(
+        default=0, ge=0, lt=2**63, description="a whole number from 0 to 9223372036854775807"
+    )
+    data: DataSource = Field(description="a mapping that says where the images are")
+    network: dict[str, Any] = Field(
+        default_factory=dict, description="a mapping of sizes of the generator's networks"
+    )
+    objective: dict[str, Any] = Field(
+        default_factory=dict, description="a mapping of options of the generator's objective"
+    )
+    schedule: Schedule = Field(description="a mapping that says how long and how fast to train")
+    weights_dtype: Literal["float32", "float16"] = Field(
+        default="float32", description="float32 or float16: of the shipped weights"
+    )
+    description: str = Field(default="", max_length=1000, description="one sentence for the card")
+
+
+def load_model_recipe(path: Path) -> ModelRecipe:
+    """Raises RecipeError with file, line and field."""
+    return parse_model_recipe(load_bytes(path), source=str(path))
+
+
+def parse_model_recipe(text: bytes, *, source: str) -> ModelRecipe:
+    """source: the file's name, for messages. Raises InvalidRecipe with every problem, by line."""
+    recipe, lines = parse_as(ModelRecipe, text, source=source)
+    names = recipe.data.class_names
+    if len({name.lower() for name in names}) != len(names):
+        field = "data.class_names"
+        expected = "each name once, upper and lower case being equal"
+        raise InvalidRecipe([Problem(field, names, expected, lines.get(field))], source=source)
+    trainable = [name for name, spec in GENERATORS.items() if spec.needs_weights]
+    if recipe.generator not in trainable:
+        expected = f"one of {', '.join(trainable)}{suggest(recipe.generator, trainable)}"
+        problem = Problem("generator", recipe.generator, expected, lines.get("generator"))
+        raise InvalidRecipe([problem], source=source)
+    _check_options(recipe.generator, text, source=source)
+    return recipe
+
+
+def _check_options(generator: str, text: bytes, *, source: str) -> None:
+    """Reads the text once more, by a schema in which network and objective are the generator's:
+    its faults then carry field and line like all others."""
+    spec = GENERATORS[generator]
+    schema = create_model(
+        f"{generator.capitalize()}Recipe",
+        __base__=ModelRecipe,
+        network=(spec.network_options, Field(default_factory=spec.network_options)),
+        objective=(spec.objective_options, Field(default_factory=spec.objective_options)),
+    )
+    parse_as(schema, text, source=source)
+
+
+def model_recipe_digest(recipe: ModelRecipe) -> str:
+    """Of all that shapes the weights at a given step: not of how long to train, nor of where the
+    data lie, so that a run may be prolonged."""
+    content = recipe.model_dump(mode="json")
+    del content["schedule"]["num_images"], content["data"]["path"], content["description"]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

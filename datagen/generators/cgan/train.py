@@ -89,7 +89,7 @@ class CganObjective:
         return {"generator": loss.item()}
 
     def _penalty(self, images: torch.Tensor, class_ids: torch.Tensor) -> torch.Tensor:
-        """Mean squared norm of the logits' gradient at the images, in float32."""
+        """Mean squared norm of the logits' gradient at the images, summed in float32."""
         images = images.detach().requires_grad_(True)
         with self._autocast():
             logits = self.discriminator(images, class_ids).float().sum()

@@ -1,0 +1,99 @@
+"""The text of a model's README.md. Called by training/session.py."""
+
+from __future__ import annotations
+
+from datagen.generators.interface import ModelConfig
+from datagen.generators.model_directory import ModelFacts
+from datagen.training.judge import NUM_PER_CLASS
+from datagen.training.model_recipe import ModelRecipe
+
+_TEMPLATE = """\
+# {name}
+
+{description}
+
+![10 samples of each class](samples.png)
+
+Each row is one class, in the order of the list below; the samples are of seeds 0 to 9, not chosen.
+
+| | |
+|---|---|
+| generator | `{generator}` |
+| images | {height} x {width} pixels, {colours} |
+| classes | {classes} |
+| parameters | {num_parameters:,}, stored as {dtype} |
+| data | {source} |
+| licence of the data | {licence} |
+| trained on | {num_train:,} images; {num_held_out:,} more were held out of training |
+| real images seen | {images_seen:,} in {minutes:,.0f} minutes on {device} |
+| weights kept | after {best_images_seen:,} images: the average with the lowest held-out distance |
+| seed | {seed} |
+
+## Figures
+
+| what | value |
+|---|---|
+| distance to held-out images (KID, lower is better) | {kid} |
+| the same between two halves of the held-out images | {kid_real} |
+| time per image, one thread of {speed_device} | {milliseconds:.2f} ms, {network_calls} |
+
+The distance is the mean over classes of the unbiased kernel distance (Binkowski et al. 2018,
+section 4) between {num_per_class} samples and the held-out images of the class, on 128 features of
+a small classifier trained on the training images. It was measured on the shipped weights with the
+generator's default options. It compares weights of one training; it is not the KID on Inception
+features that papers print. The held-out images come from the training part of the data: its test
+part was neither trained on nor used to choose anything.
+
+## Limits
+
+- It draws these {num_classes} classes at this size and nothing else; rare variants within a class
+  are rarer still among its samples, or absent.
+- It was trained on real images and may come close to single ones. Measure that before you publish
+  samples of a model of private data.
+- Whether its samples help a classifier of yours is a question for a test on your real images.
+- Not for clinical use, and not for any decision about a person.
+
+## Made by
+
+`datagen train` with the model recipe of digest `{recipe_digest}` on data of
+sha256 `{data_sha256}`. The same recipe, data and machine give the same weights.
+"""
+
+
+def model_card(
+    recipe: ModelRecipe, config: ModelConfig, facts: ModelFacts, *, num_parameters: int
+) -> str:
+    training, speed = facts.training, facts.throughput
+    assert training is not None
+    assert speed is not None
+    height, width = config.image_size
+    calls = speed.num_network_calls
+    return _TEMPLATE.format(
+        name=recipe.name,
+        description=facts.description or f"A class-conditional {config.generator} model.",
+        generator=config.generator,
+        height=height,
+        width=width,
+        colours="grey" if config.channels == 1 else "RGB",
+        classes=", ".join(config.class_names),
+        num_classes=len(config.class_names),
+        num_parameters=num_parameters,
+        dtype=recipe.weights_dtype,
+        source=facts.source,
+        licence=facts.licence,
+        num_train=training.num_train,
+        num_held_out=training.num_held_out,
+        images_seen=training.images_seen,
+        best_images_seen=training.best_images_seen,
+        minutes=training.seconds / 60,
+        device=training.device,
+        seed=training.seed,
+        kid=f"{training.kid_held_out:.3g}",
+        kid_real="not measured" if training.kid_real is None else f"{training.kid_real:.3g}",
+        speed_device=speed.device,
+        milliseconds=1000 * speed.seconds_per_image,
+        network_calls=f"{calls} network call{'' if calls == 1 else 's'}",
+        num_per_class=NUM_PER_CLASS,
+        recipe_digest=training.recipe_digest,
+        data_sha256=training.data_sha256,
+    )
