@@ -10,7 +10,7 @@ from datagen import __version__
 from datagen.commands.completion import completion
 from datagen.commands.edge import Edge, debug_option, home_option
 from datagen.commands.recipes import plan, run, validate
-from datagen.commands.versions import list_, pull, verify
+from datagen.commands.versions import diff, list_, pull, verify
 
 _EPILOG = """\b
 Exit codes: 0 done, 2 bad input, 3 not found, 4 a job or training failed, 5 damage found,
@@ -26,5 +26,5 @@ def main(home: Path | None) -> None:
     """Labelled synthetic image data sets: exact, traceable and reproducible."""
 
 
-for command in (validate, plan, run, list_, pull, verify, completion):
+for command in (validate, plan, run, list_, pull, verify, diff, completion):
     main.add_command(command)

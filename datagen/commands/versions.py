@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +25,11 @@ from datagen.commands.output import (
     time_text,
 )
 from datagen.commands.progress import progress_bar
-from datagen.errors import InputError, VerifyError
+from datagen.errors import InputError, NotFoundError, VerifyError
 
 if TYPE_CHECKING:
     from datagen.catalog.rows import VersionRow
+    from datagen.diff import ClassDiff, VersionDiff
     from datagen.verify import Verification
 
 _version_argument = click.argument("version", metavar="NAME[@VERSION]")
@@ -44,6 +47,8 @@ def list_(name: str | None, home: Path | None, as_json: bool) -> None:
             from datagen.catalog.versions import list_versions
 
             rows = [_describe(library, row) for row in list_versions(library.catalog, name)]
+            if name and not rows:
+                raise NotFoundError(f"data set {name!r} does not exist; `datagen ls` lists all")
     if as_json:
         print_json({"versions": rows})
     elif rows:
@@ -61,8 +66,7 @@ def list_(name: str | None, home: Path | None, as_json: bool) -> None:
             ],
         )
     else:
-        what = f"data set {name!r}" if name else "data set"
-        click.echo(f"no {what} in {settings.home}", err=True)
+        click.echo(f"no data set in {settings.home}", err=True)
 
 
 def _describe(library: Library, row: VersionRow) -> dict[str, Any]:
@@ -154,8 +158,6 @@ def verify(ctx: click.Context, version: str, home: Path | None, as_json: bool) -
 
 
 def _verification_json(result: Verification) -> dict[str, Any]:
-    from dataclasses import asdict
-
     content = asdict(result)
     return {"sound": not result.findings, **content}
 
@@ -172,3 +174,83 @@ def _print_verification(result: Verification) -> None:
         click.echo(f"{name} is damaged: {plural(len(result.findings), 'finding')}; {read}")
     else:
         click.echo(f"{name} is sound: {read}, digest {result.digest}")
+
+
+@click.command()
+@click.argument("before", metavar="NAME[@VERSION]")
+@click.argument("after", metavar="NAME[@VERSION]")
+@shared_options
+def diff(before: str, after: str, home: Path | None, as_json: bool) -> None:
+    """Say what differs between two versions: recipe, counts, images."""
+    with open_library(open_settings(home)) as library:
+        from datagen.diff import diff_versions
+        from datagen.versions import find_version
+
+        versions = [find_version(library.catalog, text) for text in (before, after)]
+        found = diff_versions(library.catalog, versions[0], versions[1])
+    if as_json:
+        print_json(_diff_json(found))
+    else:
+        _print_diff(found)
+
+
+def _diff_json(found: VersionDiff) -> dict[str, Any]:
+    classes = {
+        name: {
+            "added": each.added.ranges,
+            "removed": each.removed.ranges,
+            "changed": each.changed.ranges,
+            "unchanged": each.unchanged,
+            "parts": each.parts,
+        }
+        for name, each in found.classes.items()
+    }
+    return {
+        "before": found.before,
+        "after": found.after,
+        "recipe": [asdict(change) for change in found.recipe],
+        "images": found.totals,
+        "classes": classes,
+    }
+
+
+def _print_diff(found: VersionDiff) -> None:
+    click.echo(f"{found.before} -> {found.after}")
+    if found.recipe:
+        click.echo()
+        rows = [[c.field, _short(c.before), "->", _short(c.after)] for c in found.recipe]
+        print_table(["recipe", "", "", ""], rows)
+    click.echo()
+    changed = {name: c for name, c in found.classes.items() if _is_changed(c)}
+    if changed:
+        print_table(
+            ["class", "added", "removed", "changed", "unchanged", "ordinals"],
+            [
+                [name, c.added.count, c.removed.count, c.changed.count, c.unchanged, _places(c)]
+                for name, c in changed.items()
+            ],
+        )
+        click.echo()
+    click.echo(", ".join(f"{count:,} {what}" for what, count in found.totals.items()))
+
+
+def _is_changed(found: ClassDiff) -> bool:
+    return bool(found.added.count or found.removed.count or found.changed.count)
+
+
+def _places(found: ClassDiff) -> str:
+    """The first ranges of each kind; --json has them all."""
+    kinds = {"+": found.added, "-": found.removed, "~": found.changed}
+    parts = []
+    for sign, ordinals in kinds.items():
+        shown = [f"{low}" if low == high else f"{low}-{high}" for low, high in ordinals.ranges[:4]]
+        if len(ordinals.ranges) > 4:
+            shown.append("...")
+        if shown:
+            parts.append(f"{sign} {', '.join(shown)}")
+    return "; ".join(parts)
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 48 else text[:45] + "..."
