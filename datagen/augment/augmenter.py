@@ -75,11 +75,9 @@ class Augmenter:
         self._seed_opencv = cv2.setRNGSeed
         generator = np.random.Generator(self._bits)
         for index, request in enumerate(requests):
-            arguments: dict[str, Any] = {
-                **checked_arguments(request, index=index, image_size=image_size, channels=channels)
-            }
-            if request.transform == "RandomResizedCrop":
-                arguments["size"] = image_size
+            arguments = checked_arguments(
+                request, index=index, image_size=image_size, channels=channels
+            )
             transform = getattr(albumentations, request.transform)(p=1.0, **arguments)
             transform.set_random_state(generator, self._random)
             num_before = sum(step.name == request.transform for step in self._steps)
@@ -148,7 +146,8 @@ def _told(params: Mapping[str, Any], drawn: Sequence[float]) -> dict[str, Drawn]
         if isinstance(value, dict):
             told |= {f"{name}_{part}": number for part, number in value.items()}
         elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
-            told["drawn"] = list(drawn)
+            if drawn:
+                told["drawn"] = list(drawn)
         elif isinstance(value, np.ndarray):
             told[name] = value.ravel().tolist()
         elif isinstance(value, np.generic):

@@ -42,6 +42,8 @@ def checked_arguments(
             raise field_error(f"{field}.params.{name}", value, parameter.expected) from None
     if rule.limit and (expected_together := rule.limit(arguments, min(image_size))):
         raise field_error(f"{field}.params", dict(request.params), expected_together)
+    if rule.fitted:
+        arguments |= rule.fitted(*image_size)
     return arguments
 
 

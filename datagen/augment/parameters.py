@@ -6,13 +6,14 @@ albumentations or raises ValueError. Used by transforms.py and check.py.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 Pair = tuple[float, float]
 Argument = Pair | float | str | bool
+
+_FURTHEST = 1e6
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Span:
         else:
             end = _number(value)
             ends = [-abs(end), abs(end)] if self.number == "symmetric" else [end, end]
+        if len(ends) != 2:
+            raise ValueError
         low, high = ends
         if not self.low <= low <= high <= self.high:
             raise ValueError
@@ -104,7 +107,9 @@ Parameter = Span | Number | Choice | Flag
 
 
 def _number(value: object) -> float:
-    """The value if it is a finite number; true and false are none."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    """The value if it is a number, neither true, false, NaN nor beyond all bounds."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError
+    if not -_FURTHEST <= value <= _FURTHEST:
         raise ValueError
     return value

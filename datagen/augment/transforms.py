@@ -49,19 +49,31 @@ def _limit_sigma(arguments: Arguments, side_px: int) -> str | None:
     return f"sigma_limit of at most {highest:g} for images of {side_px} px" if too_wide else None
 
 
+def _same_size(height: int, width: int) -> dict[str, Argument]:
+    return {"size": (height, width)}
+
+
+def _tiles(height: int, width: int) -> dict[str, Argument]:
+    """Tiles of about 14 px, at most 8 a side. With 8 at 28 px, as albumentations has it, 16 pixels
+    make a histogram and clip_limit changes nothing."""
+    return {"tile_grid_size": (min(8, max(1, height // 14)), min(8, max(1, width // 14)))}
+
+
 @dataclass(frozen=True)
 class TransformRule:
     """One allowed transform.
 
     needs_square: it swaps the sides. needs_colour: it needs three channels. defaults: arguments
-    where albumentations' own are out of bounds. limit: what is expected of the arguments
-    together, given the shorter side, or None if they pass.
+    where albumentations' own are out of bounds. fitted: arguments that follow from height and
+    width. limit: what is expected of the arguments together, given the shorter side, or None if
+    they pass.
     """
 
     params: Mapping[str, Parameter] = field(default_factory=dict)
     needs_square: bool = False
     needs_colour: bool = False
     defaults: Arguments = field(default_factory=dict)
+    fitted: Callable[[int, int], Arguments] | None = None
     limit: Callable[[Arguments, int], str | None] | None = None
 
 
@@ -108,10 +120,11 @@ TRANSFORMS: dict[str, TransformRule] = {
     "RandomResizedCrop": TransformRule(
         {"scale": Span(0.25, 1), "ratio": Span(0.5, 2), "interpolation": _INTERPOLATION},
         defaults={"scale": (0.25, 1.0)},
+        fitted=_same_size,
     ),
     "CoarseDropout": TransformRule(
         {
-            "num_holes_range": Span(1, 16, whole=True),
+            "num_holes_range": Span(1, 12, whole=True),
             "hole_height_range": Span(0.02, 0.7),
             "hole_width_range": Span(0.02, 0.7),
             "fill": Number(0, 255),
@@ -126,7 +139,7 @@ TRANSFORMS: dict[str, TransformRule] = {
         }
     ),
     "RandomGamma": TransformRule({"gamma_limit": Span(25, 400)}),
-    "CLAHE": TransformRule({"clip_limit": Span(1, 16)}),
+    "CLAHE": TransformRule({"clip_limit": Span(1, 16)}, fitted=_tiles),
     "Equalize": TransformRule(),
     "Posterize": TransformRule({"num_bits": Span(2, 7, "exact", whole=True)}),
     "InvertImg": TransformRule(),

@@ -148,7 +148,7 @@ def _hash(cells: Images) -> NDArray[np.bool_]:
     the bits depend neither on the neighbours in the batch nor on the machine.
     """
     num, height, width, channels = cells.shape
-    weights = _weights(height, width, channels)  # (groups, cells, columns)
+    weights = projection_weights(height, width, channels)  # (groups, cells, columns)
     num_groups, num_cells, num_columns = weights.shape
     num_rows = _ONE_THREAD // (num_cells * num_columns)
     blocks = np.zeros((-(-num // num_rows), num_rows, num_cells), np.float32)
@@ -159,7 +159,7 @@ def _hash(cells: Images) -> NDArray[np.bool_]:
 
 
 @lru_cache(maxsize=4)
-def _weights(height: int, width: int, channels: int) -> NDArray[np.float32]:
+def projection_weights(height: int, width: int, channels: int) -> NDArray[np.float32]:
     """(groups, H' W' C, columns) whole numbers: random signs, smoothed, then their Laplacian.
 
     The smoothing keeps pixel noise out. The Laplacian, mirrored at the border, makes each column
