@@ -60,7 +60,9 @@ def synthetic_images(model: str, num_images: int, settings: Settings) -> RealIma
     }
     document = parse_recipe(canonical_json(recipe), source=model)
     started = time.monotonic()
-    result = run_recipe(resolve(document, [settings.models_dir]), settings, workers=os.cpu_count() or 1)
+    result = run_recipe(
+        resolve(document, [settings.models_dir]), settings, workers=os.cpu_count() or 1
+    )
     rejected = sum(sum(reasons.values()) for reasons in result.rejections.values())
     print(
         f"{model}: {num_images} images, {rejected} rejected, "
@@ -109,9 +111,7 @@ def trained_accuracy(train: RealImages, test: RealImages, seed: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument(
-        "--models", nargs="*", default=["fashion-mnist-cgan", "fashion-mnist-edm"]
-    )
+    parser.add_argument("--models", nargs="*", default=["fashion-mnist-cgan", "fashion-mnist-edm"])
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--home", type=Path, help="keep the generated data sets here")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from datagen.errors import VerifyError
+from datagen.labels import Labels
 from datagen.recipe import canonical_json
 
 _LEAF_BYTES = 32
@@ -70,7 +71,11 @@ class DatasetDigest:
 def sample_leaf(
     class_name: str, ordinal: int, image_sha256: str, attributes: Mapping[str, Any], split: str
 ) -> bytes:
-    """The 32 bytes that stand for one sample: its place, its image, its labels, its split."""
-    labels = {"class_name": class_name, "attributes": attributes}
-    content = canonical_json([class_name, ordinal, image_sha256, labels, split])
-    return hashlib.sha256(content + b"\n").digest()
+    """The 32 bytes that stand for one sample: its place, its image, its labels, its split.
+
+    sha256 over canonical_json([class_name, ordinal, image_sha256, labels, split]) and a newline;
+    only the labels need a JSON encoder, since all the names are plain.
+    """
+    labels = canonical_json(Labels(class_name, attributes).to_json()).decode()
+    content = f'["{class_name}",{ordinal},"{image_sha256}",{labels},"{split}"]\n'
+    return hashlib.sha256(content.encode()).digest()

@@ -123,6 +123,10 @@ class Worker:
 
 
 def open_job(job: Job, catalog: Catalog, store: Store, settings: Settings) -> JobWork:
+    """Raises JobError if the job's model has changed."""
+    import cv2
+
+    cv2.setNumThreads(settings.threads_per_worker)
     resolved = resolve_stored(job.recipe_body, [settings.models_dir])
     return JobWork(
         job=job,

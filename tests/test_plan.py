@@ -41,9 +41,7 @@ def test_counts_by_split_are_exact() -> None:
 
 
 @given(RATIOS, st.integers(1, 300))
-def test_each_ordinal_goes_to_the_split_furthest_behind(
-    ratios: dict[str, float], num: int
-) -> None:
+def test_each_ordinal_goes_to_the_split_furthest_behind(ratios: dict[str, float], num: int) -> None:
     pattern = SplitPattern(ratios, limit=num)
     given_out: Counter[str] = Counter()
     for ordinal in range(num):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ROW_GROUP_ROWS = 8192
 
-# Column -> Arrow type. "json" is text, made from the row's mapping or list by canonical_json.
+# Column -> Arrow type. "json" is JSON text, or a mapping or list that canonical_json writes.
 COLUMNS = {
     "key": "string",
     "class_name": "string",
@@ -84,5 +84,5 @@ def _column(rows: list[Mapping[str, Any]], name: str, kind: str) -> pa.Array:
 
     values = [row[name] for row in rows]
     if kind == "json":
-        values = [canonical_json(value).decode() for value in values]
+        values = [v if isinstance(v, str) else canonical_json(v).decode() for v in values]
     return pa.array(values, _arrow_type(kind))

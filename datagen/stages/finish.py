@@ -22,7 +22,7 @@ from datagen.catalog.samples import counts_by_split, iterate_samples, list_shard
 from datagen.catalog.versions import commit_published
 from datagen.digest import sample_leaf
 from datagen.errors import JobError, ObjectExistsError, StoreError
-from datagen.formats.card import MAX_SHEETS_SHOWN, contact_sheet_path, write_card
+from datagen.formats.card import contact_sheet_path, write_card
 from datagen.formats.croissant import croissant
 from datagen.formats.index import write_index
 from datagen.formats.origin import ModelOrigin
@@ -143,7 +143,7 @@ def _put_documents(
 ) -> Iterator[NewObject]:
     """Contact sheets, card, Croissant."""
     position = itertools.count()
-    for class_name in work.plan.class_names[:MAX_SHEETS_SHOWN]:
+    for class_name in work.plan.class_names:
         sheet = _contact_sheet(work, class_name, shards)
         if sheet is not None:
             yield _put(work, "document", next(position), contact_sheet_path(class_name), sheet)

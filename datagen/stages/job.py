@@ -21,6 +21,7 @@ from datagen.errors import StoreError
 from datagen.filters import FILTERS
 from datagen.generators.interface import Sampler
 from datagen.plan import Plan
+from datagen.recipe import canonical_json
 from datagen.resolve import ResolvedRecipe
 from datagen.settings import Settings
 from datagen.store import Store
@@ -56,6 +57,12 @@ class JobWork:
     @property
     def prefix(self) -> str:
         return version_prefix(self.settings.tenant, self.job.name, self.job.version)
+
+    @cached_property
+    def attributes_json(self) -> tuple[str, ...]:
+        """Canonical JSON of each class's attributes."""
+        classes = self.resolved.recipe.classes
+        return tuple(canonical_json(c.attributes).decode() for c in classes)
 
     @cached_property
     def sampler(self) -> Sampler:

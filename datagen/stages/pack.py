@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache
 
 from datagen.catalog.attempts import chosen_attempts
 from datagen.catalog.jobs import get_job
@@ -111,7 +110,7 @@ def make_sample(
         shard=shard,
         offset=0,
         size=0,
-        attributes=_attributes_json(request.name, tuple(request.attributes.items())),
+        attributes=work.attributes_json[sample.class_index],
         scores=_own_scores(attempt.scores, work.resolved.filters),
         augmentations=_ENCODER.encode(applied) if applied else "[]",
     )
@@ -140,8 +139,3 @@ def _own_scores(scores: str, filters: Mapping[str, object]) -> str:
         return "{}"
     known = json.loads(scores)
     return _ENCODER.encode({name: known[name] for name in filters})
-
-
-@lru_cache(maxsize=1024)
-def _attributes_json(class_name: str, items: tuple[tuple[str, object], ...]) -> str:
-    return _ENCODER.encode(dict(items))

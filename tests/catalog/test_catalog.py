@@ -158,9 +158,7 @@ def test_a_unit_is_claimed_once(catalog: Catalog) -> None:
     claimed: list[int] = []
 
     def work(owner: str) -> None:
-        while unit := claim_unit(
-            catalog, job_id=job.id, owner=owner, lease_s=60, max_tries=3
-        ):
+        while unit := claim_unit(catalog, job_id=job.id, owner=owner, lease_s=60, max_tries=3):
             claimed.append(unit.position)
 
     threads = [threading.Thread(target=work, args=(f"w{i}",)) for i in range(4)]

@@ -19,6 +19,8 @@ from datagen.recipe import canonical_json
 
 from tests.recipes import noise_recipe
 
+DATAGEN = str(Path(sys.executable).with_name("datagen"))
+
 RECIPE = {
     "name": "killed",
     "image_size": [32, 32],
@@ -30,7 +32,7 @@ RECIPE = {
 
 
 def start(recipe: Path, home: Path, *, workers: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "datagen.cli", "run", str(recipe), "--home", str(home)]
+    command = [DATAGEN, "run", str(recipe), "--home", str(home)]
     return subprocess.Popen(
         [*command, "--workers", str(workers), "--json"],
         stdout=subprocess.PIPE,
@@ -99,6 +101,9 @@ def test_a_killed_parent_costs_no_unit(recipe: Path, tmp_path: Path) -> None:
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    for stream in (process.stdout, process.stderr):
+        assert stream is not None
+        stream.close()
     finish(start(recipe, home, workers=2))
     counted = totals(home)
     assert counted["claims"] == counted["units"]
