@@ -9,6 +9,7 @@ import click
 from datagen import __version__
 from datagen.commands.completion import completion
 from datagen.commands.edge import Edge, debug_option, home_option
+from datagen.commands.inspection import remake, show
 from datagen.commands.recipes import plan, run, validate
 from datagen.commands.versions import diff, list_, pull, verify
 
@@ -26,5 +27,6 @@ def main(home: Path | None) -> None:
     """Labelled synthetic image data sets: exact, traceable and reproducible."""
 
 
-for command in (validate, plan, run, list_, pull, verify, diff, completion):
+_COMMANDS = (validate, plan, run, list_, show, pull, verify, diff, remake, completion)
+for command in _COMMANDS:
     main.add_command(command)

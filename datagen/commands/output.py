@@ -59,6 +59,19 @@ def print_counts(counts: Mapping[str, Mapping[str, int]]) -> None:
     print_table(["class", *splits, "images"], rows)
 
 
+def print_rejections(
+    rejections: Mapping[str, Mapping[str, int]], *, kept: Mapping[str, Mapping[str, int]]
+) -> None:
+    """rejections: class name -> reason -> attempts. kept: class name -> split -> images."""
+    reasons = sorted({reason for by_reason in rejections.values() for reason in by_reason})
+    rows: list[list[str | int]] = []
+    for name, by_reason in list(rejections.items())[:MAX_ROWS]:
+        numbers = [by_reason.get(reason, 0) for reason in reasons]
+        num_kept = sum(kept.get(name, {}).values())
+        rows.append([name, num_kept + sum(numbers), *numbers, num_kept])
+    print_table(["class", "attempts", *reasons, "kept"], rows)
+
+
 def _cell(value: str | int) -> str:
     return value if isinstance(value, str) else f"{value:,}"
 

@@ -11,13 +11,12 @@ import click
 from datagen.commands.edge import shared_options
 from datagen.commands.opening import has_catalog, open_library, open_settings, pin_threads
 from datagen.commands.output import (
-    MAX_ROWS,
     duration_text,
     plural,
     print_counts,
     print_facts,
     print_json,
-    print_table,
+    print_rejections,
     size_text,
 )
 from datagen.commands.progress import progress_bar
@@ -181,7 +180,7 @@ def _print_result(resolved: ResolvedRecipe, result: RunResult, home: Path | None
     )
     click.echo()
     if any(result.rejections.values()):
-        print_rejections(result.rejections)
+        print_rejections(result.rejections, kept=result.counts)
         click.echo()
     if result.shortfall:
         missing = ", ".join(f"{name}: {n:,}" for name, n in result.shortfall.items())
@@ -195,13 +194,3 @@ def _print_result(resolved: ResolvedRecipe, result: RunResult, home: Path | None
             + (f" --home {home}" if home else ""),
         }
     )
-
-
-def print_rejections(rejections: dict[str, dict[str, int]]) -> None:
-    """rejections: class name -> reason -> attempts."""
-    reasons = sorted({reason for by_reason in rejections.values() for reason in by_reason})
-    rows: list[list[str | int]] = [
-        [name, *(by_reason.get(reason, 0) for reason in reasons)]
-        for name, by_reason in rejections.items()
-    ]
-    print_table(["rejected", *reasons], rows[:MAX_ROWS])

@@ -1,4 +1,4 @@
-"""ls, show, pull, verify, diff, remake: what is done with published versions."""
+"""ls, pull, verify, diff: what is done with published versions."""
 
 from __future__ import annotations
 
