@@ -72,7 +72,6 @@ class Augmenter:
         import cv2
 
         cv2.setNumThreads(1)
-        self._seed_opencv = cv2.setRNGSeed
         generator = np.random.Generator(self._bits)
         for index, request in enumerate(requests):
             arguments = checked_arguments(
@@ -109,8 +108,6 @@ class Augmenter:
         self._random.seed(int.from_bytes(drawn[:8], "little"))
         self._bits_state["state"]["state"] = int.from_bytes(drawn[8:24], "little")
         self._bits.state = self._bits_state
-        # albumentations 2.0.8 takes the noise of GaussNoise from OpenCV's own generator.
-        self._seed_opencv(int.from_bytes(drawn[:4], "little") >> 1)
 
 
 class _RecordingRandom(random.Random):
