@@ -10,6 +10,7 @@ from datagen import __version__
 from datagen.commands.completion import completion
 from datagen.commands.edge import Edge, debug_option, home_option
 from datagen.commands.inspection import remake, show
+from datagen.commands.models import models, train
 from datagen.commands.recipes import plan, run, validate
 from datagen.commands.versions import diff, list_, pull, verify
 
@@ -27,6 +28,9 @@ def main(home: Path | None) -> None:
     """Labelled synthetic image data sets: exact, traceable and reproducible."""
 
 
-_COMMANDS = (validate, plan, run, list_, show, pull, verify, diff, remake, completion)
+_COMMANDS = (
+    *(validate, plan, run, list_, show, pull, verify, diff, remake),
+    *(train, models, completion),
+)
 for command in _COMMANDS:
     main.add_command(command)
