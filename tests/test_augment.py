@@ -132,6 +132,23 @@ def test_a_lone_number_means_what_the_library_means_by_it() -> None:
                 assert getattr(given_lone, key) == getattr(given_pair, key), (name, key)
 
 
+def test_the_documentation_lists_every_transform_with_its_bounds() -> None:
+    text = (ROOT / "docs" / "augmentations.md").read_text()
+    rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
+    listed = {name: row for name, row in rows.items() if name in TRANSFORMS}
+    assert list(listed) == list(TRANSFORMS)
+    for name, rule in TRANSFORMS.items():
+        warp = rule.params.keys() & {"interpolation", "border_mode", "fill"}
+        named = rule.params.keys() - (warp if "*warp*" in listed[name] else set())
+        for key in named:
+            parameter = rule.params[key]
+            assert f"`{key}`" in listed[name], (name, key)
+            if isinstance(parameter, Span):
+                assert f"`{key}` [{parameter.low:g}, {parameter.high:g}]" in listed[name]
+            if isinstance(parameter, Number):
+                assert f"`{key}` {parameter.low:g} to {parameter.high:g}" in listed[name]
+
+
 @pytest.mark.parametrize(("transform", "key", "value"), list(extremes()))
 def test_a_transform_runs_at_the_ends_of_its_bounds(transform: str, key: str, value: Any) -> None:
     for channels in (1, 3):

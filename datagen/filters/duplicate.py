@@ -25,7 +25,7 @@ _NUM_COLUMNS = 32
 class DuplicateOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    # At 6, of 6,000 real images of a class at most 0.23% are flagged (trousers 0.17%), and 99% of
+    # At 6, of 6,000 real images of a class at most 0.17% are flagged (trousers 0.15%), and 99% of
     # copies with +-2 grey levels of noise or through JPEG 95 are found (docs/filters.md).
     max_distance: int = Field(
         default=6,
