@@ -12,6 +12,7 @@ from datagen.commands.edge import Edge, debug_option, home_option
 from datagen.commands.inspection import remake, show
 from datagen.commands.models import models, train
 from datagen.commands.recipes import plan, run, validate
+from datagen.commands.speed import bench
 from datagen.commands.versions import diff, list_, pull, verify
 
 _EPILOG = """\b
@@ -30,7 +31,7 @@ def main(home: Path | None) -> None:
 
 _COMMANDS = (
     *(validate, plan, run, list_, show, pull, verify, diff, remake),
-    *(train, models, completion),
+    *(train, models, bench, completion),
 )
 for command in _COMMANDS:
     main.add_command(command)

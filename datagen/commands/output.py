@@ -76,8 +76,8 @@ def _cell(value: str | int) -> str:
     return value if isinstance(value, str) else f"{value:,}"
 
 
-def plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+def plural(count: int, noun: str, nouns: str | None = None) -> str:
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
 def size_text(num_bytes: float) -> str:

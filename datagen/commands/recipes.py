@@ -57,8 +57,8 @@ def validate(recipe: Path, home: Path | None, as_json: bool) -> None:
         )
         return
     click.echo(
-        f"{recipe}: valid: {asked.name}, {asked.num_images:,} images in {len(asked.classes):,} "
-        f"classes, by model {resolved.model.name}"
+        f"{recipe}: valid: {asked.name}, {plural(asked.num_images, 'image')} in "
+        f"{plural(len(asked.classes), 'class', 'classes')}, by model {resolved.model.name}"
     )
 
 
