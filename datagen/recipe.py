@@ -550,9 +550,11 @@ class _Reader:
         self.problems: list[Problem] = []
         self._source = source
         self._num_nodes = 0
+        self._last_line = 0  # what is missing at the end, libyaml puts a line below it
 
     def read(self, text: bytes) -> Any:
         decoded = self._decode(text)
+        self._last_line = len(_LINE_END.findall(decoded.rstrip()))
         # libyaml scans 1 MB in a fraction of a second, the Python scanner in ten.
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(decoded)
         try:
@@ -594,18 +596,18 @@ class _Reader:
 
     def _fail_syntax(self, text: str, error: yaml.YAMLError) -> NoReturn:
         """The scanner notices late: where it began to look is said as well."""
-        lines = _LINE_END.split(text.rstrip())
         mark, start = (getattr(error, f"{m}_mark", None) for m in ("problem", "context"))
-        line = min(mark.line if mark else 0, len(lines) - 1)
+        line = min(mark.line if mark else 0, self._last_line)
+        near = _LINE_END.split(text, line + 1)[line]
         reason = getattr(error, "problem", None) or "a character cannot be read"
         if start and start.line < line:
             reason += f", {getattr(error, 'context', '')} that begins in line {start.line + 1}"
-        if lines[line].lstrip(" ").startswith("\t"):
+        if near.lstrip(" ").startswith("\t"):
             reason = "a tab indents this line, where only spaces may"
-        self._fail(line, _show(lines[line]), f"valid YAML or JSON; {reason}")
+        self._fail(line, _show(near), f"valid YAML or JSON; {reason}")
 
     def _fail(self, line: int, found: str, expected: str) -> NoReturn:
-        raise self.refusal([Problem("", found, expected, line + 1, found)])
+        raise self.refusal([Problem("", found, expected, line + 1, found)]) from None
 
     def _note(
         self, field: str, line: int, value: Any, expected: str, *, text: str | None = None
@@ -613,7 +615,7 @@ class _Reader:
         self.problems.append(Problem(field, value, expected, line + 1, text))
 
     def _build(self, loader: Any, event: Any, field: str, depth: int) -> Any:
-        line = event.start_mark.line
+        line = min(event.start_mark.line, self._last_line)
         self.lines.setdefault(field, line + 1)
         self._num_nodes += 1
         if self._num_nodes > MAX_NODES:

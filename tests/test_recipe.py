@@ -563,6 +563,8 @@ def test_hostile_text_needs_little_memory() -> None:
 
 
 @given(st.binary(max_size=300))
+@example(b"---")
+@example(b"classes:\n- \n\n")
 @example(b"%YAML 1.2\n--- !!set {a}")
 @example(b"\xef\xbb\xbf\xef\xbb\xbfa: 1")
 @settings(max_examples=500, deadline=None)
