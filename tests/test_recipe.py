@@ -175,7 +175,7 @@ def test_byte_order_mark_and_line_ends_do_not_matter() -> None:
 def test_a_recipe_cannot_be_changed() -> None:
     recipe = parse(QUICKSTART).recipe
     with pytest.raises(ValidationError, match="frozen"):
-        recipe.name = "other"  # type: ignore[misc]
+        recipe.name = "other"
 
 
 # --- canonical JSON and digest --------------------------------------------------------------------
