@@ -21,13 +21,12 @@ from datagen.commands.output import (
     print_table,
     size_text,
 )
-from datagen.commands.progress import Report, progress_bar
+from datagen.commands.progress import progress_bar
 from datagen.errors import InputError, ModelError, NotFoundError, StoreError
 
 if TYPE_CHECKING:
     from datagen.generators.model_directory import Model
     from datagen.settings import Settings
-    from datagen.training.checkpoint import Progress
 
 _folder = click.Path(path_type=Path, file_okay=False)
 
@@ -66,8 +65,10 @@ def train(
     wanted = load_model_recipe(recipe)
     from datagen.training.session import train_model
 
+    total = num_images or wanted.schedule.num_images
     try:
         with progress_bar() as report:
+            report("read images", 0, total)
             model = train_model(
                 wanted,
                 out=out or settings.models_dir / wanted.name,
@@ -75,7 +76,7 @@ def train(
                 data=data,
                 max_seconds=max_seconds,
                 num_images=num_images,
-                report=_TrainingReport(report, num_images or wanted.schedule.num_images),
+                report=lambda progress, losses: report("train", progress.images_seen, total),
             )
     except KeyboardInterrupt:
         click.echo("the same command goes on from the last checkpoint", err=True)
@@ -85,17 +86,6 @@ def train(
     else:
         click.echo(f"model {model.name} is in {model.path}\n")
         _print_model(model)
-
-
-class _TrainingReport:
-    """A training step's losses, beside a bar of images shown."""
-
-    def __init__(self, report: Report, num_images: int) -> None:
-        self._report = report
-        self._num_images = num_images
-
-    def __call__(self, progress: Progress, losses: dict[str, float]) -> None:
-        self._report("train", progress.images_seen, self._num_images)
 
 
 @click.group()

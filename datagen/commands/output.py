@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-MAX_ROWS = 40
+MAX_ROWS = 20
 
 
 def print_json(content: Mapping[str, Any]) -> None:

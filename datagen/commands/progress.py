@@ -36,13 +36,13 @@ def progress_bar() -> Iterator[Report]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=None)
+        task = progress.add_task("", total=None, visible=False)
         current = ""
 
         def report(what: str, done: int, total: int) -> None:
             nonlocal current
             if what != current:
-                progress.reset(task, description=what, total=total, completed=done)
+                progress.reset(task, description=what, total=total, visible=True)
                 current = what
             progress.update(task, completed=done, total=total)
 
