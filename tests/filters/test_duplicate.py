@@ -191,6 +191,22 @@ def test_nothing_is_lost_while_the_index_grows() -> None:
     assert not any(judge.reject(text(rng.getrandbits(NUM_BITS))) for _ in range(1000))
 
 
+def test_hashes_that_crowd_one_band_are_compared_at_once() -> None:
+    """More than the judge follows one by one, and more than it compares in one go."""
+    rng = random.Random(5)
+    shared = rng.getrandbits(40)
+    hashes = [rng.getrandbits(NUM_BITS) >> 40 << 40 | shared for _ in range(33_000)]
+    judge = DuplicateJudge(6)
+    for bits in hashes:
+        judge.accept(text(bits))
+    for bits in (hashes[0], hashes[17], hashes[32_767], hashes[32_768], hashes[-1]):
+        near = bits
+        for place in rng.sample(range(NUM_BITS), 6):
+            near ^= 1 << place
+        assert judge.reject(text(near)) == "duplicate"
+        assert judge.reject(text(near ^ rng.getrandbits(NUM_BITS) >> 40 << 40)) is None
+
+
 def test_zero_takes_equal_hashes_alone() -> None:
     image = garment(8)
     changed = image.copy()
