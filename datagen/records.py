@@ -94,8 +94,12 @@ class ShardChecker:
             "recipe_digest": self.manifest.recipe_digest,
         }
         wrong = [name for name, value in expected.items() if record[name] != value]
-        if wrong or member.key != f"{record['class_name']}-{record['ordinal']:08d}":
-            detail = f"in {self.entry.path}: {', '.join(wrong) or 'key'} differs from the manifest"
+        if record["class_name"] not in self.manifest.counts:
+            wrong.append("class_name")
+        elif member.key != f"{record['class_name']}-{record['ordinal']:08d}":
+            wrong.append("ordinal")
+        if wrong:
+            detail = f"in {self.entry.path}: {', '.join(wrong)} not as the manifest says"
             yield Finding("changed", "record", member.key, detail)
 
 
@@ -149,10 +153,6 @@ class Ledger:
     def __init__(self) -> None:
         self._ordinals: dict[str, array[int]] = {}
         self._hashes: dict[str, bytearray] = {}
-
-    @property
-    def class_names(self) -> list[str]:
-        return list(self._ordinals)
 
     def add(self, class_name: str, ordinal: int, row_hash: bytes) -> None:
         self._ordinals.setdefault(class_name, array("I")).append(ordinal)

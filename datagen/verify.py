@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
@@ -17,7 +17,7 @@ from typing import BinaryIO, cast
 
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.jobs import get_job
-from datagen.catalog.rows import SampleRow, VersionRow
+from datagen.catalog.rows import Job, SampleRow, VersionRow
 from datagen.catalog.samples import counts_by_split, iterate_samples, list_shards
 from datagen.digest import DatasetDigest
 from datagen.errors import (
@@ -43,6 +43,8 @@ from datagen.store import Store
 from datagen.versions import MANIFEST, version_prefix
 
 Report = Callable[[int, int], None]
+
+_EXPECTED = b""  # stands for an ordinal that the recipe asks for
 
 
 @dataclass
@@ -72,8 +74,10 @@ def verify_version(
     """Reads every byte of the version. report: images read so far, of all."""
     found = Verification(row.name, row.version, row.digest)
     prefix = version_prefix(tenant, row.name, row.version)
-    manifest = _read_manifest(catalog, store, row, prefix, found)
-    search = _Search(store, prefix, manifest, found)
+    job = get_job(catalog, row.job_id)
+    assert job is not None
+    manifest = _read_manifest(catalog, store, row, job, found, prefix=prefix)
+    search = _Search(store, prefix, manifest, found, shortfall=_declared_shortfall(job))
     search.read_documents()
     search.read_shards(report)
     search.compare_rows(catalog, row.job_id)
@@ -86,11 +90,17 @@ def verify_version(
 
 
 def _read_manifest(
-    catalog: Catalog, store: Store, row: VersionRow, prefix: str, found: Verification
+    catalog: Catalog,
+    store: Store,
+    row: VersionRow,
+    job: Job,
+    found: Verification,
+    *,
+    prefix: str,
 ) -> Manifest:
     """A manifest that is not the published one is named, and the catalog believed in its place."""
     hint = "the catalog stands in for it; index and documents cannot be checked"
-    known = _manifest_of_catalog(catalog, row, prefix)
+    known = _manifest_of_catalog(catalog, row, job, prefix=prefix)
     try:
         data = store.get(prefix + MANIFEST)
     except ObjectMissingError:
@@ -112,10 +122,8 @@ def _read_manifest(
     return manifest
 
 
-def _manifest_of_catalog(catalog: Catalog, row: VersionRow, prefix: str) -> Manifest:
+def _manifest_of_catalog(catalog: Catalog, row: VersionRow, job: Job, *, prefix: str) -> Manifest:
     """What the catalog knows of a manifest: all but index, documents and fingerprint."""
-    job = get_job(catalog, row.job_id)
-    assert job is not None
     recipe = json.loads(job.recipe_body)
     shards = [
         ObjectEntry(s.key.removeprefix(prefix), s.sha256, s.size_bytes, s.num_samples, s.split)
@@ -140,13 +148,27 @@ def _manifest_of_catalog(catalog: Catalog, row: VersionRow, prefix: str) -> Mani
     )
 
 
+def _declared_shortfall(job: Job) -> dict[str, frozenset[int]]:
+    """class name -> the ordinals that the judge left empty."""
+    declared: dict[str, list[int]] = json.loads(job.shortfall) if job.shortfall else {}
+    return {name: frozenset(ordinals) for name, ordinals in declared.items()}
+
+
 # --- the objects ----------------------------------------------------------------------------------
 
 
 class _Search:
     """One verification. Holds 48 bytes a sample; images pass one by one."""
 
-    def __init__(self, store: Store, prefix: str, manifest: Manifest, found: Verification) -> None:
+    def __init__(
+        self,
+        store: Store,
+        prefix: str,
+        manifest: Manifest,
+        found: Verification,
+        *,
+        shortfall: Mapping[str, frozenset[int]],
+    ) -> None:
         self.missing: set[int] = set()  # positions of shards
         self.damaged: set[int] = set()
         self._store = store
@@ -154,6 +176,7 @@ class _Search:
         self._manifest = manifest
         self._reader = VersionReader(store, prefix, manifest)
         self._found = found
+        self._shortfall = shortfall
         self._digest = DatasetDigest()
         self._ledger = Ledger()
         self._counts: dict[str, dict[str, int]] = {}
@@ -207,17 +230,20 @@ class _Search:
 
     def compare_rows(self, catalog: Catalog, job_id: int) -> None:
         """The catalog's rows against the records; in damaged shards, against the bytes."""
-        recipe_classes = (str(c["name"]) for c in self._manifest.recipe["classes"])
-        for class_name in dict.fromkeys([*recipe_classes, *self._ledger.class_names]):
-            stored: Iterator[tuple[int, bytes | SampleRow]] = self._ledger.take(class_name)
-            rows = ((row.ordinal, row) for row in iterate_samples(catalog, job_id, class_name))
-            both = heapq.merge(stored, rows, key=itemgetter(0))
-            for ordinal, found in groupby(both, key=itemgetter(0)):
-                self._compare_row(f"{class_name}-{ordinal:08d}", [each for _, each in found])
+        for request in self._manifest.recipe["classes"]:
+            name = str(request["name"])
+            none = self._shortfall.get(name, frozenset())
+            expected = ((o, _EXPECTED) for o in range(request["count"]) if o not in none)
+            stored: Iterator[tuple[int, bytes | SampleRow]] = self._ledger.take(name)
+            rows = ((row.ordinal, row) for row in iterate_samples(catalog, job_id, name))
+            together = heapq.merge(expected, stored, rows, key=itemgetter(0))
+            for ordinal, found in groupby(together, key=itemgetter(0)):
+                sources = [each for _, each in found if each is not _EXPECTED]
+                self._compare_row(f"{name}-{ordinal:08d}", sources)
 
     def _compare_row(self, key: str, found: list[bytes | SampleRow]) -> None:
         """found: of one sample the hash of its record, its row, or both."""
-        row = found[-1]
+        row = found[-1] if found else None
         if not isinstance(row, SampleRow):
             self._found.add("missing", "row", key, "the catalog does not know this image")
         elif found[0] is row:
