@@ -46,6 +46,10 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
 Side = Annotated[int, Field(ge=8, le=1024, strict=True)]
 
 
+class UnknownModelError(ModelError):
+    """No model of that name; the message says which there are."""
+
+
 class TrainingFacts(BaseModel):
     """How the weights came to be.
 
@@ -124,12 +128,14 @@ class Model:
 def find_model(name: str, models_dirs: Sequence[Path]) -> Model:
     """The model of that name in the first folder that has it, the shipped models last.
 
-    Raises ModelError if there is none, or if it is damaged or unsafe.
+    Raises UnknownModelError if there is none, ModelError if it is damaged or unsafe.
     """
     names = model_names(models_dirs)
     if name not in names:
         known = ", ".join(names) or "none"
-        raise ModelError(f"model {name!r} does not exist{suggest(name, names)}; known: {known}")
+        raise UnknownModelError(
+            f"model {name!r} does not exist{suggest(name, names)}; known: {known}"
+        )
     return load_model(names[name])
 
 
@@ -223,26 +229,28 @@ def _list_files(path: Path) -> frozenset[str]:
     """Names of the files of a model directory, each known, regular and of a bounded size."""
     if path.is_symlink() or not path.is_dir():
         raise ModelError(f"model {path}: expected a folder, not a link; {_REMEDY}")
-    names = []
-    for entry in os.scandir(path):
-        if entry.name not in _MAX_BYTES:
-            raise ModelError(
-                f"model {path}: {entry.name[:200]} does not belong there: expected only "
-                f"{', '.join(_MAX_BYTES)}; remove it (weights are safetensors, never pickles)"
-            )
-        status = entry.stat(follow_symlinks=False)
-        if not stat.S_ISREG(status.st_mode):
-            raise ModelError(
-                f"model {path}: {entry.name}: expected a regular file, no link or folder; "
-                "put the file itself there"
-            )
-        if status.st_size > _MAX_BYTES[entry.name]:
-            raise ModelError(
-                f"model {path}: {entry.name}: {status.st_size} bytes; expected at most "
-                f"{_MAX_BYTES[entry.name]}; {_REMEDY}"
-            )
-        names.append(entry.name)
-    return frozenset(names)
+    with os.scandir(path) as entries:
+        return frozenset(_checked_name(path, entry) for entry in entries)
+
+
+def _checked_name(path: Path, entry: os.DirEntry[str]) -> str:
+    if entry.name not in _MAX_BYTES:
+        raise ModelError(
+            f"model {path}: {entry.name[:200]} does not belong there: expected only "
+            f"{', '.join(_MAX_BYTES)}; remove it (weights are safetensors, never pickles)"
+        )
+    status = entry.stat(follow_symlinks=False)
+    if not stat.S_ISREG(status.st_mode):
+        raise ModelError(
+            f"model {path}: {entry.name}: expected a regular file, no link or folder; "
+            "put the file itself there"
+        )
+    if status.st_size > _MAX_BYTES[entry.name]:
+        raise ModelError(
+            f"model {path}: {entry.name}: {status.st_size} bytes; expected at most "
+            f"{_MAX_BYTES[entry.name]}; {_REMEDY}"
+        )
+    return entry.name
 
 
 def _read_regular(path: Path) -> bytes:

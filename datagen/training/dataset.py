@@ -92,8 +92,9 @@ def _read_idx(path: Path, magic: int, *, ndim: int) -> NDArray[np.uint8]:
     """The header says how much to unpack: a few bytes of gzip cannot fill the memory."""
     try:
         with gzip.open(path, "rb") as file:
-            header = np.frombuffer(file.read(4 * (1 + ndim)), dtype=">u4")
-            if len(header) != 1 + ndim or header[0] != magic:
+            head = file.read(4 * (1 + ndim))
+            header = np.frombuffer(head.ljust(4 * (1 + ndim), b"\0"), dtype=">u4")
+            if header[0] != magic:
                 raise InputError(
                     f"data file {path} is not an IDX file of {ndim} dimensions of bytes"
                 )

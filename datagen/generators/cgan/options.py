@@ -1,4 +1,4 @@
-"""Typed options of the cgan family: torch-free."""
+"""Typed options of the cgan family: torch-free. Each description completes "expected ..."."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ Width = Annotated[int, Field(strict=True, ge=4, le=1024, multiple_of=4)]
 
 
 class CganOptions(BaseModel):
-    """What a recipe may set when it samples from a cgan."""
+    """What a recipe may set when it samples from a cgan.
+
+    truncation: scale of the latents; below 1 it trades variety for typicality.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     truncation: float = Field(
-        default=1.0,
-        gt=0,
-        le=1.0,
-        description="Scale of the latents; below 1 trades variety for typicality.",
+        default=1.0, gt=0, le=1.0, description="a number above 0, at most 1 (no truncation)"
     )
 
 
@@ -27,18 +27,34 @@ class CganNetwork(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    latent_dim: int = Field(default=64, ge=1, le=1024, strict=True)
-    widths: tuple[Width, Width] = (192, 128)
-    num_blocks: int = Field(default=2, ge=1, le=16, strict=True)
+    latent_dim: int = Field(
+        default=64, ge=1, le=1024, strict=True, description="a whole number from 1 to 1024"
+    )
+    widths: tuple[Width, Width] = Field(
+        default=(192, 128), description="two multiples of 4 from 4 to 1024, such as [192, 128]"
+    )
+    num_blocks: int = Field(
+        default=2, ge=1, le=16, strict=True, description="a whole number from 1 to 16"
+    )
 
 
 class CganObjectiveOptions(BaseModel):
-    """What a model recipe may set when it trains a cgan."""
+    """What a model recipe may set when it trains a cgan.
+
+    gamma: weight of R1 and R2, which are computed every penalty_every steps. Images are shifted by
+    up to translation_px with augment_probability.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    gamma: float = Field(default=0.1, ge=0, allow_inf_nan=False, description="Weight of R1 and R2.")
-    penalty_every: int = Field(default=4, ge=1, description="Steps between lazy penalties.")
-    augment_probability: float = Field(default=0.2, ge=0, le=0.8)
-    translation_px: int = Field(default=2, ge=0, le=64)
-    precision: Literal["float32", "bfloat16"] = "float32"
+    gamma: float = Field(default=0.1, ge=0, allow_inf_nan=False, description="a number, 0 or more")
+    penalty_every: int = Field(default=4, ge=1, description="a whole number of steps, 1 or more")
+    augment_probability: float = Field(
+        default=0.2, ge=0, le=0.8, description="a probability from 0 to 0.8"
+    )
+    translation_px: int = Field(
+        default=2, ge=0, le=64, description="a whole number of pixels from 0 to 64"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="float32 or bfloat16"
+    )

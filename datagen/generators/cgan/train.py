@@ -9,6 +9,7 @@ does not leak into the samples (Karras et al. 2020, arXiv 2006.06676, section 2.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch.nn import functional as F
@@ -60,7 +61,7 @@ class CganObjective:
             # One call for both halves: the discriminator has no batch statistics.
             both = self.discriminator(torch.cat([real, fake]), class_ids.repeat(2)).float()
         logits_real, logits_fake = both.chunk(2)
-        loss = F.softplus(logits_fake - logits_real).mean()
+        loss = relativistic_loss(logits_real, logits_fake)
         losses = {"discriminator": loss.item()}
         if step % self.options.penalty_every == 0:
             penalty = self._penalty(real, class_ids) + self._penalty(fake, class_ids)
@@ -81,7 +82,7 @@ class CganObjective:
             logits_fake, logits_real = (
                 self.discriminator(images, class_ids.repeat(2)).float().chunk(2)
             )
-        loss = F.softplus(logits_real - logits_fake).mean()
+        loss = relativistic_loss(logits_fake, logits_real)
         self.optimizer_g.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer_g.step()
@@ -89,12 +90,12 @@ class CganObjective:
         return {"generator": loss.item()}
 
     def _penalty(self, images: torch.Tensor, class_ids: torch.Tensor) -> torch.Tensor:
-        """Mean squared norm of the logits' gradient at the images, summed in float32."""
-        images = images.detach().requires_grad_(True)
-        with self._autocast():
-            logits = self.discriminator(images, class_ids).float().sum()
-        (gradient,) = torch.autograd.grad(logits, images, create_graph=True)
-        return gradient.square().sum(dim=(1, 2, 3)).mean()
+        def logits_of(images: torch.Tensor) -> torch.Tensor:
+            with self._autocast():
+                logits: torch.Tensor = self.discriminator(images, class_ids).float()
+            return logits
+
+        return gradient_penalty(logits_of, images)
 
     def _augment(self, images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         probability, shift_px = self.options.augment_probability, self.options.translation_px
@@ -129,6 +130,22 @@ class CganObjective:
 
     def ema_sampler(self, batch_size: int) -> CganSampler:
         return CganSampler(self.ema, batch_size=batch_size)
+
+
+def relativistic_loss(logits: torch.Tensor, rivals: torch.Tensor) -> torch.Tensor:
+    """Mean softplus of how far each rival lies above its pair (equation 2, with f(t) the softplus
+    of -t). logits, rivals: (N,)."""
+    return F.softplus(rivals - logits).mean()
+
+
+def gradient_penalty(
+    logits_of: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
+) -> torch.Tensor:
+    """Mean squared norm of the logits' gradient at the images: R1 on real, R2 on fake ones
+    (equation 3). logits_of: (N, C, H, W) => (N,), each image on its own."""
+    images = images.detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(logits_of(images).sum(), images, create_graph=True)
+    return gradient.square().sum(dim=(1, 2, 3)).mean()
 
 
 def translate(

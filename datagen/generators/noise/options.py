@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class NoiseOptions(BaseModel):
@@ -12,7 +12,15 @@ class NoiseOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    channels: Literal[1, 3] = Field(default=3, description="1: grey, 3: RGB.")
+    channels: Literal[1, 3] = Field(default=3, description="1 (grey) or 3 (RGB)")
+
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _no_truth_values(cls, value: Any) -> Any:
+        """True equals 1, and Literal compares by equality."""
+        if isinstance(value, bool):
+            raise ValueError("expected 1 or 3")
+        return value
 
 
 class NoNetwork(BaseModel):

@@ -1,0 +1,225 @@
+"""What every generator promises: image i is a function of its seed and its class, bit for bit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from datagen.generators import GENERATORS
+from datagen.generators.interface import Images, ModelConfig, Sampler
+from datagen.generators.model_directory import Model, load_model
+from tests.generators.tiny_models import SHIPPED_SIZE, TINY, save_random_model
+
+BATCH_SIZE = 6
+NUM_CLASSES = 3
+SEEDS = [5, 2**63 - 1, 2**62 + 12345, 0, 77, 2**32 + 5]
+CLASS_IDS = [0, 1, 2, 0, 1, 2]
+
+# generator, options: every sampler and the two-call path of guidance count as a case.
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("cgan", {}),
+    ("cgan", {"truncation": 0.7}),
+    ("edm", {"num_inference_steps": 3}),
+    ("edm", {"num_inference_steps": 3, "guidance_scale": 2.0}),
+    ("edm", {"num_inference_steps": 2, "sampler": "heun"}),
+    ("edm", {"num_inference_steps": 2, "sampler": "euler", "guidance_scale": 0.5}),
+    ("noise", {}),
+    ("noise", {"channels": 1}),
+]
+NAMES = [f"{name}-{json.dumps(options)}" for name, options in CASES]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model with options, loaded as the engine loads it."""
+
+    model: Model
+    options: dict[str, Any]
+    config: ModelConfig
+
+    def sampler(self, *, batch_size: int = BATCH_SIZE, device: str = "cpu") -> Sampler:
+        options = self.model.spec.options.model_validate(self.options)
+        return self.model.spec.load(
+            self.config, self.model.weights, options, batch_size=batch_size, device=device
+        )
+
+
+def make_case(model: Model, options: dict[str, Any]) -> Case:
+    checked = model.spec.options.model_validate(options)
+    names = ["disc", "ring", "bar"]
+    config = model.spec.fit(model.config, checked, class_names=names, image_size=(8, 12))
+    return Case(model, options, config)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
+    folder = tmp_path_factory.mktemp("models")
+    return {name: save_random_model(folder / name, config) for name, config in TINY.items()}
+
+
+@pytest.fixture(params=CASES, ids=NAMES)
+def case(request: pytest.FixtureRequest, models: dict[str, Model]) -> Case:
+    generator, options = request.param
+    return make_case(models[generator], options)
+
+
+@pytest.fixture
+def sampler(case: Case) -> Sampler:
+    return case.sampler()
+
+
+@pytest.fixture
+def images(sampler: Sampler) -> Images:
+    return sampler.sample(SEEDS, CLASS_IDS)
+
+
+def assert_each_alone(sampler: Sampler, images: Images, seeds: list[int], ids: list[int]) -> None:
+    for image, seed, class_id in zip(images, seeds, ids, strict=True):
+        assert np.array_equal(sampler.sample([seed], [class_id])[0], image)
+
+
+def test_every_generator_has_cases() -> None:
+    assert {name for name, _ in CASES} == set(GENERATORS) == set(TINY) == set(SHIPPED_SIZE)
+
+
+def test_images_are_nhwc_uint8_of_the_config(case: Case, images: Images) -> None:
+    height, width = case.config.image_size
+    assert images.dtype == np.uint8
+    assert images.shape == (len(SEEDS), height, width, case.config.channels)
+    assert images.flags.c_contiguous
+
+
+def test_an_image_alone_equals_the_image_in_a_full_batch(sampler: Sampler, images: Images) -> None:
+    assert_each_alone(sampler, images, SEEDS, CLASS_IDS)
+
+
+def test_an_image_does_not_depend_on_its_position(sampler: Sampler, images: Images) -> None:
+    for shift in range(BATCH_SIZE):
+        order = np.roll(np.arange(BATCH_SIZE), shift)
+        moved = sampler.sample([SEEDS[i] for i in order], [CLASS_IDS[i] for i in order])
+        assert np.array_equal(moved, images[order])
+
+
+def test_an_image_does_not_depend_on_its_neighbours(sampler: Sampler, images: Images) -> None:
+    rng = random.Random(0)
+    for position in range(BATCH_SIZE):
+        seeds = [rng.getrandbits(63) for _ in SEEDS]
+        class_ids = [rng.randrange(NUM_CLASSES) for _ in SEEDS]
+        seeds[position], class_ids[position] = SEEDS[position], CLASS_IDS[position]
+        assert np.array_equal(sampler.sample(seeds, class_ids)[position], images[position])
+
+
+def test_the_order_of_calls_does_not_matter(case: Case, images: Images) -> None:
+    sampler = case.sampler()
+    for _ in range(2):
+        sampler.sample([123], [1])
+        assert np.array_equal(sampler.sample(SEEDS, CLASS_IDS), images)
+
+
+def test_sampling_neither_uses_nor_moves_global_random_state(case: Case, images: Images) -> None:
+    torch.manual_seed(99)
+    np.random.seed(99)
+    sampler = case.sampler()
+    before = torch.get_rng_state()
+    assert np.array_equal(sampler.sample(SEEDS, CLASS_IDS), images)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_other_seeds_give_other_images(images: Images) -> None:
+    assert len({image.tobytes() for image in images}) == len(SEEDS)
+
+
+def test_each_of_63_bits_of_the_seed_counts(case: Case) -> None:
+    sampler = case.sampler()
+    seen = set()
+    for seed in [0, *(1 << bit for bit in range(63))]:
+        seen.add(sampler.sample([seed], [0])[0].tobytes())
+    assert len(seen) == 64
+
+
+def test_the_class_counts(case: Case, sampler: Sampler) -> None:
+    by_class = {sampler.sample([7], [c])[0].tobytes() for c in range(NUM_CLASSES)}
+    assert len(by_class) == (NUM_CLASSES if case.model.spec.needs_weights else 1)
+
+
+@pytest.mark.parametrize(
+    ("num_seeds", "num_ids"), [(0, 0), (BATCH_SIZE + 1, BATCH_SIZE + 1), (2, 1)]
+)
+def test_a_wrong_number_of_requests_is_refused(
+    sampler: Sampler, num_seeds: int, num_ids: int
+) -> None:
+    with pytest.raises(ValueError):
+        sampler.sample([1] * num_seeds, [0] * num_ids)
+
+
+@pytest.mark.parametrize("generator", sorted(SHIPPED_SIZE))
+def test_the_same_at_the_shipped_sizes_and_batch(generator: str, tmp_path: Path) -> None:
+    """At the real widths and batch shape, where the fast kernels are."""
+    model = save_random_model(tmp_path / generator, SHIPPED_SIZE[generator])
+    case = make_case(model, {"num_inference_steps": 1} if generator == "edm" else {})
+    size = model.spec.batch_size
+    sampler = case.sampler(batch_size=size)
+    rng = random.Random(1)
+    seeds = [rng.getrandbits(63) for _ in range(size)]
+    class_ids = [rng.randrange(NUM_CLASSES) for _ in range(size)]
+    images = sampler.sample(seeds, class_ids)
+    order = rng.sample(range(size), size)
+    moved = sampler.sample([seeds[i] for i in order], [class_ids[i] for i in order])
+    assert np.array_equal(moved, images[order])
+    some = [0, size // 2, size - 1]
+    assert_each_alone(sampler, images[some], [seeds[i] for i in some], [class_ids[i] for i in some])
+
+
+_PROGRAM = """
+import hashlib, json, sys
+from pathlib import Path
+import torch
+from datagen.generators.model_directory import load_model
+torch.set_num_threads(1)
+model = load_model(Path(sys.argv[1]))
+options = model.spec.options.model_validate(json.loads(sys.argv[2]))
+names, size = ["disc", "ring", "bar"], (8, 12)
+config = model.spec.fit(model.config, options, class_names=names, image_size=size)
+sampler = model.spec.load(config, model.weights, options, batch_size=int(sys.argv[3]))
+seeds, class_ids = json.loads(sys.argv[4])
+print(hashlib.sha256(sampler.sample(seeds, class_ids).tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("generator", sorted(TINY))
+def test_another_process_gives_the_same_images(generator: str, models: dict[str, Model]) -> None:
+    options = {"num_inference_steps": 2, "guidance_scale": 1.5} if generator == "edm" else {}
+    case = make_case(load_model(models[generator].path), options)
+    expected = hashlib.sha256(case.sampler().sample(SEEDS, CLASS_IDS).tobytes()).hexdigest()
+    arguments = [str(models[generator].path), json.dumps(options), str(BATCH_SIZE)]
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, *arguments, json.dumps([SEEDS, CLASS_IDS])],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent.parent.parent,
+    )
+    assert done.stdout.strip() == expected
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_same_promises_hold_on_a_gpu(case: Case) -> None:
+    sampler = case.sampler(device="cuda")
+    images = sampler.sample(SEEDS, CLASS_IDS)
+    assert_each_alone(sampler, images, SEEDS, CLASS_IDS)

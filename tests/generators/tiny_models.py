@@ -1,0 +1,56 @@
+"""Small models of every family with random weights, for tests of everything but quality."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from datagen.generators import GENERATORS
+from datagen.generators.interface import ModelConfig
+from datagen.generators.model_directory import Model, ModelFacts, save_model
+
+CLASS_NAMES = ("disc", "ring", "bar")
+FACTS = ModelFacts(licence="Apache-2.0", source="random weights of a test")
+
+TINY = {
+    "cgan": ModelConfig(
+        "cgan", CLASS_NAMES, (8, 12), 3, {"latent_dim": 4, "widths": [8, 4], "num_blocks": 1}
+    ),
+    "edm": ModelConfig(
+        "edm",
+        CLASS_NAMES,
+        (8, 12),
+        3,
+        {"patch_px": 2, "widths": [8, 16], "norm_num_groups": 4, "sigma_data": 0.5},
+    ),
+    "noise": ModelConfig("noise", (), (0, 0), 0, {}),
+}
+
+# The sizes of the shipped models: the libraries choose other kernels for larger layers.
+SHIPPED_SIZE = {
+    "cgan": ModelConfig(
+        "cgan", CLASS_NAMES, (28, 28), 1, {"latent_dim": 64, "widths": [160, 96], "num_blocks": 1}
+    ),
+    "edm": ModelConfig(
+        "edm", CLASS_NAMES, (28, 28), 1, {"patch_px": 2, "widths": [64, 128], "sigma_data": 0.7}
+    ),
+    "noise": ModelConfig("noise", (), (0, 0), 0, {}),
+}
+
+
+def random_weights(config: ModelConfig, *, seed: int = 0) -> dict[str, torch.Tensor] | None:
+    """Initial weights plus noise: layers that start at zero would hide the classes."""
+    spec = GENERATORS[config.generator]
+    if not spec.needs_weights:
+        return None
+    weights = spec.objective(config, spec.objective_options(), seed=seed).ema_weights()
+    rng = torch.Generator().manual_seed(seed)
+    return {
+        name: tensor + 0.1 * torch.randn(tensor.shape, generator=rng)
+        for name, tensor in weights.items()
+    }
+
+
+def save_random_model(folder: Path, config: ModelConfig, *, seed: int = 0) -> Model:
+    return save_model(folder, config, random_weights(config, seed=seed), FACTS, card="# a test\n")

@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datagen.errors import InputError, TrainingError
+from datagen.generators import GENERATORS
+from datagen.generators.cgan.sample import CganSampler
+from datagen.generators.interface import ModelConfig, Objective
+from datagen.training.checkpoint import (
+    Checkpoint,
+    Progress,
+    load_checkpoint,
+    save_checkpoint,
+)
+from datagen.training.dataset import RealImages, load_real_images, split_held_out
+from datagen.training.judge import HeldOutJudge, sample_class
+from datagen.training.loop import (
+    BEST_FILE,
+    LATEST_FILE,
+    Trained,
+    ema_decay,
+    learning_rate,
+    train,
+)
+from datagen.training.model_recipe import ModelRecipe, Schedule
+from tests.training.tiny_data import CLASS_NAMES, NETWORKS, tiny_recipe, write_tiny_data
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_tiny_data(tmp_path / "data")
+
+
+def config_of(recipe: ModelRecipe) -> ModelConfig:
+    return ModelConfig(recipe.generator, CLASS_NAMES, (8, 8), 1, NETWORKS[recipe.generator])
+
+
+def objective_of(recipe: ModelRecipe) -> Objective:
+    spec = GENERATORS[recipe.generator]
+    options = spec.objective_options.model_validate(recipe.objective)
+    return spec.objective(config_of(recipe), options, seed=recipe.seed)
+
+
+def run(
+    recipe: ModelRecipe,
+    folder: Path,
+    *,
+    objective: Objective | None = None,
+    max_seconds: float | None = None,
+) -> Trained:
+    real = load_real_images(recipe.data)
+    train_part, held_out = split_held_out(real, held_out=recipe.data.held_out, seed=recipe.seed)
+    return train(
+        recipe,
+        objective or objective_of(recipe),
+        config=config_of(recipe),
+        train_part=train_part,
+        held_out=held_out,
+        folder=folder,
+        max_seconds=max_seconds,
+    )
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("generator", ["cgan", "edm"])
+def test_a_run_is_a_function_of_its_recipe(generator: str, data: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(generator, data, num_images=48)
+    torch.manual_seed(1)
+    first = run(recipe, tmp_path / "a")
+    torch.manual_seed(2)
+    second = run(recipe, tmp_path / "b")
+    assert same(first.weights, second.weights)
+    assert first.progress.history == second.progress.history
+    other = run(recipe.model_copy(update={"seed": 4}), tmp_path / "c")
+    assert not same(first.weights, other.weights)
+
+
+class StopAt:
+    """An objective that is interrupted, as by Ctrl-C, before one step."""
+
+    def __init__(self, inner: Objective, step: int) -> None:
+        self.inner, self.stop_at = inner, step
+        self.state, self.load_state = inner.state, inner.load_state
+        self.ema_weights, self.ema_sampler = inner.ema_weights, inner.ema_sampler
+
+    def step(
+        self,
+        real: torch.Tensor,
+        class_ids: torch.Tensor,
+        *,
+        step: int,
+        learning_rate: float,
+        ema_decay: float,
+        rng: torch.Generator,
+    ) -> dict[str, float]:
+        if step == self.stop_at:
+            raise KeyboardInterrupt
+        return self.inner.step(
+            real,
+            class_ids,
+            step=step,
+            learning_rate=learning_rate,
+            ema_decay=ema_decay,
+            rng=rng,
+        )
+
+
+@pytest.mark.parametrize("generator", ["cgan", "edm"])
+def test_an_interrupted_run_ends_with_the_weights_of_an_undisturbed_one(
+    generator: str, data: Path, tmp_path: Path
+) -> None:
+    """Cut right after a checkpoint, between two, and after an evaluation without a checkpoint."""
+    recipe = tiny_recipe(generator, data, num_images=96, evaluate_every_images=24)
+    expected = run(recipe, tmp_path / "undisturbed")
+    folder = tmp_path / "interrupted"
+    for stop in (2, 3, 5, 10):
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, folder, objective=StopAt(objective_of(recipe), stop))
+    found = run(recipe, folder)
+    assert same(found.weights, expected.weights)
+    assert found.progress.history == expected.progress.history
+    assert found.progress.best_images_seen == expected.progress.best_images_seen
+    final = [load_final(tmp_path / name) for name in ("undisturbed", "interrupted")]
+    assert same(final[0], final[1])
+
+
+def load_final(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / LATEST_FILE)
+
+
+def test_a_prolonged_run_equals_one_that_was_long_from_the_start(
+    data: Path, tmp_path: Path
+) -> None:
+    short = tiny_recipe("cgan", data, num_images=32)
+    long = tiny_recipe("cgan", data, num_images=64)
+    run(short, tmp_path / "a")
+    assert same(run(long, tmp_path / "a").weights, run(long, tmp_path / "b").weights)
+
+
+class NotANumber(StopAt):
+    """An objective whose loss explodes at one step."""
+
+    def step(
+        self,
+        real: torch.Tensor,
+        class_ids: torch.Tensor,
+        *,
+        step: int,
+        learning_rate: float,
+        ema_decay: float,
+        rng: torch.Generator,
+    ) -> dict[str, float]:
+        return {"generator": float("nan") if step == self.stop_at else 1.0}
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(
+    data: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe("cgan", data)
+    run(tiny_recipe("cgan", data, num_images=32), tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.glob("*.safetensors")}
+    with pytest.raises(TrainingError, match="loss generator is not finite at step 6"):
+        run(recipe, tmp_path, objective=NotANumber(objective_of(recipe), 5))
+    assert {p.name: p.read_bytes() for p in tmp_path.glob("*.safetensors")} == before
+
+
+def test_no_time_trains_no_step_and_returns_the_best_so_far(data: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe("cgan", data)
+    with pytest.raises(TrainingError, match="has kept no weights"):
+        run(recipe, tmp_path, max_seconds=0)
+    expected = run(tiny_recipe("cgan", data, num_images=32), tmp_path)
+    before = (tmp_path / LATEST_FILE).read_bytes()
+    found = run(recipe, tmp_path, max_seconds=0)
+    assert same(found.weights, expected.weights)
+    assert found.progress == expected.progress
+    assert (tmp_path / LATEST_FILE).read_bytes() == before
+
+
+def test_a_short_time_still_evaluates_and_saves(data: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe("cgan", data, num_images=10**9)
+    progress = run(recipe, tmp_path, max_seconds=1e-9).progress
+    assert (progress.step, progress.images_seen, len(progress.history)) == (1, 8, 1)
+    assert (tmp_path / LATEST_FILE).exists()
+
+
+def test_the_best_weights_are_those_of_the_lowest_distance(data: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe("cgan", data, num_images=96, evaluate_every_images=8)
+    progress = run(recipe, tmp_path).progress
+    best = min(progress.history, key=lambda entry: entry["kid"])
+    assert progress.best_distance == best["kid"]
+    assert progress.best_images_seen == best["images"]
+    assert load_best(tmp_path, recipe).progress.images_seen == best["images"]
+
+
+def load_best(folder: Path, recipe: ModelRecipe) -> Checkpoint:
+    from datagen.training.model_recipe import model_recipe_digest
+
+    kept = load_checkpoint(folder / BEST_FILE, recipe_digest=model_recipe_digest(recipe))
+    assert kept is not None
+    return kept
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(data: Path, tmp_path: Path) -> None:
+    run(tiny_recipe("cgan", data, num_images=16), tmp_path)
+    with pytest.raises(TrainingError, match="made by another model recipe"):
+        run(tiny_recipe("cgan", data, learning_rate=2e-3), tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "no progress"])
+def test_a_damaged_checkpoint_is_named(damage: str, data: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    recipe = tiny_recipe("cgan", data, num_images=16)
+    run(recipe, tmp_path)
+    path = tmp_path / LATEST_FILE
+    if damage == "no progress":
+        save_file({"x": torch.zeros(1)}, path)
+    else:
+        path.write_bytes(path.read_bytes()[:1000] if damage == "cut" else b"hello")
+    with pytest.raises(TrainingError, match=f"{LATEST_FILE} is damaged"):
+        run(recipe, tmp_path)
+
+
+def test_a_checkpoint_reads_back(tmp_path: Path) -> None:
+    progress = Progress(3, 24, 1.5, 0.25, 16, [{"images": 8, "kid": 0.5}])
+    state = {"a": torch.randn(2, 3).t(), "b": torch.tensor(7.0)}
+    save_checkpoint(tmp_path / "c.safetensors", Checkpoint(progress, state), recipe_digest="d")
+    found = load_checkpoint(tmp_path / "c.safetensors", recipe_digest="d")
+    assert found is not None
+    assert found.progress == progress
+    assert same(found.state, state)
+    assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
+
+
+def schedule(**changes: float) -> Schedule:
+    fields = {"num_images": 10**6, "batch_size": 100, "learning_rate": 0.5} | changes
+    return Schedule.model_validate(fields)
+
+
+def test_the_learning_rate_warms_up_stays_and_falls() -> None:
+    plan = schedule(warmup_images=1000, decay_after_images=40_000)
+    assert learning_rate(plan, 0) == pytest.approx(0.05)
+    assert learning_rate(plan, 900) == learning_rate(plan, 40_000) == 0.5
+    assert learning_rate(plan, 160_000) == pytest.approx(0.25)
+    assert learning_rate(schedule(warmup_images=0), 0) == 0.5
+
+
+def test_the_average_forgets_half_in_its_half_life() -> None:
+    plan = schedule(ema_halflife_images=10_000, ema_rampup=0.1)
+    assert ema_decay(plan, 0) == 0
+    assert ema_decay(plan, 10**6) ** (10_000 / 100) == pytest.approx(0.5)
+    assert ema_decay(plan, 20_000) ** (2000 / 100) == pytest.approx(0.5)
+
+
+# --- the judge ------------------------------------------------------------------------------------
+
+
+class Replay:
+    """A sampler that hands out given images of each class."""
+
+    batch_size = 7
+
+    def __init__(self, images: dict[int, np.ndarray]) -> None:
+        self.images = images
+
+    def sample(self, seeds: list[int], class_ids: list[int]) -> np.ndarray:
+        pairs = zip(seeds, class_ids, strict=True)
+        return np.stack([self.images[c][seed % len(self.images[c])] for seed, c in pairs])
+
+
+@pytest.fixture
+def parts(data: Path) -> tuple[RealImages, RealImages]:
+    recipe = tiny_recipe("cgan", data)
+    real = load_real_images(recipe.data)
+    return split_held_out(real, held_out=100, seed=0)
+
+
+def test_the_judge_tells_real_images_from_those_of_another_class(
+    parts: tuple[RealImages, RealImages],
+) -> None:
+    train_part, held_out = parts
+    config = config_of(tiny_recipe("cgan", Path("/")))
+    judge = HeldOutJudge(train_part, held_out, config=config, seed=0)
+    by_class = {c: train_part.images[train_part.class_ids == c] for c in range(3)}
+    good = judge.distance(Replay(by_class))
+    bad = judge.distance(Replay({c: by_class[(c + 1) % 3] for c in range(3)}))
+    floor = judge.floor()
+    assert floor is not None
+    assert abs(floor) < 0.1 * bad
+    assert abs(good) < 0.1 * bad
+
+
+def test_a_judge_without_held_out_pairs_is_refused(parts: tuple[RealImages, RealImages]) -> None:
+    train_part, held_out = parts
+    singles = held_out.take(np.array([list(held_out.class_ids).index(c) for c in range(3)]))
+    with pytest.raises(InputError, match="hold no class twice"):
+        HeldOutJudge(train_part, singles, config=config_of(tiny_recipe("cgan", Path("/"))), seed=0)
+
+
+def test_sampling_a_class_takes_consecutive_seeds_in_any_batch_size(data: Path) -> None:
+    recipe = tiny_recipe("cgan", data)
+    sampler = objective_of(recipe).ema_sampler(4)
+    assert isinstance(sampler, CganSampler)
+    images = sample_class(sampler, 1, 10)
+    assert np.array_equal(images[8:], sampler.sample([8, 9], [1, 1]))

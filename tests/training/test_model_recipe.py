@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from datagen.errors import RecipeError
+from datagen.training.model_recipe import (
+    ModelRecipe,
+    load_model_recipe,
+    model_recipe_digest,
+    parse_model_recipe,
+)
+from tests.training.tiny_data import tiny_recipe, tiny_recipe_text
+
+RECIPES = Path(__file__).resolve().parent.parent.parent / "recipes" / "models"
+
+
+def changed(field: str, value: Any) -> ModelRecipe:
+    """The tiny cgan recipe with one field, such as data.licence, set to another value."""
+    content = yaml.safe_load(tiny_recipe_text("cgan", Path("/data")))
+    *parents, last = field.split(".")
+    target = content
+    for parent in parents:
+        target = target[parent]
+    target[last] = value
+    return parse_model_recipe(yaml.safe_dump(content, sort_keys=False).encode(), source="m.yaml")
+
+
+def test_standard_recipes_are_valid() -> None:
+    names = {load_model_recipe(path).name for path in RECIPES.glob("*.yaml")}
+    assert {"fashion-mnist-cgan", "fashion-mnist-edm"} <= names
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("fashion-mnist-cgan", "b498fb73ef008ae4f6bc97339b99fdadcc402a649e75191e7d6d8ddc7a25e449"),
+        ("fashion-mnist-edm", "b95cb5a4e8890db4b71f99ad57322477d81d94e3cdd078448db4d357cb510191"),
+    ],
+)
+def test_the_digests_of_the_shipped_models_recipes_stay(name: str, digest: str) -> None:
+    """Their checkpoints and cards name them: a new field must not change an old digest."""
+    assert model_recipe_digest(load_model_recipe(RECIPES / f"{name}.yaml")) == digest
+
+
+def test_length_place_and_words_do_not_change_the_digest() -> None:
+    digest = model_recipe_digest(tiny_recipe("cgan", Path("/data")))
+    for field, value in [
+        ("schedule.num_images", 10**9),
+        ("data.path", "/elsewhere"),
+        ("description", "Other words."),
+    ]:
+        assert model_recipe_digest(changed(field, value)) == digest
+    for field, value in [
+        ("seed", 4),
+        ("schedule.batch_size", 16),
+        ("network.num_blocks", 2),
+        ("data.held_out", 61),
+        ("weights_dtype", "float16"),
+    ]:
+        assert model_recipe_digest(changed(field, value)) != digest
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("generator", "cgna", "one of cgan, edm; did you mean 'cgan'?"),
+        ("generator", "noise", "one of cgan, edm"),
+        ("lerning_rate", 1, "a known field"),
+        ("network.width", [8, 4], "a known field"),
+        ("network.widths", [8, 10**9], "two multiples of 4"),
+        ("network.latent_dim", True, "a whole number from 1 to 1024"),
+        ("objective.gamma", -1, "0 or more"),
+        ("objective.precision", "float8", "float32 or bfloat16"),
+        ("schedule.learning_rate", float("nan"), "above 0"),
+        ("schedule.learning_rate", 0, "above 0"),
+        ("schedule.num_images", 0, "1 or more"),
+        ("schedule.num_images", True, "1 or more"),
+        ("schedule.batch_size", 10**12, "1 to 65536"),
+        ("seed", 2**63, "a whole number from 0"),
+        ("name", "../x", "lower-case letters"),
+        ("data.class_names", ["a", "../b"], "class names of letters"),
+        ("data.class_names", ["a", "A"], "each name once"),
+        ("data.class_names", ["a"], "2 to 1000"),
+        ("data.format", "pickle", "idx or imagefolder"),
+        ("data.held_out", 0, "2 or more"),
+        ("data.licence", "", "the licence"),
+    ],
+)
+def test_an_error_names_file_line_field_and_what_was_expected(
+    field: str, value: Any, expected: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        changed(field, value)
+    message = str(caught.value)
+    assert message.startswith("m.yaml:")
+    assert message.split(":")[1].isdigit()
+    assert field in message
+    assert expected in message
+
+
+def test_several_faults_are_told_at_once() -> None:
+    text = (
+        tiny_recipe_text("edm", Path("/d"))
+        .replace("widths", "widhts")
+        .replace("steps: 2", "steps: 0")
+    )
+    with pytest.raises(RecipeError) as caught:
+        parse_model_recipe(text.encode(), source="m.yaml")
+    assert "did you mean 'widths'?" in str(caught.value)
+    assert "objective.evaluation_steps: 0" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"a: &a [*a]", b"a: !!python/object:os.system x"])
+def test_what_is_no_recipe_is_refused(text: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_bytes(text)
+    with pytest.raises(RecipeError, match=r"m\.yaml"):
+        load_model_recipe(path)

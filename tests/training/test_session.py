@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datagen.errors import ModelError, TrainingError
+from datagen.images import decode_png
+from datagen.training.loop import BEST_FILE, LATEST_FILE
+from datagen.training.model_recipe import ModelRecipe, model_recipe_digest
+from datagen.training.session import train_model
+from tests.training.tiny_data import (
+    CLASS_NAMES,
+    tiny_images,
+    tiny_recipe,
+    tiny_recipe_text,
+    write_idx,
+    write_tiny_data,
+)
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_tiny_data(tmp_path / "data")
+
+
+@pytest.fixture
+def recipe(data: Path) -> ModelRecipe:
+    return tiny_recipe("cgan", data, num_images=32)
+
+
+@pytest.mark.parametrize("generator", ["cgan", "edm"])
+def test_training_writes_a_model_that_samples(generator: str, data: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(generator, data, num_images=32)
+    recipe = recipe.model_copy(update={"weights_dtype": "float16"})
+    steps = []
+    model = train_model(
+        recipe,
+        out=tmp_path / "models" / recipe.name,
+        work=tmp_path / "work",
+        report=lambda progress, losses: steps.append(progress.images_seen),
+    )
+    assert steps == [8, 16, 24, 32]
+    assert model.config.class_names == CLASS_NAMES
+    assert (model.config.image_size, model.config.channels) == ((8, 8), 1)
+    sampler = model.spec.load(model.config, model.weights, model.spec.options(), batch_size=3)
+    assert sampler.sample([1, 2, 3], [0, 1, 2]).shape == (3, 8, 8, 1)
+    facts = model.facts
+    assert (facts.licence, facts.source, facts.description) == ("MIT", "made up", "A test.")
+    assert facts.training is not None
+    assert facts.training.images_seen == 32
+    assert (facts.training.num_train, facts.training.num_held_out) == (180, 60)
+    assert facts.training.recipe_digest == model_recipe_digest(recipe)
+    assert facts.throughput is not None
+    assert facts.throughput.num_network_calls == {"cgan": 1, "edm": 18}[generator]
+
+
+def test_the_card_says_where_it_comes_from_and_what_it_is_not_for(
+    recipe: ModelRecipe, tmp_path: Path
+) -> None:
+    model = train_model(recipe, out=tmp_path / "m", work=tmp_path / "work")
+    card = (model.path / "README.md").read_text()
+    for text in ("MIT", "made up", "left, right, dark", "32 in", "KID", "Not for clinical use"):
+        assert text in card
+    assert "{" not in card
+    sheet = decode_png((model.path / "samples.png").read_bytes())
+    rows, columns = len(CLASS_NAMES), 10
+    assert sheet.shape[0] > rows * 8 * 7
+    assert sheet.shape[1] > columns * 8 * 7
+
+
+def test_the_same_recipe_gives_the_same_weights_in_another_place(
+    recipe: ModelRecipe, tmp_path: Path
+) -> None:
+    a = train_model(recipe, out=tmp_path / "a", work=tmp_path / "work-a")
+    b = train_model(recipe, out=tmp_path / "b", work=tmp_path / "work-b")
+    files = [(m.path / "model.safetensors").read_bytes() for m in (a, b)]
+    assert files[0] == files[1]
+    assert (a.path / "samples.png").read_bytes() == (b.path / "samples.png").read_bytes()
+
+
+def test_an_existing_model_is_refused_before_training(recipe: ModelRecipe, tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    with pytest.raises(ModelError, match="exists"):
+        train_model(recipe, out=tmp_path / "m", work=tmp_path / "work")
+    assert not (tmp_path / "work").exists()
+
+
+def test_num_images_and_data_replace_those_of_the_recipe(
+    recipe: ModelRecipe, data: Path, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    os.rename(data, elsewhere)
+    model = train_model(
+        recipe, out=tmp_path / "m", work=tmp_path / "work", data=elsewhere, num_images=8
+    )
+    assert model.facts.training is not None
+    assert model.facts.training.images_seen == 8
+
+
+def test_no_time_writes_the_best_weights_so_far(recipe: ModelRecipe, tmp_path: Path) -> None:
+    first = train_model(recipe, out=tmp_path / "a", work=tmp_path / "work")
+    longer = recipe.model_copy(
+        update={"schedule": recipe.schedule.model_copy(update={"num_images": 10**9})}
+    )
+    steps = []
+    second = train_model(
+        longer,
+        out=tmp_path / "b",
+        work=tmp_path / "work",
+        max_seconds=0,
+        report=lambda progress, losses: steps.append(progress.step),
+    )
+    assert steps == []
+    files = [(m.path / "model.safetensors").read_bytes() for m in (first, second)]
+    assert files[0] == files[1]
+
+
+def test_a_training_does_not_go_on_with_other_images(
+    recipe: ModelRecipe, data: Path, tmp_path: Path
+) -> None:
+    train_model(recipe, out=tmp_path / "a", work=tmp_path / "work")
+    write_idx(data / "train-images-idx3-ubyte.gz", tiny_images(240, seed=1)[0])
+    with pytest.raises(TrainingError, match="began with other images"):
+        train_model(recipe, out=tmp_path / "b", work=tmp_path / "work")
+
+
+_PROGRAM = """
+import sys
+from pathlib import Path
+from datagen.training.model_recipe import load_model_recipe
+from datagen.training.session import train_model
+recipe, work, out = map(Path, sys.argv[1:])
+train_model(load_model_recipe(recipe), out=out, work=work)
+"""
+
+
+def start(recipe: Path, work: Path, out: Path) -> subprocess.Popen[bytes]:
+    arguments = [str(recipe), str(work), str(out)]
+    return subprocess.Popen([sys.executable, "-c", _PROGRAM, *arguments], cwd=ROOT)
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes], *, newer_than: float = 0) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists() or path.stat().st_mtime <= newer_than:
+        assert process.poll() is None, "the training ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.mark.slow
+def test_a_killed_training_resumes_to_the_same_weights(data: Path, tmp_path: Path) -> None:
+    """Real SIGKILLs, at whatever moment they strike."""
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(tiny_recipe_text("cgan", data, num_images=1600, evaluate_every_images=160))
+    assert start(recipe, tmp_path / "work-a", tmp_path / "a").wait() == 0
+    killed = tmp_path / "work-b"
+    newest = 0.0
+    for _ in range(3):
+        process = start(recipe, killed, tmp_path / "b")
+        wait_for(killed / LATEST_FILE, process, newer_than=newest)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        newest = (killed / LATEST_FILE).stat().st_mtime
+    assert start(recipe, killed, tmp_path / "b").wait() == 0
+    files = [(tmp_path / m / "model.safetensors").read_bytes() for m in ("a", "b")]
+    assert files[0] == files[1]
+    assert states_are_equal(tmp_path / "work-a", killed)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        *("a", "b", "data", "recipe.yaml", "work-a", "work-b")
+    ]
+
+
+def states_are_equal(a: Path, b: Path) -> bool:
+    from safetensors.torch import load_file
+
+    states = [load_file(folder / LATEST_FILE) for folder in (a, b)]
+    return states[0].keys() == states[1].keys() and all(
+        np.array_equal(states[0][name].numpy(), states[1][name].numpy()) for name in states[0]
+    )
+
+
+@pytest.mark.slow
+def test_two_trainings_do_not_share_a_folder(data: Path, tmp_path: Path) -> None:
+    text = tiny_recipe_text("cgan", data, num_images=10**9)
+    (tmp_path / "recipe.yaml").write_text(text)
+    process = start(tmp_path / "recipe.yaml", tmp_path / "work", tmp_path / "a")
+    try:
+        wait_for(tmp_path / "work" / BEST_FILE, process)
+        with pytest.raises(TrainingError, match="another training runs"):
+            train_model(tiny_recipe("cgan", data), out=tmp_path / "b", work=tmp_path / "work")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_config_json_is_plain_json(recipe: ModelRecipe, tmp_path: Path) -> None:
+    model = train_model(recipe, out=tmp_path / "m", work=tmp_path / "work")
+    content = json.loads((model.path / "config.json").read_text())
+    assert content["generator"] == "cgan"
+    assert content["network"] == {"latent_dim": 4, "widths": [8, 4], "num_blocks": 1}
+    assert content["training"]["seed"] == 3
