@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from datagen.errors import InputError, TrainingError
 from datagen.generators import GENERATORS
 from datagen.generators.cgan.sample import CganSampler
-from datagen.generators.interface import ModelConfig, Objective
+from datagen.generators.interface import Images, ModelConfig, Objective
 from datagen.training.checkpoint import (
     Checkpoint,
     Progress,
@@ -269,10 +270,10 @@ class Replay:
 
     batch_size = 7
 
-    def __init__(self, images: dict[int, np.ndarray]) -> None:
+    def __init__(self, images: dict[int, Images]) -> None:
         self.images = images
 
-    def sample(self, seeds: list[int], class_ids: list[int]) -> np.ndarray:
+    def sample(self, seeds: Sequence[int], class_ids: Sequence[int]) -> Images:
         pairs = zip(seeds, class_ids, strict=True)
         return np.stack([self.images[c][seed % len(self.images[c])] for seed, c in pairs])
 

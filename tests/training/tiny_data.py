@@ -77,7 +77,7 @@ def tiny_recipe_text(generator: str, data: Path, **changes: Any) -> str:
         "objective": OBJECTIVES[generator],
         "schedule": schedule | changes,
     }
-    return yaml.safe_dump(content)
+    return str(yaml.safe_dump(content))
 
 
 def tiny_recipe(generator: str, data: Path, **changes: Any) -> ModelRecipe:
