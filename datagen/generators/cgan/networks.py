@@ -74,9 +74,11 @@ class Generator(nn.Module):
         self.latent_dim = latent_dim
         condition_dim = 2 * latent_dim
         self.embedding = nn.Embedding(num_classes, latent_dim)
-        self.mapping = nn.Linear(condition_dim, condition_dim)
-        self.start = nn.Parameter(torch.randn(wide, height // 4, width // 4))
-        self.start_scale = nn.Linear(condition_dim, wide * (height // 4) * (width // 4))
+        self.start_shape = (wide, height // 4, width // 4)
+        # All of the first features come from latents and class, at unit variance: with a learned
+        # constant beside them the classes collapsed to a line of nearly equal images (measured).
+        self.start = nn.Linear(condition_dim, math.prod(self.start_shape))
+        nn.init.normal_(self.start.weight, std=1 / math.sqrt(condition_dim))
         self.low = nn.ModuleList(ResidualBlock(wide, condition_dim) for _ in range(num_blocks))
         self.to_narrow = _conv(wide, narrow, 1)
         self.high = nn.ModuleList(ResidualBlock(narrow, condition_dim) for _ in range(num_blocks))
@@ -86,8 +88,7 @@ class Generator(nn.Module):
 
     def forward(self, latents: torch.Tensor, class_ids: torch.Tensor) -> torch.Tensor:
         condition = torch.cat([latents, self.embedding(class_ids)], dim=1)
-        condition = F.leaky_relu(self.mapping(condition), _SLOPE)
-        x = self.start + self.start_scale(condition).view(-1, *self.start.shape)
+        x = self.start(condition).view(-1, *self.start_shape)
         x = x.contiguous(memory_format=torch.channels_last)
         for block in self.low:
             x = block(x, condition)
