@@ -247,16 +247,12 @@ def _run_processes(
         children.append((child, receiver))
     report = _Reporter(catalog, job_id, on_progress)
     try:
-        while any(child.is_alive() for child, _ in children):
+        while alive := [process for process, _ in children if process.is_alive()]:
             report()
-            multiprocessing.connection.wait(
-                [child.sentinel for child, _ in children if child.is_alive()], timeout=_POLL_S
-            )
-            if all(child.exitcode not in (None, 0) for child, _ in children):
-                break
+            multiprocessing.connection.wait([p.sentinel for p in alive], timeout=_POLL_S)
     except KeyboardInterrupt:
-        for child, _ in children:
-            child.join()  # the terminal interrupted them as well; each gives its unit back
+        for process, _ in children:
+            process.join()  # the terminal interrupted them as well; each gives its unit back
         raise
     report()
     _raise_from(children, catalog, job_id)
@@ -287,7 +283,7 @@ def _raise_from(
             if receiver.poll():
                 kind, message = receiver.recv()
                 raise kind(message)
-    codes = [child.exitcode for child, _ in children]
+    codes = [process.exitcode for process, _ in children]
     raise RetryableError(
         f"the worker processes ended (exit codes {codes}) before the job; run the same command "
         "again to go on"

@@ -17,11 +17,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from datagen.augment import check_augmentations
-from datagen.errors import JobError, ModelError, RecipeError
+from datagen.errors import JobError, RecipeError
 from datagen.filters import FILTERS
 from datagen.formats import FORMATS
 from datagen.generators.interface import GeneratorSpec, ModelConfig
-from datagen.generators.model_directory import Model, find_model
+from datagen.generators.model_directory import Model, find_model, model_names
 from datagen.plan import seed_of_name
 from datagen.recipe import (
     Recipe,
@@ -103,18 +103,18 @@ def resolve(document: RecipeDocument, models_dirs: Sequence[Path]) -> ResolvedRe
 
 
 def resolve_recipe(recipe: Recipe, models_dirs: Sequence[Path]) -> ResolvedRecipe:
-    try:
-        model = find_model(recipe.generator.model, models_dirs)
-    except ModelError as error:
-        if "does not exist" not in str(error):
-            raise
-        raise field_error("generator.model", recipe.generator.model, str(error)) from None
+    known = model_names(models_dirs)
+    name = recipe.generator.model
+    if name not in known:
+        expected = f"a known model: {', '.join(known)}{suggest(name, known)}"
+        raise field_error("generator.model", name, expected)
+    model = find_model(name, models_dirs)
     spec = model.spec
-    options = _options(spec.options, recipe.generator.options, "generator", f"option of {spec.name}")
-    class_names = [c.name for c in recipe.classes]
-    config = spec.fit(
-        model.config, options, class_names=class_names, image_size=recipe.image_size
+    options = _options(
+        spec.options, recipe.generator.options, "generator", f"option of {spec.name}"
     )
+    class_names = [c.name for c in recipe.classes]
+    config = spec.fit(model.config, options, class_names=class_names, image_size=recipe.image_size)
     _check_size(recipe, config, model.name)
     _check_classes(class_names, config, model.name)
     _check_formats(recipe.output.formats)
@@ -143,9 +143,7 @@ def resolve_stored(body: str, models_dirs: Sequence[Path]) -> ResolvedRecipe:
     return resolved
 
 
-def _options(
-    schema: type[BaseModel], given: Mapping[str, Any], field: str, kind: str
-) -> BaseModel:
+def _options(schema: type[BaseModel], given: Mapping[str, Any], field: str, kind: str) -> BaseModel:
     for name, value in given.items():
         if name not in schema.model_fields:
             known = ", ".join(schema.model_fields) or "none"
@@ -156,7 +154,8 @@ def _options(
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join([field, *(str(part) for part in first["loc"])])
-        raise field_error(place, first["input"], first["msg"]) from None
+        expected = first["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+        raise field_error(place, first["input"], expected) from None
 
 
 def _filters(recipe: Recipe) -> dict[str, BaseModel]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from datagen.catalog.attempts import rejections_by_reason
 from datagen.catalog.catalog import Catalog
 from datagen.embedded import RunResult, run_recipe
@@ -18,7 +19,6 @@ from datagen.plan import Plan
 from datagen.resolve import resolve
 from datagen.settings import Settings, load_settings
 from datagen.store import open_store
-
 from tests.recipes import noise_recipe
 
 # Mean contrast of 8x12 uniform noise is about 0.29: this rejects about a third of the attempts.

@@ -29,7 +29,10 @@ LAYERS = (
     ("fingerprint", "versions"),
     ("stages",),
     ("engine",),
-    ("api", "cli", "client"),
+    ("embedded", "records"),
+    ("bench", "diff", "forecast", "remake", "verify"),
+    ("commands", "api", "client"),
+    ("cli",),
 )
 LEVELS = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 

@@ -6,11 +6,11 @@ import sys
 from collections import Counter
 from typing import Any
 
-from datagen.plan import EvenLayout, Plan, SplitPattern, attempt_key, attempt_seed
-from datagen.recipe import Recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datagen.plan import EvenLayout, Plan, SplitPattern, attempt_key, attempt_seed
+from datagen.recipe import Recipe
 from tests.recipes import noise_recipe
 
 RATIOS = st.sampled_from(

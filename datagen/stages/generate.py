@@ -107,7 +107,7 @@ def _make(
     for position, (request, image, scores) in enumerate(
         zip(missing, images, work.score(images), strict=True)
     ):
-        digest = hashlib.sha256(image).hexdigest()
+        digest = hashlib.sha256(image.data).hexdigest()
         class_name = names[request.class_index]
         rows.append(
             NewAttempt(class_name, request.ordinal, request.attempt, position, digest, scores)

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from datagen.recipe import canonical_json
 
+from datagen.recipe import canonical_json
 from tests.faults.test_kill import DATAGEN
 from tests.recipes import noise_recipe
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.units import unit_totals
 from datagen.recipe import canonical_json
-
 from tests.recipes import noise_recipe
 
 DATAGEN = str(Path(sys.executable).with_name("datagen"))
