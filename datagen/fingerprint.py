@@ -26,13 +26,9 @@ def fingerprint(
         "dtype": resolved.spec.network_call_dtype,
         "numpy": version("numpy"),
     }
-    if resolved.spec.needs_weights:
-        generation |= {
-            "torch": version("torch"),
-            "threads": threads,
-            "compile": False,
-            "tf32": False,
-        }
+    generation |= {name: version(name) for name in resolved.spec.libraries}
+    if "torch" in generation:
+        generation |= {"threads": threads, "compile": False, "tf32": False}
     packing = {name: version(name) for name in ("opencv-python-headless", "pyarrow")}
     if resolved.recipe.augmentations:
         packing["albumentations"] = version("albumentations")

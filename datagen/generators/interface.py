@@ -88,6 +88,7 @@ class GeneratorSpec(Protocol):
     batch_size: images per network call, fixed, since the shape decides an image's bits.
     max_unit_size: attempts per unit of work, so that a unit takes seconds to a few minutes.
     network_call_dtype: of weights and activations while sampling; part of the fingerprint.
+    libraries: distributions, besides numpy, whose version decides an image's bits; likewise.
     """
 
     name: str
@@ -98,6 +99,7 @@ class GeneratorSpec(Protocol):
     batch_size: int
     max_unit_size: int
     network_call_dtype: str
+    libraries: tuple[str, ...]
 
     def num_network_calls(self, options: BaseModel) -> int:
         """Network calls per image."""

@@ -21,6 +21,7 @@ class CganSpec:
     batch_size = 64
     max_unit_size = 1024
     network_call_dtype = "float32"
+    libraries: tuple[str, ...] = ("torch",)
 
     def num_network_calls(self, options: BaseModel) -> int:
         return 1

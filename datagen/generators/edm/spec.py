@@ -21,6 +21,7 @@ class EdmSpec:
     batch_size = 64
     max_unit_size = 256
     network_call_dtype = "float32"
+    libraries: tuple[str, ...] = ("torch", "diffusers")
 
     def num_network_calls(self, options: BaseModel) -> int:
         assert isinstance(options, EdmOptions)

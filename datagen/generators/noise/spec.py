@@ -23,6 +23,7 @@ class NoiseSpec:
     batch_size = 256
     max_unit_size = 2048
     network_call_dtype = "float32"
+    libraries: tuple[str, ...] = ()
 
     def num_network_calls(self, options: BaseModel) -> int:
         return 0
