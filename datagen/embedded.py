@@ -1,21 +1,17 @@
 """Embedded mode: the engine's loop in this process and its children, without a broker.
 
-A unit is owned by a file lock that its process holds for life: the kernel frees it when the process
-dies, however it dies, so that a rerun takes its units over at once. Called by `datagen run`, and
-usable from a notebook.
+Called by `datagen run`, and usable from a notebook.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import math
 import multiprocessing
 import multiprocessing.connection
 import os
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -50,6 +46,7 @@ from datagen.catalog.versions import get_version
 from datagen.engine import Worker
 from datagen.errors import DatagenError, JobError, RetryableError
 from datagen.fingerprint import fingerprint
+from datagen.owners import drop_stale_locks, is_dead, owner_lock
 from datagen.recipe import canonical_json, recipe_digest_of
 from datagen.resolve import ResolvedRecipe
 from datagen.settings import Settings
@@ -116,7 +113,7 @@ def run_recipe(
             store.check()
             migrate(catalog)
             job = open_or_create_job(catalog, resolved, settings)
-            _drop_stale_locks(settings)
+            drop_stale_locks(settings)
             _work(job, catalog, store, settings, workers=workers, on_progress=on_progress)
         return _result(job, catalog, store, settings, reused=reused, started=started)
     finally:
@@ -214,7 +211,7 @@ def _loop(
     keep_on: Callable[[], bool],
 ) -> None:
     """Steps until the job has ended, or keep_on says stop."""
-    with _owner_lock(settings) as owner:
+    with owner_lock(settings) as owner:
         worker = Worker(
             catalog, store, settings, owner=owner, is_dead=lambda other: is_dead(settings, other)
         )
@@ -349,44 +346,3 @@ class _Reporter:
                 self._on_progress(RunProgress(stage, done, total))
                 break
         return True
-
-
-# --- owners ---------------------------------------------------------------------------------------
-
-
-def _lock_path(settings: Settings, owner: str) -> Path:
-    return settings.home / "workers" / f"{owner}.lock"
-
-
-@contextlib.contextmanager
-def _owner_lock(settings: Settings) -> Iterator[str]:
-    """A name for this worker, and a lock on it that dies with the process."""
-    owner = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
-    path = _lock_path(settings, owner)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield owner
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def is_dead(settings: Settings, owner: str) -> bool:
-    """Whether the owner's process is gone. Only workers of one home can tell; others wait for the
-    lease to run out."""
-    try:
-        with open(_lock_path(settings, owner)) as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-    except BlockingIOError:
-        return False
-    except FileNotFoundError:
-        # In the embedded catalog all owners are of this home: a lock that is gone is a clean end.
-        return settings.database_url.startswith("sqlite")
-
-
-def _drop_stale_locks(settings: Settings) -> None:
-    for path in (settings.home / "workers").glob("*.lock"):
-        if is_dead(settings, path.stem):
-            path.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     ("errors",),
     ("settings", "resources"),
+    ("owners",),
     ("recipe", "labels"),
     ("plan", "manifest", "digest"),
     ("images",),
