@@ -18,8 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the lowest. Parts of one layer do not import each other, files of one part may.
 LAYERS = (
     ("errors",),
-    ("settings", "resources"),
-    ("owners",),
+    ("settings", "resources", "faults"),
+    ("owners", "schema_faults", "yaml_reader"),
+    ("schema_rules",),
     ("recipe", "labels"),
     ("plan", "manifest", "digest"),
     ("images",),
