@@ -23,6 +23,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 class Edge(click.Group):
     """The outermost group: no error leaves it as a traceback."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of use, not of the alphabet."""
+        return list(self.commands)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)

@@ -42,7 +42,10 @@ _version_argument = click.argument("version", metavar="NAME[@VERSION]")
 @click.argument("sample", required=False)
 @shared_options
 def show(version: str, sample: str | None, home: Path | None, as_json: bool) -> None:
-    """Describe a version, or explain one SAMPLE of it, such as trouser-00000012."""
+    """Describe a version, or one image of it.
+
+    SAMPLE is the key of an image, such as trouser-00000012.
+    """
     with open_library(open_settings(home)) as library:
         from datagen.versions import open_version
 
@@ -183,7 +186,7 @@ def remake(
     home: Path | None,
     as_json: bool,
 ) -> None:
-    """Make one image again, alone, and compare it with the stored one."""
+    """Make one image again and compare it with the stored one."""
     settings = open_settings(home)
     pin_threads(settings)
     with open_library(settings) as library:

@@ -41,10 +41,10 @@ def bench(
     home: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure images per second: each model alone, and the whole path.
+    """Measure images per second.
 
-    Both run in turn in one process, several times; medians are printed. Nothing is written to the
-    home.
+    Each model alone and the whole path run in turn, in one process, several times; medians are
+    printed. Nothing is written to the home.
     """
     settings = open_settings(home)
     pin_threads(settings)

@@ -99,7 +99,7 @@ def _describe(library: Library, row: VersionRow) -> dict[str, Any]:
 )
 @shared_options
 def pull(version: str, out: Path, layout: str, home: Path | None, as_json: bool) -> None:
-    """Write a version into a new folder, in a layout that loaders read."""
+    """Write a version into a new folder, for loaders."""
     from datagen.formats import FORMATS
     from datagen.recipe import suggest
 

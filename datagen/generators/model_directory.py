@@ -23,7 +23,7 @@ from datagen.errors import ModelError
 from datagen.generators import GENERATORS
 from datagen.generators.interface import GeneratorSpec, ModelConfig
 from datagen.generators.safetensors_header import check_safetensors
-from datagen.recipe import suggest
+from datagen.recipe import canonical_json, suggest
 from datagen.resources import shipped_models_dir
 
 if TYPE_CHECKING:
@@ -109,8 +109,8 @@ class _ConfigFile(ModelFacts):
 class Model:
     """A checked model directory. weights: None for a family that needs none.
 
-    digest: sha256 over the names and sha256 of config.json and model.safetensors, and so of all
-    that decides an image; README.md, samples.png and reference.safetensors may change under it.
+    digest: sha256 over the generator, its classes, sizes and network, and the weights' sha256, and
+    so of all that decides an image; the facts and the other files may change under it.
     """
 
     name: str
@@ -165,7 +165,6 @@ def _load(path: Path) -> Model:
     data = _read_regular(path / CONFIG_FILE)
     content = _parse_config(path / CONFIG_FILE, data)
     config = _checked_config(path / CONFIG_FILE, content)
-    digests = {CONFIG_FILE: hashlib.sha256(data).hexdigest()}
     has_weights = WEIGHTS_FILE in files
     if has_weights != GENERATORS[config.generator].needs_weights:
         problem = "is not expected" if has_weights else "is missing"
@@ -173,12 +172,12 @@ def _load(path: Path) -> Model:
             f"model {path}: {WEIGHTS_FILE} {problem} for generator {config.generator}; {_REMEDY}"
         )
     if has_weights:
-        digests[WEIGHTS_FILE] = _check_weights(path / WEIGHTS_FILE, content.weights_sha256)
+        _check_weights(path / WEIGHTS_FILE, content.weights_sha256)
     if REFERENCE_FILE in files:
         check_safetensors(path / REFERENCE_FILE)
     return Model(
         name=path.name,
-        digest=_digest_of(digests),
+        digest=_digest_of(content),
         config=config,
         path=path,
         weights=path / WEIGHTS_FILE if has_weights else None,
@@ -308,7 +307,7 @@ def _checked_config(path: Path, content: _ConfigFile) -> ModelConfig:
     return config
 
 
-def _check_weights(path: Path, expected_sha256: str | None) -> str:
+def _check_weights(path: Path, expected_sha256: str | None) -> None:
     check_safetensors(path)
     with open(path, "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -317,7 +316,6 @@ def _check_weights(path: Path, expected_sha256: str | None) -> str:
             f"model file {path}: sha256 {found}; expected {expected_sha256}, as {CONFIG_FILE} "
             f"says: the file was swapped or damaged; {_REMEDY}"
         )
-    return found
 
 
 def _config_bytes(config: ModelConfig, facts: ModelFacts, weights: bytes | None) -> bytes:
@@ -333,9 +331,11 @@ def _config_bytes(config: ModelConfig, facts: ModelFacts, weights: bytes | None)
     return json.dumps(content.model_dump(mode="json"), indent=2).encode() + b"\n"
 
 
-def _digest_of(digests: dict[str, str]) -> str:
-    lines = "".join(f"{name} {digest}\n" for name, digest in sorted(digests.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
+def _digest_of(content: _ConfigFile) -> str:
+    """Of all that decides an image, and of nothing else: the same training gives the same digest,
+    however long it took and wherever it ran."""
+    identity = content.model_dump(mode="json", exclude=set(ModelFacts.model_fields))
+    return hashlib.sha256(canonical_json(identity)).hexdigest()
 
 
 def _write_synced(path: Path, data: bytes) -> None:

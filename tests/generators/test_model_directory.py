@@ -88,7 +88,7 @@ def test_a_saved_model_reads_back(pristine: Path) -> None:
     assert sampler.sample([1], [2]).shape == (1, 8, 12, 3)
 
 
-def test_the_digest_covers_weights_and_config_alone(folder: Path) -> None:
+def test_the_digest_covers_what_decides_an_image_alone(folder: Path) -> None:
     digest = load_model(folder).digest
     (folder / "README.md").write_text("other words\n")
     (folder / "samples.png").write_bytes(b"a picture")
@@ -96,6 +96,8 @@ def test_the_digest_covers_weights_and_config_alone(folder: Path) -> None:
     (folder / "README.md").unlink()
     assert load_model(folder).digest == digest
     edit_config(folder, licence="MIT")
+    assert load_model(folder).digest == digest
+    edit_config(folder, class_names=["a", "b", "other"])
     assert load_model(folder).digest != digest
 
 
