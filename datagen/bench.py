@@ -129,7 +129,7 @@ class Bench:
             model_images_per_s=num_images / model_seconds,
             ratio=model_seconds / seconds,
             overhead_core_us=overhead_s / num_images * 1e6,
-            recipe=first.recipe.to_json(),
+            recipe=resolved.recipe.to_json(),
         )
 
     def _resolve(
