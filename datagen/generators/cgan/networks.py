@@ -52,7 +52,7 @@ class ResidualBlock(nn.Module):
 
 
 class Generator(nn.Module):
-    """latents (N, latent_dim), class_ids (N,) -> images (N, C, H, W), about [-1, 1].
+    """latents (N, latent_dim), class_ids (N,) -> images (N, C, H, W) in [-1, 1].
 
     H and W are multiples of 4: two stages, at a quarter and at half of the resolution, then a
     pixel shuffle.
@@ -96,8 +96,8 @@ class Generator(nn.Module):
         for block in self.high:
             x = block(x, condition)
         x = F.pixel_shuffle(F.leaky_relu(self.shuffle(F.leaky_relu(x, _SLOPE)), _SLOPE), 2)
-        out: torch.Tensor = self.to_pixels(x) + self.bias
-        return out
+        # Without tanh the discriminator tells real images by their exactly black background alone.
+        return torch.tanh(self.to_pixels(x) + self.bias)
 
 
 class Discriminator(nn.Module):
