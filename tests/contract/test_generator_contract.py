@@ -21,6 +21,7 @@ from datagen.generators.model_directory import Model, load_model
 from tests.generators.tiny_models import SHIPPED_SIZE, TINY, save_random_model
 
 BATCH_SIZE = 6
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 NUM_CLASSES = 3
 SEEDS = [5, 2**63 - 1, 2**62 + 12345, 0, 77, 2**32 + 5]
 CLASS_IDS = [0, 1, 2, 0, 1, 2]
@@ -218,8 +219,8 @@ def test_another_process_gives_the_same_images(generator: str, models: dict[str,
     assert done.stdout.strip() == expected
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_the_same_promises_hold_on_a_gpu(case: Case) -> None:
-    sampler = case.sampler(device="cuda")
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_promises_hold_on_every_device_here(case: Case, device: str) -> None:
+    sampler = case.sampler(device=device)
     images = sampler.sample(SEEDS, CLASS_IDS)
     assert_each_alone(sampler, images, SEEDS, CLASS_IDS)
