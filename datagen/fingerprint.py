@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from datagen import __version__
 from datagen.resolve import ResolvedRecipe
 
 # What torch, oneDNN and numpy dispatch on.
@@ -24,12 +25,14 @@ def fingerprint(
         "device": device_model(device),
         "batch_size": batch_size,
         "dtype": resolved.spec.network_call_dtype,
+        "revision": resolved.spec.revision,
         "numpy": version("numpy"),
     }
     generation |= {name: version(name) for name in resolved.spec.libraries}
     if "torch" in generation:
         generation |= {"threads": threads, "compile": False, "tf32": False}
     packing = {name: version(name) for name in ("opencv-python-headless", "pyarrow")}
+    packing["datagen"] = __version__
     if resolved.recipe.augmentations:
         packing["albumentations"] = version("albumentations")
     return {"generation": generation, "packing": packing}

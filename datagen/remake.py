@@ -27,6 +27,7 @@ from datagen.plan import attempt_key, attempt_seed, augmentation_seed
 from datagen.recipe import suggest
 from datagen.resolve import ResolvedRecipe, resolve_stored
 from datagen.settings import Settings
+from datagen.stages.pack import png_text
 from datagen.store import Store
 
 _KEY = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,62})-([0-9]{1,10})")
@@ -135,7 +136,7 @@ def _finish_again(resolved: ResolvedRecipe, job: Job, row: SampleRow, raw: Image
     seed = augmentation_seed(resolved.seed, row.class_name, row.ordinal, row.attempt)
     key = attempt_key(job.context_digest, row.class_name, row.ordinal, row.attempt)
     image = augmenter.apply(raw, seed=seed).image
-    return encode_png(image, text={"datagen": "synthetic", "datagen-attempt": key})
+    return encode_png(image, text=png_text(key))
 
 
 def _num_pixels_changed(png: bytes, stored: bytes) -> int | None:

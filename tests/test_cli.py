@@ -617,9 +617,6 @@ def test_threads_are_pinned_before_numpy_is_loaded(recipe: Path) -> None:
 
 
 @pytest.mark.slow
-# The finish stage leaves a stream of rows half read: psycopg warns when the garbage collector
-# closes its cursor. To be removed with that.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_whole_way_on_postgresql_and_s3(
     recipe: Path,
     postgres_url: str,

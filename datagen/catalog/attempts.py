@@ -38,8 +38,10 @@ def iterate_scores(
         )
         .order_by(attempts.c.ordinal, attempts.c.attempt)
     )
-    with catalog.reading() as connection:
-        result = connection.execution_options(yield_per=_STREAM_ROWS).execute(query)
+    with (
+        catalog.reading() as connection,
+        connection.execution_options(yield_per=_STREAM_ROWS).execute(query) as result,
+    ):
         for row in result:
             yield row[0], row[1], row[2]
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.connection import bulk_insert
@@ -28,16 +29,20 @@ def commit_packed(
 
 def iterate_samples(catalog: Catalog, job_id: int, class_name: str) -> Iterator[SampleRow]:
     """The samples of one class by ordinal, streaming."""
-    columns = [samples.c[name] for name in SampleRow._fields]
-    query = (
-        select(*columns)
-        .where(samples.c.job_id == job_id, samples.c.class_name == class_name)
-        .order_by(samples.c.ordinal)
-    )
-    with catalog.reading() as connection:
-        result = connection.execution_options(yield_per=_STREAM_ROWS).execute(query)
+    query = _select_samples(job_id, class_name)
+    with (
+        catalog.reading() as connection,
+        connection.execution_options(yield_per=_STREAM_ROWS).execute(query) as result,
+    ):
         for row in result:
             yield SampleRow(*row)
+
+
+def first_samples(catalog: Catalog, job_id: int, class_name: str, *, limit: int) -> list[SampleRow]:
+    """The samples of the lowest ordinals of one class."""
+    with catalog.reading() as connection:
+        rows = connection.execute(_select_samples(job_id, class_name).limit(limit))
+        return [SampleRow(*row) for row in rows]
 
 
 def get_sample(catalog: Catalog, job_id: int, class_name: str, ordinal: int) -> SampleRow | None:
@@ -76,3 +81,12 @@ def list_shards(catalog: Catalog, job_id: int) -> list[NewObject]:
     )
     with catalog.reading() as connection:
         return [NewObject(*row) for row in connection.execute(query)]
+
+
+def _select_samples(job_id: int, class_name: str) -> Select[Any]:
+    columns = [samples.c[name] for name in SampleRow._fields]
+    return (
+        select(*columns)
+        .where(samples.c.job_id == job_id, samples.c.class_name == class_name)
+        .order_by(samples.c.ordinal)
+    )

@@ -89,6 +89,7 @@ class GeneratorSpec(Protocol):
     max_unit_size: attempts per unit of work, so that a unit takes seconds to a few minutes.
     network_call_dtype: of weights and activations while sampling; part of the fingerprint.
     libraries: distributions, besides numpy, whose version decides an image's bits; likewise.
+    revision: raised by one when a change of our code changes the images of equal weights; likewise.
     """
 
     name: str
@@ -100,6 +101,7 @@ class GeneratorSpec(Protocol):
     max_unit_size: int
     network_call_dtype: str
     libraries: tuple[str, ...]
+    revision: int
 
     def num_network_calls(self, options: BaseModel) -> int:
         """Network calls per image."""

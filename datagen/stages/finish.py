@@ -18,7 +18,12 @@ from typing import Any
 from datagen import __version__
 from datagen.catalog.jobs import get_job
 from datagen.catalog.rows import NewObject, SampleRow, Unit
-from datagen.catalog.samples import counts_by_split, iterate_samples, list_shards
+from datagen.catalog.samples import (
+    counts_by_split,
+    first_samples,
+    iterate_samples,
+    list_shards,
+)
 from datagen.catalog.versions import commit_published
 from datagen.digest import sample_leaf
 from datagen.errors import JobError, ObjectExistsError, StoreError
@@ -158,10 +163,10 @@ def _put_documents(
 
 
 def _contact_sheet(work: JobWork, class_name: str, shards: Sequence[NewObject]) -> bytes | None:
-    rows = iterate_samples(work.catalog, work.job.id, class_name)
+    rows = first_samples(work.catalog, work.job.id, class_name, limit=_SHEET_IMAGES)
     images = [
         decode_png(work.store.get_range(shards[row.shard].key, row.offset, row.size))
-        for row in itertools.islice(rows, _SHEET_IMAGES)
+        for row in rows
     ]
     if not images:
         return None

@@ -95,7 +95,7 @@ def make_sample(
     augment_seed = augmentation_seed(*seeds)
     augmented = work.augmenter.apply(raw, seed=augment_seed)
     key = attempt_key(work.job.context_digest, request.name, sample.ordinal, attempt.attempt)
-    png = encode_png(augmented.image, text={"datagen": "synthetic", "datagen-attempt": key})
+    png = encode_png(augmented.image, text=png_text(key))
     applied = [asdict(step) for step in augmented.applied]
     row = SampleRow(
         class_name=request.name,
@@ -115,6 +115,11 @@ def make_sample(
         augmentations=_ENCODER.encode(applied) if applied else "[]",
     )
     return _member(work, row, png), row
+
+
+def png_text(attempt_key: str) -> dict[str, str]:
+    """The PNG's text chunks: a mark and the key, so that equal keys give equal bytes."""
+    return {"datagen": "synthetic", "datagen-attempt": attempt_key}
 
 
 def _member(work: JobWork, row: SampleRow, png: bytes) -> ShardMember:

@@ -22,6 +22,7 @@ class CganSpec:
     max_unit_size = 1024
     network_call_dtype = "float32"
     libraries: tuple[str, ...] = ("torch",)
+    revision = 1
 
     def num_network_calls(self, options: BaseModel) -> int:
         return 1

@@ -22,6 +22,7 @@ class EdmSpec:
     max_unit_size = 256
     network_call_dtype = "float32"
     libraries: tuple[str, ...] = ("torch", "diffusers")
+    revision = 1
 
     def num_network_calls(self, options: BaseModel) -> int:
         assert isinstance(options, EdmOptions)

@@ -24,6 +24,7 @@ class NoiseSpec:
     max_unit_size = 2048
     network_call_dtype = "float32"
     libraries: tuple[str, ...] = ()
+    revision = 1
 
     def num_network_calls(self, options: BaseModel) -> int:
         return 0
