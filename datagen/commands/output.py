@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -43,8 +44,12 @@ def print_facts(facts: Mapping[str, str]) -> None:
 
 
 def print_counts(counts: Mapping[str, Mapping[str, int]]) -> None:
-    """counts: class name -> split -> images. The total always, of many classes the first."""
-    splits = list(dict.fromkeys(split for by_split in counts.values() for split in by_split))
+    """counts: class name -> split -> images, the largest split first. The total always, of many
+    classes the first."""
+    totals = Counter[str]()
+    for by_split in counts.values():
+        totals.update(by_split)
+    splits = sorted(totals, key=lambda split: (-totals[split], split))
     rows: list[list[str | int]] = []
     for name, by_split in list(counts.items())[:MAX_ROWS]:
         numbers = [by_split.get(split, 0) for split in splits]
@@ -54,8 +59,7 @@ def print_counts(counts: Mapping[str, Mapping[str, int]]) -> None:
         numbers = [sum(by_split.get(split, 0) for by_split in rest) for split in splits]
         rows.append([f"{len(rest):,} more classes", *numbers, sum(numbers)])
     if len(rows) > 1:
-        totals = [sum(by_split.get(split, 0) for by_split in counts.values()) for split in splits]
-        rows.append(["total", *totals, sum(totals)])
+        rows.append(["total", *(totals[split] for split in splits), totals.total()])
     print_table(["class", *splits, "images"], rows)
 
 

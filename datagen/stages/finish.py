@@ -36,7 +36,7 @@ from datagen.manifest import Manifest, ObjectEntry
 from datagen.stages.job import JobWork
 from datagen.versions import MANIFEST
 
-_INDEX_ROWS = 65_536
+_INDEX_ROWS = 32_768
 _SHEET_IMAGES, _SHEET_COLUMNS, _SHEET_SCALE = 24, 12, 2
 
 
@@ -115,12 +115,14 @@ def _samples(work: JobWork) -> Iterator[tuple[int, SampleRow]]:
 def _index_parts(
     work: JobWork, shards: Sequence[NewObject], check_abort: Callable[[], None]
 ) -> Iterator[tuple[bytes, int]]:
-    """Parquet files of _INDEX_ROWS rows, and their numbers of rows."""
+    """Parquet files of _INDEX_ROWS rows, and their numbers of rows; written as the rows stream."""
     paths = [shard.key.removeprefix(work.prefix) for shard in shards]
-    rows = _samples(work)
-    while part := list(itertools.islice(rows, _INDEX_ROWS)):
+    rows = (_index_row(c, row, paths[row.shard]) for c, row in _samples(work))
+    total = sum(shard.num_samples for shard in shards)
+    for first in range(0, total, _INDEX_ROWS):
         check_abort()
-        yield write_index(_index_row(c, row, paths[row.shard]) for c, row in part), len(part)
+        num_rows = min(_INDEX_ROWS, total - first)
+        yield write_index(itertools.islice(rows, num_rows)), num_rows
 
 
 def _index_row(class_index: int, row: SampleRow, shard_path: str) -> dict[str, Any]:

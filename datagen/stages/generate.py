@@ -70,15 +70,14 @@ def _find_cached(work: JobWork, requests: Sequence[AttemptRequest]) -> Cached:
 def _rescore(work: JobWork, cached: Cached) -> list[tuple[str, int, int, str]]:
     """Cached attempts that a filter new to them has to score."""
     names = set(work.resolved.filters)
+    known = {r: json.loads(row.scores) for r, row in cached.items()} if names else {}
+    lacking = {r: cached[r] for r, scores in known.items() if not names <= scores.keys()}
+    images = work.raw_images.load(lacking.values())
     rescored = []
-    for request, row in cached.items():
-        known = json.loads(row.scores) if names else {}
-        if names <= known.keys():
-            continue
-        image = work.raw_images.get(row.object_key, row.position)
-        scores = json.dumps(known | json.loads(work.score(image[None])[0]))
+    for request, row in lacking.items():
+        scores = known[request] | json.loads(work.score(images[row][None])[0])
         class_name = work.plan.class_names[request.class_index]
-        rescored.append((class_name, request.ordinal, request.attempt, scores))
+        rescored.append((class_name, request.ordinal, request.attempt, json.dumps(scores)))
     return rescored
 
 

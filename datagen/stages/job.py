@@ -6,8 +6,8 @@ One JobWork per worker process and job. Called by engine.
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from datagen.augment import Augmenter
 from datagen.catalog.catalog import Catalog
-from datagen.catalog.rows import Job
-from datagen.errors import StoreError
+from datagen.catalog.rows import Job, StoredAttempt
 from datagen.filters import FILTERS
 from datagen.generators.interface import Sampler
 from datagen.plan import Plan
@@ -27,9 +26,8 @@ from datagen.settings import Settings
 from datagen.store import Store
 from datagen.versions import version_prefix
 
-# Objects up to this size are kept whole for the shards that follow; larger ones are read by range.
-_WHOLE_OBJECT_BYTES = 8 * 2**20
-_CACHE_BYTES = 64 * 2**20
+_GAP_BYTES = 2**17
+_PIECE_BYTES = 2**23
 
 
 @dataclass
@@ -51,8 +49,7 @@ class JobWork:
 
     @property
     def image_bytes(self) -> int:
-        height, width, channels = self.image_shape
-        return height * width * channels
+        return math.prod(self.image_shape)
 
     @property
     def prefix(self) -> str:
@@ -98,39 +95,40 @@ class RawImages:
     def __init__(self, store: Store, image_shape: tuple[int, int, int]) -> None:
         self._store = store
         self._shape = image_shape
-        self._bytes = int(np.prod(image_shape))
-        self._cache: OrderedDict[str, bytes] = OrderedDict()
-        self._cached_bytes = 0
-        self._large: set[str] = set()
+        self._bytes = math.prod(image_shape)
 
-    def get(self, object_key: str, position: int) -> NDArray[np.uint8]:
-        """(H, W, C). Raises StoreError if the object is too short."""
-        start = position * self._bytes
-        data = self._whole(object_key)
-        if data is None:
-            piece = self._store.get_range(object_key, start, self._bytes)
-        else:
-            piece = data[start : start + self._bytes]
-        if len(piece) != self._bytes:
-            raise StoreError(
-                f"object {object_key} holds no image {position}: it was changed after it was "
-                "written; delete it and its rows, then run the recipe again"
-            )
-        return np.frombuffer(piece, np.uint8).reshape(self._shape)
+    def load(self, attempts: Iterable[StoredAttempt]) -> dict[StoredAttempt, NDArray[np.uint8]]:
+        """(H, W, C) of each. Raises StoreError if an object is too short.
 
-    def _whole(self, key: str) -> bytes | None:
-        if key in self._cache:
-            self._cache.move_to_end(key)
-            return self._cache[key]
-        if key in self._large:
-            return None
-        size = self._store.size(key)
-        if size is not None and size > _WHOLE_OBJECT_BYTES:
-            self._large.add(key)
-            return None
-        data = self._store.get(key)
-        self._cache[key] = data
-        self._cached_bytes += len(data)
-        while self._cached_bytes > _CACHE_BYTES:
-            self._cached_bytes -= len(self._cache.popitem(last=False)[1])
-        return data
+        The images that a shard takes from one object lie side by side, or nearly: they are read in
+        one piece, and nothing is kept for the next shard.
+        """
+        by_object: dict[str, list[StoredAttempt]] = {}
+        for attempt in attempts:
+            by_object.setdefault(attempt.object_key, []).append(attempt)
+        images: dict[StoredAttempt, NDArray[np.uint8]] = {}
+        for object_key, wanted in by_object.items():
+            wanted.sort(key=lambda attempt: attempt.position)
+            for piece in self._pieces(wanted):
+                first, last = piece[0].position, piece[-1].position
+                span = self._read(object_key, first, last - first + 1)
+                images |= {attempt: span[attempt.position - first] for attempt in piece}
+        return images
+
+    def _pieces(self, wanted: Sequence[StoredAttempt]) -> Iterator[list[StoredAttempt]]:
+        """Cuts where a gap costs more to read than another request, or the piece grows large."""
+        piece: list[StoredAttempt] = []
+        for attempt in wanted:
+            if piece:
+                gap = (attempt.position - piece[-1].position) * self._bytes
+                length = (attempt.position - piece[0].position) * self._bytes
+                if gap > _GAP_BYTES or length > _PIECE_BYTES:
+                    yield piece
+                    piece = []
+            piece.append(attempt)
+        if piece:
+            yield piece
+
+    def _read(self, object_key: str, first: int, count: int) -> NDArray[np.uint8]:
+        data = self._store.get_range(object_key, first * self._bytes, count * self._bytes)
+        return np.frombuffer(data, np.uint8).reshape(count, *self._shape)

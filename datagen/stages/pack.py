@@ -14,7 +14,7 @@ from datagen.catalog.rows import NewObject, SampleRow, StoredAttempt, Unit
 from datagen.catalog.samples import commit_packed
 from datagen.errors import JobError
 from datagen.formats.shard import ShardMember, pack_shard
-from datagen.images import encode_png
+from datagen.images import Image, encode_png
 from datagen.plan import Sample, attempt_key, attempt_seed, augmentation_seed
 from datagen.stages.job import JobWork
 
@@ -27,13 +27,15 @@ def pack(work: JobWork, unit: Unit, check_abort: Callable[[], None]) -> None:
     started = time.monotonic()
     samples = work.plan.shard_samples(unit.position)
     chosen = _find_chosen(work, samples)
+    raw_images = work.raw_images.load(chosen.values())
     members: list[ShardMember] = []
     rows: list[SampleRow] = []
     for sample in samples:
         attempt = chosen.get(sample)
         if attempt is None:
             continue  # a published shortfall
-        member, row = make_sample(work, sample, attempt, shard=unit.position)
+        raw = raw_images[attempt]
+        member, row = _make_sample(work, sample, attempt, raw, shard=unit.position)
         members.append(member)
         rows.append(row)
     check_abort()
@@ -84,14 +86,13 @@ def _check_missing(work: JobWork, class_name: str, ordinals: set[int]) -> None:
         )
 
 
-def make_sample(
-    work: JobWork, sample: Sample, attempt: StoredAttempt, *, shard: int
+def _make_sample(
+    work: JobWork, sample: Sample, attempt: StoredAttempt, raw: Image, *, shard: int
 ) -> tuple[ShardMember, SampleRow]:
     """The finished sample of one raw image; its place in the shard is filled in later."""
     resolved = work.resolved
     request = resolved.recipe.classes[sample.class_index]
     seeds = (resolved.seed, request.name, sample.ordinal, attempt.attempt)
-    raw = work.raw_images.get(attempt.object_key, attempt.position)
     augment_seed = augmentation_seed(*seeds)
     augmented = work.augmenter.apply(raw, seed=augment_seed)
     key = attempt_key(work.job.context_digest, request.name, sample.ordinal, attempt.attempt)

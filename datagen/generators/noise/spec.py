@@ -21,7 +21,7 @@ class NoiseSpec:
     objective_options: type[BaseModel] = NoNetwork
     needs_weights = False
     batch_size = 256
-    max_unit_size = 2048
+    max_unit_size = 1024
     network_call_dtype = "float32"
     libraries: tuple[str, ...] = ()
     revision = 1
