@@ -46,6 +46,7 @@ from datagen.catalog.versions import get_version
 from datagen.engine import Worker
 from datagen.errors import DatagenError, JobError, RetryableError
 from datagen.fingerprint import fingerprint
+from datagen.interruption import Interruption
 from datagen.owners import drop_stale_locks, is_dead, owner_lock
 from datagen.recipe import canonical_json, recipe_digest_of
 from datagen.resolve import ResolvedRecipe
@@ -211,11 +212,12 @@ def _loop(
     keep_on: Callable[[], bool],
 ) -> None:
     """Steps until the job has ended, or keep_on says stop."""
-    with owner_lock(settings) as owner:
+    with Interruption() as interruption, owner_lock(settings) as owner:
         worker = Worker(
             catalog, store, settings, owner=owner, is_dead=lambda other: is_dead(settings, other)
         )
         while keep_on():
+            interruption.check()
             if worker.step(job_id):
                 continue
             job = get_job(catalog, job_id)
@@ -244,9 +246,11 @@ def _run_processes(
         children.append((child, receiver))
     report = _Reporter(catalog, job_id, on_progress)
     try:
-        while alive := [process for process, _ in children if process.is_alive()]:
-            report()
-            multiprocessing.connection.wait([p.sentinel for p in alive], timeout=_POLL_S)
+        with Interruption() as interruption:
+            while alive := [process for process, _ in children if process.is_alive()]:
+                report()
+                multiprocessing.connection.wait([p.sentinel for p in alive], timeout=_POLL_S)
+                interruption.check()
     except KeyboardInterrupt:
         for process, _ in children:
             process.join()  # the terminal interrupted them as well; each gives its unit back

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     ("errors",),
     ("settings", "resources", "faults"),
-    ("owners", "schema_faults", "yaml_reader"),
+    ("interruption", "owners", "schema_faults", "yaml_reader"),
     ("schema_rules",),
     ("recipe", "labels"),
     ("plan", "manifest", "digest"),

@@ -13,7 +13,7 @@ from datagen.catalog.rows import NewAttempt, NewObject, NewUnit, StoredAttempt, 
 from datagen.catalog.tables import attempts, jobs, objects, rejections
 from datagen.catalog.units import check_held, finish_unit, insert_objects, insert_units
 
-_STREAM_ROWS = 5_000
+_STREAM_ROWS = 1_000
 
 
 def cached_attempts(

@@ -13,7 +13,7 @@ from datagen.catalog.rows import NewObject, SampleRow, Unit
 from datagen.catalog.tables import objects, samples
 from datagen.catalog.units import finish_unit, insert_objects
 
-_STREAM_ROWS = 5_000
+_STREAM_ROWS = 1_000
 
 
 def commit_packed(
