@@ -152,7 +152,7 @@ def open_or_create_job(catalog: Catalog, resolved: ResolvedRecipe, settings: Set
 
 
 def new_job(resolved: ResolvedRecipe, settings: Settings, *, unit_size: int) -> NewJob:
-    batch_size = resolved.spec.batch_size
+    batch_size = resolved.batch_size
     prints = fingerprint(
         resolved,
         batch_size=batch_size,
@@ -179,7 +179,7 @@ def new_job(resolved: ResolvedRecipe, settings: Settings, *, unit_size: int) -> 
 
 def plan_unit_size(resolved: ResolvedRecipe) -> int:
     """Whole batches; seconds to a few minutes of work; bounded in bytes. Changes no image."""
-    batch = resolved.spec.batch_size
+    batch = resolved.batch_size
     height, width = resolved.config.image_size
     image_bytes = height * width * resolved.config.channels
     share = math.ceil(resolved.recipe.num_images / _MIN_UNITS / batch) * batch
@@ -299,7 +299,7 @@ def _result(
     if ended is None or ended.state != PUBLISHED or version is None:
         raise JobError(ended.error if ended and ended.error else f"job {job.id} was not published")
     prefix = version_prefix(settings.tenant, job.name, job.version)
-    manifest = read_manifest(store, prefix)
+    manifest = read_manifest(store, prefix, sha256=version.manifest_sha256)
     totals = unit_totals(catalog, job.id)
     if not reused and totals["images_generated"]:
         seconds = totals["generate_seconds"] / totals["images_generated"]

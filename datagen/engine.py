@@ -15,9 +15,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from datagen.catalog.attempts import forget_attempts
 from datagen.catalog.catalog import Catalog
-from datagen.catalog.jobs import get_job
-from datagen.catalog.rows import FINISH, GENERATE, JUDGE, PACK, RUNNING, Job, Unit
+from datagen.catalog.jobs import begin_again, get_job
+from datagen.catalog.rows import FINISH, GENERATE, JUDGE, PACK, RUNNING, Job, NewUnit, Unit
 from datagen.catalog.units import (
     advance_job,
     claim_unit,
@@ -27,6 +28,7 @@ from datagen.catalog.units import (
 )
 from datagen.errors import (
     CatalogUnavailableError,
+    DamagedAttemptsError,
     DatagenError,
     LeaseLostError,
     NotFoundError,
@@ -42,6 +44,9 @@ from datagen.stages.job import JobWork
 from datagen.stages.judge import judge
 from datagen.stages.pack import pack
 from datagen.store import Store
+
+# Damaged objects of the attempt cache that one worker replaces before it doubts the store.
+MAX_REPAIRS = 100
 
 STAGES: dict[str, Callable[[JobWork, Unit, Callable[[], None]], None]] = {
     GENERATE: generate,
@@ -69,6 +74,7 @@ class Worker:
         self.owner = owner
         self.is_dead = is_dead
         self._work: dict[int, JobWork] = {}
+        self._repairs = 0
 
     def step(self, job_id: int) -> bool:
         """Claims one unit of the job and works on it. Returns False if none could be claimed.
@@ -93,6 +99,8 @@ class Worker:
                 STAGES[unit.kind](work, unit, heartbeat.check)
         except LeaseLostError:
             return True
+        except DamagedAttemptsError as error:
+            self._make_again(unit, error)
         except RetryableError as error:
             self._give_back(unit, error, count_try=False)
             raise
@@ -105,6 +113,18 @@ class Worker:
             raise
         advance_job(self.catalog, job_id)
         return True
+
+    def _make_again(self, unit: Unit, error: DamagedAttemptsError) -> None:
+        """The cache is no truth: what is damaged in it is forgotten, and the job begins again with
+        what is sound. A store that damages what it is given fails the job in the end."""
+        self._repairs += 1
+        if self._repairs > MAX_REPAIRS:
+            fail_unit(self.catalog, unit, error=f"{error}; given up after {MAX_REPAIRS} objects")
+            return
+        forget_attempts(self.catalog, error.object_key)
+        self.store.delete(error.object_key)
+        positions = range(self._job_work(unit.job_id).plan.num_generate_units)
+        begin_again(self.catalog, unit.job_id, [NewUnit(GENERATE, 0, p, None) for p in positions])
 
     def _give_back(self, unit: Unit, error: BaseException, *, count_try: bool) -> None:
         reason = f"{type(error).__name__}: {error}"
@@ -151,7 +171,7 @@ def load_sampler(
         resolved.config,
         resolved.model.weights,
         resolved.options,
-        batch_size=batch_size or resolved.spec.batch_size,
+        batch_size=batch_size or resolved.batch_size,
         device=settings.device,
     )
 

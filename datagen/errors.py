@@ -83,7 +83,9 @@ class LeaseLostError(CatalogError):
 
 
 class ObjectMissingError(StoreError):
-    """The object asked for does not exist."""
+    """The object asked for does not exist: what was published is damaged."""
+
+    exit_code = 5
 
 
 class StoreFullError(RetryableError, StoreError):
@@ -92,3 +94,11 @@ class StoreFullError(RetryableError, StoreError):
 
 class StoreUnavailableError(RetryableError, StoreError):
     """The object store does not answer, or answers with a fault of its own."""
+
+
+class DamagedAttemptsError(StoreError):
+    """An object of the attempt cache is missing or changed; its images can be made again."""
+
+    def __init__(self, object_key: str, reason: str) -> None:
+        super().__init__(f"object {object_key}: {reason}; its images are made again")
+        self.object_key = object_key

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from datagen import __version__
+from datagen.errors import InputError
 from datagen.resolve import ResolvedRecipe
 
 # What torch, oneDNN and numpy dispatch on.
@@ -43,6 +44,8 @@ def device_model(device: str) -> str:
     if device.startswith("cuda"):
         import torch
 
+        if not torch.cuda.is_available():
+            raise InputError(f"DATAGEN_DEVICE={device}: no such device here; use cpu")
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} {' '.join(_cpu_flags())}".strip()
 

@@ -32,6 +32,8 @@ from datagen.recipe import (
     suggest,
 )
 
+MAX_BATCH_BYTES = 2**25
+
 
 @dataclass(frozen=True)
 class ResolvedRecipe:
@@ -60,6 +62,13 @@ class ResolvedRecipe:
         """The model's id of each class of the recipe."""
         known = {name: index for index, name in enumerate(self.config.class_names)}
         return tuple(known[c.name] for c in self.recipe.classes)
+
+    @property
+    def batch_size(self) -> int:
+        """Images per network call: the family's, or fewer where one batch would be too large."""
+        height, width = self.config.image_size
+        fitting = max(1, MAX_BATCH_BYTES // (height * width * self.config.channels))
+        return min(self.spec.batch_size, fitting)
 
     @cached_property
     def body(self) -> bytes:

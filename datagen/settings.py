@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,13 +38,15 @@ class Settings:
 def load_settings(environ: Mapping[str, str] = os.environ, *, home: Path | None = None) -> Settings:
     """Raises InputError if a variable is malformed."""
     root = (home or Path(environ.get("DATAGEN_HOME") or "datagen-home")).absolute()
+    if root.exists() and not root.is_dir():
+        raise InputError(f"home {root} is not a folder; name another with --home or DATAGEN_HOME")
     return Settings(
         home=root,
         database_url=environ.get("DATAGEN_DATABASE_URL") or f"sqlite:///{root / 'catalog.sqlite3'}",
         store_url=environ.get("DATAGEN_STORE_URL") or (root / "objects").as_uri(),
         s3_endpoint_url=environ.get("DATAGEN_S3_ENDPOINT_URL") or None,
-        device=environ.get("DATAGEN_DEVICE") or "cpu",
-        threads_per_worker=int(_number(environ, "DATAGEN_THREADS_PER_WORKER", 1)),
+        device=_device(environ),
+        threads_per_worker=_threads(environ),
         lease_s=_number(environ, "DATAGEN_LEASE_S", 90.0),
         heartbeat_s=_number(environ, "DATAGEN_HEARTBEAT_S", 15.0),
     )
@@ -58,3 +61,22 @@ def _number(environ: Mapping[str, str], name: str, default: float) -> float:
     if not 0 < value < 1e6:
         raise InputError(f"environment variable {name}={text!r}: expected a number above 0")
     return value
+
+
+def _device(environ: Mapping[str, str]) -> str:
+    device = environ.get("DATAGEN_DEVICE") or "cpu"
+    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,2})?", device):
+        raise InputError(
+            f"environment variable DATAGEN_DEVICE={device!r}: expected cpu, cuda or cuda:N"
+        )
+    return device
+
+
+def _threads(environ: Mapping[str, str]) -> int:
+    text = environ.get("DATAGEN_THREADS_PER_WORKER") or "1"
+    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= 256:
+        raise InputError(
+            f"environment variable DATAGEN_THREADS_PER_WORKER={text!r}: expected a whole number "
+            "from 1 to 256"
+        )
+    return int(text)

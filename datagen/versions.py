@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.rows import VersionRow
 from datagen.catalog.versions import get_version, list_versions
-from datagen.errors import InputError, NotFoundError, ObjectMissingError
+from datagen.errors import InputError, NotFoundError, ObjectMissingError, VerifyError
 from datagen.formats.version import VersionReader
 from datagen.manifest import Manifest
 from datagen.recipe import suggest
@@ -61,15 +62,23 @@ def open_version(catalog: Catalog, store: Store, tenant: str, text: str) -> Open
     """Raises NotFoundError for an unknown version, VerifyError for a damaged manifest."""
     row = find_version(catalog, text)
     prefix = version_prefix(tenant, row.name, row.version)
-    manifest = read_manifest(store, prefix)
+    manifest = read_manifest(store, prefix, sha256=row.manifest_sha256)
     return OpenVersion(row, prefix, manifest, VersionReader(store, prefix, manifest))
 
 
-def read_manifest(store: Store, prefix: str) -> Manifest:
+def read_manifest(store: Store, prefix: str, *, sha256: str) -> Manifest:
+    """sha256: as published. Raises VerifyError if the manifest was changed since."""
     try:
-        return Manifest.from_bytes(store.get(prefix + MANIFEST))
+        data = store.get(prefix + MANIFEST)
     except ObjectMissingError:
         raise NotFoundError(
             f"{store.url(prefix + MANIFEST)} does not exist: the version was removed from the "
             "store; restore it from a backup"
         ) from None
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise VerifyError(
+            f"{store.url(prefix + MANIFEST)}: sha256 {found}, expected {sha256}: it was changed "
+            "after it was published; restore it from a backup"
+        )
+    return Manifest.from_bytes(data)

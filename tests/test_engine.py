@@ -13,7 +13,7 @@ import pytest
 from datagen.catalog.attempts import rejections_by_reason
 from datagen.catalog.catalog import Catalog
 from datagen.embedded import RunResult, run_recipe
-from datagen.errors import JobError
+from datagen.errors import JobError, VerifyError
 from datagen.manifest import Manifest
 from datagen.plan import Plan
 from datagen.resolve import resolve
@@ -195,3 +195,49 @@ def test_rejections_stay_with_their_reason(settings: Settings) -> None:
     funnel = rejections_by_reason(catalog, 1)
     assert funnel == result.rejections
     assert set(funnel["cat"]) == {"blank"}
+
+
+LIMITED = [
+    {"max_attempts_per_class": 1.0, "on_shortfall": "publish"},
+    {"max_attempts_per_class": 1.3, "on_shortfall": "publish"},
+    {"max_attempts_per_sample": 2, "on_shortfall": "publish"},
+    {"max_attempts_per_class": 30.0},
+]
+
+
+@pytest.mark.parametrize("limits", LIMITED)
+def test_a_warm_cache_changes_no_result_where_a_limit_is_met(
+    settings: Settings, tmp_path: Path, limits: dict[str, Any]
+) -> None:
+    cold = run(load_settings({}, home=tmp_path / "cold"), {"filters": PICKY, "limits": limits})
+    run(settings, {"filters": PICKY, "limits": {"max_attempts_per_class": 20.0}})
+    warm = run(settings, {"filters": PICKY, "limits": limits})
+    assert (warm.digest, warm.counts, warm.shortfall) == (cold.digest, cold.counts, cold.shortfall)
+    assert warm.rejections == cold.rejections
+
+
+GROWN = {"classes": [{"name": "cat", "count": 80}, {"name": "dog", "count": 40}]}
+
+
+@pytest.mark.parametrize("damage", ["byte", "truncated", "gone"])
+def test_a_damaged_attempt_cache_is_made_again(
+    settings: Settings, tmp_path: Path, damage: str
+) -> None:
+    run(settings, {"filters": PICKY})
+    for path in (settings.home / "objects").glob("local/attempts/*/*.u8"):
+        data = bytearray(path.read_bytes())
+        data[100] ^= 1
+        path.unlink()
+        if damage != "gone":
+            path.write_bytes(data if damage == "byte" else data[:50])
+    grown = run(settings, {"filters": PICKY, **GROWN})
+    fresh = run(load_settings({}, home=tmp_path / "fresh"), {"filters": PICKY, **GROWN})
+    assert grown.digest == fresh.digest
+
+
+def test_an_edited_manifest_is_not_believed(settings: Settings) -> None:
+    result = run(settings)
+    manifest = Path(result.path, "manifest.json")
+    manifest.write_bytes(manifest.read_bytes().replace(b'"cat"', b'"dog"'))
+    with pytest.raises(VerifyError, match="changed after it was published"):
+        run(settings)

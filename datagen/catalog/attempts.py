@@ -115,6 +115,14 @@ def commit_generated(
             )
 
 
+def forget_attempts(catalog: Catalog, object_key: str) -> None:
+    """The attempts of a damaged object: they count as never made."""
+    with catalog.transaction() as connection:
+        of_object = select(objects.c.id).where(objects.c.key == object_key).scalar_subquery()
+        connection.execute(delete(attempts).where(attempts.c.object_id == of_object))
+        connection.execute(delete(objects).where(objects.c.key == object_key))
+
+
 def replace_rejections(
     catalog: Catalog,
     unit: Unit,

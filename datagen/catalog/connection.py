@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from datagen.errors import InputError
+from datagen.errors import CatalogError, InputError
 
 Row = Sequence[Any]
 
@@ -35,13 +35,26 @@ def create_database_engine(url: str) -> Engine:
         ) from None
     if backend == "postgresql":
         return create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
-    if parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    if not parsed.database or parsed.database == ":memory:":
+        raise InputError(
+            f"DATAGEN_DATABASE_URL {url!r}: a database in memory is gone with its process; name a "
+            "file, such as sqlite:////var/lib/datagen/catalog.sqlite3"
+        )
+    _make_parent(Path(parsed.database))
     # Pooled: the last connection to close would write the whole log back, every time.
     engine = create_engine(parsed, connect_args={"timeout": 60})
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_immediate)
     return engine
+
+
+def _make_parent(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CatalogError(
+            f"folder {path.parent} cannot be made ({error.strerror}); choose another home"
+        ) from None
 
 
 def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from datagen.catalog.rows import (
 from datagen.catalog.tables import contexts, jobs, models, objects, recipes, rejections, samples
 from datagen.catalog.tables import units as units_table
 from datagen.catalog.units import insert_units
+from datagen.errors import CatalogError
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ def get_job(catalog: Catalog, job_id: int) -> Job | None:
         return _job(connection.execute(_select_job().where(jobs.c.id == job_id)).first())
 
 
-def create_job(catalog: Catalog, new: NewJob, first_units: Iterable[NewUnit]) -> Job:
+def create_job(
+    catalog: Catalog, new: NewJob, first_units: Sequence[NewUnit], *, num_races: int = 8
+) -> Job:
     """The job with its recipe, model, context and first units, in one transaction.
 
     If the same recipe of the same name has a job, returns that one.
@@ -89,9 +92,14 @@ def create_job(catalog: Catalog, new: NewJob, first_units: Iterable[NewUnit]) ->
             created = _existing(connection, new)
             assert created is not None
             return created
-    except IntegrityError:
+    except IntegrityError as error:
         # Two submitters raced for one version number; the winner's row is visible now.
-        return create_job(catalog, new, first_units)
+        if num_races == 0:
+            reason = str(error.orig)
+            raise CatalogError(
+                f"the catalog contradicts itself ({reason}); restore it from a backup"
+            ) from error
+        return create_job(catalog, new, first_units, num_races=num_races - 1)
 
 
 def reopen_job(catalog: Catalog, job_id: int) -> None:
@@ -119,11 +127,7 @@ def restart_job(catalog: Catalog, job_id: int, new: NewJob, first_units: Iterabl
     """An unfinished job under a new fingerprint: all that was decided is forgotten; the attempts
     of the old fingerprint stay in the cache under their own context."""
     with catalog.transaction() as connection:
-        for table in (samples, rejections, units_table):
-            connection.execute(delete(table).where(table.c.job_id == job_id))
-        connection.execute(
-            delete(objects).where(objects.c.job_id == job_id, objects.c.kind != "attempts")
-        )
+        _forget_decisions(connection, job_id)
         _insert_pinned(connection, new)
         connection.execute(
             update(jobs)
@@ -140,6 +144,23 @@ def restart_job(catalog: Catalog, job_id: int, new: NewJob, first_units: Iterabl
             )
         )
         insert_units(connection, job_id, first_units)
+
+
+def begin_again(catalog: Catalog, job_id: int, first_units: Iterable[NewUnit]) -> None:
+    """A running job whose cached attempts were found damaged: what is sound is found again."""
+    with catalog.transaction() as connection:
+        still = update(jobs).where(jobs.c.id == job_id, jobs.c.state == RUNNING)
+        if connection.execute(still.values(shortfall=None)).rowcount == 1:
+            _forget_decisions(connection, job_id)
+            insert_units(connection, job_id, first_units)
+
+
+def _forget_decisions(connection: Connection, job_id: int) -> None:
+    for table in (samples, rejections, units_table):
+        connection.execute(delete(table).where(table.c.job_id == job_id))
+    connection.execute(
+        delete(objects).where(objects.c.job_id == job_id, objects.c.kind != "attempts")
+    )
 
 
 def record_throughput(catalog: Catalog, model_digest: str, seconds_per_image: float) -> None:

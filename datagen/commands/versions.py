@@ -93,17 +93,15 @@ def _describe(library: Library, row: VersionRow) -> dict[str, Any]:
 @click.option(
     "--format",
     "layout",
-    default="webdataset",
-    show_default=True,
-    help="webdataset, imagefolder or parquet.",
+    help="webdataset, imagefolder or parquet; else the first of the recipe's output.formats.",
 )
 @shared_options
-def pull(version: str, out: Path, layout: str, home: Path | None, as_json: bool) -> None:
+def pull(version: str, out: Path, layout: str | None, home: Path | None, as_json: bool) -> None:
     """Write a version into a new folder, for loaders."""
     from datagen.formats import FORMATS
     from datagen.recipe import suggest
 
-    if layout not in FORMATS:
+    if layout is not None and layout not in FORMATS:
         known = ", ".join(FORMATS)
         raise InputError(f"--format {layout!r}: expected {known}{suggest(layout, FORMATS)}")
     with open_library(open_settings(home)) as library:
@@ -111,6 +109,8 @@ def pull(version: str, out: Path, layout: str, home: Path | None, as_json: bool)
 
         opened = open_version(library.catalog, library.store, library.settings.tenant, version)
         total = opened.manifest.num_samples
+        if layout is None:
+            layout = str(opened.manifest.recipe["output"]["formats"][0])
         with progress_bar() as report:
             for done in FORMATS[layout](opened.reader, out):
                 report("pull", done, total)

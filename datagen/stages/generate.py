@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from datagen.catalog.attempts import cached_attempts, commit_generated
 from datagen.catalog.rows import NewAttempt, NewObject, StoredAttempt, Unit
-from datagen.errors import ObjectExistsError, StoreError
+from datagen.errors import DamagedAttemptsError, ObjectExistsError
 from datagen.plan import AttemptRequest, attempt_key, attempt_seed
 from datagen.stages.job import JobWork
 
@@ -27,9 +27,8 @@ def generate(work: JobWork, unit: Unit, check_abort: Callable[[], None]) -> None
     rescored = _rescore(work, cached)
     made: list[NewAttempt] = []
     stored = None
-    num_generated = 0
     if missing:
-        stored, made, num_generated = _make(work, unit, missing, check_abort)
+        stored, made = _make(work, unit, missing, check_abort)
     commit_generated(
         work.catalog,
         unit,
@@ -37,7 +36,7 @@ def generate(work: JobWork, unit: Unit, check_abort: Callable[[], None]) -> None
         stored=stored,
         made=made,
         rescored=rescored,
-        num_generated=num_generated,
+        num_generated=len(missing),
         seconds=time.monotonic() - started,
     )
 
@@ -86,21 +85,12 @@ def _make(
     unit: Unit,
     missing: Sequence[AttemptRequest],
     check_abort: Callable[[], None],
-) -> tuple[NewObject, list[NewAttempt], int]:
-    """Returns the stored object, its attempts, and how many images the model made.
-
-    The object's name follows from the keys it holds: where it exists, a worker died between its
-    put and its commit, and its images are taken as they are.
-    """
+) -> tuple[NewObject, list[NewAttempt]]:
+    """Returns the stored object and its attempts."""
     names = work.plan.class_names
     key = _object_key(work, missing)
-    num_generated = 0
-    if work.store.size(key) == len(missing) * work.image_bytes:
-        data = work.store.get(key)
-    else:
-        data = b"".join(_sample(work, missing, check_abort))
-        num_generated = len(missing)
-        _put(work, key, data)
+    data = b"".join(_sample(work, missing, check_abort))
+    _put(work, key, data)
     images = np.frombuffer(data, np.uint8).reshape(-1, *work.image_shape)
     rows = []
     for position, (request, image, scores) in enumerate(
@@ -113,7 +103,7 @@ def _make(
         )
     sha256 = hashlib.sha256(data).hexdigest()
     stored = NewObject(key, "attempts", unit.position, None, len(missing), sha256, len(data))
-    return stored, rows, num_generated
+    return stored, rows
 
 
 def _sample(
@@ -145,7 +135,5 @@ def _put(work: JobWork, key: str, data: bytes) -> None:
     try:
         work.store.put_new(key, data)
     except ObjectExistsError:
-        raise StoreError(
-            f"object {key} exists with other bytes: either it was changed, or this machine does "
-            "not repeat itself under one fingerprint; delete the object and run again"
-        ) from None
+        reason = "it exists with other bytes than its attempts have"
+        raise DamagedAttemptsError(key, reason) from None

@@ -5,6 +5,7 @@ One JobWork per worker process and job. Called by engine.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from datagen.augment import Augmenter
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.rows import Job, StoredAttempt
+from datagen.errors import DamagedAttemptsError, RetryableError, StoreError
 from datagen.filters import FILTERS
 from datagen.generators.interface import Sampler
 from datagen.plan import Plan
@@ -98,7 +100,8 @@ class RawImages:
         self._bytes = math.prod(image_shape)
 
     def load(self, attempts: Iterable[StoredAttempt]) -> dict[StoredAttempt, NDArray[np.uint8]]:
-        """(H, W, C) of each. Raises StoreError if an object is too short.
+        """(H, W, C) of each. Raises DamagedAttemptsError if an object is missing, or an image is
+        not the one that was scored.
 
         The images that a shard takes from one object lie side by side, or nearly: they are read in
         one piece, and nothing is kept for the next shard.
@@ -112,7 +115,12 @@ class RawImages:
             for piece in self._pieces(wanted):
                 first, last = piece[0].position, piece[-1].position
                 span = self._read(object_key, first, last - first + 1)
-                images |= {attempt: span[attempt.position - first] for attempt in piece}
+                for attempt in piece:
+                    image = span[attempt.position - first]
+                    if hashlib.sha256(image.data).hexdigest() != attempt.raw_sha256:
+                        reason = f"image {attempt.position} was changed after it was made"
+                        raise DamagedAttemptsError(object_key, reason)
+                    images[attempt] = image
         return images
 
     def _pieces(self, wanted: Sequence[StoredAttempt]) -> Iterator[list[StoredAttempt]]:
@@ -130,5 +138,10 @@ class RawImages:
             yield piece
 
     def _read(self, object_key: str, first: int, count: int) -> NDArray[np.uint8]:
-        data = self._store.get_range(object_key, first * self._bytes, count * self._bytes)
+        try:
+            data = self._store.get_range(object_key, first * self._bytes, count * self._bytes)
+        except RetryableError:
+            raise
+        except StoreError as error:
+            raise DamagedAttemptsError(object_key, str(error)) from error
         return np.frombuffer(data, np.uint8).reshape(count, *self._shape)

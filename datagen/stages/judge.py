@@ -28,10 +28,16 @@ _MAX_AHEAD = 8
 
 @dataclass
 class ClassVerdict:
-    """One class in one round. unfilled: ordinal -> attempts made so far, none of which passed."""
+    """One class, judged with at most `cap` attempts a sample.
 
+    absent: ordinal -> its first attempt that is allowed but not made yet. unfilled: ordinals none
+    of whose allowed attempts passes. num_considered: attempts looked at.
+    """
+
+    cap: int
     rejections: list[tuple[int, int, str]] = field(default_factory=list)
-    unfilled: dict[int, int] = field(default_factory=dict)
+    absent: dict[int, int] = field(default_factory=dict)
+    unfilled: list[int] = field(default_factory=list)
     num_considered: int = 0
 
 
@@ -43,18 +49,13 @@ def judge(work: JobWork, unit: Unit, check_abort: Callable[[], None]) -> None:
         if not work.resolved.filters:
             break  # every first attempt passes
         check_abort()
-        verdict = _judge_class(work, class_name, num_ordinals=work.plan.counts[class_index])
+        verdict = _judge_class(work, class_index)
         replace_rejections(work.catalog, unit, class_name, verdict.rejections)
-        if not verdict.unfilled:
-            continue
-        if exhausted := _exhausted(work, class_index, verdict):
-            _fail_unless_publishable(work, class_name, exhausted, verdict)
-            shortfall[class_name] = sorted(exhausted)
-        refills += [
-            (class_index, ordinal, attempt)
-            for ordinal, attempt in _next_attempts(work, class_index, verdict)
-            if ordinal not in exhausted
-        ]
+        if verdict.absent:
+            refills += _next_attempts(work, class_index, verdict)
+        elif verdict.unfilled:
+            _fail_unless_publishable(work, class_name, verdict)
+            shortfall[class_name] = verdict.unfilled
     following = _refill_units(work, unit, refills) if refills else _pack_units(work, unit)
     commit_judged(
         work.catalog,
@@ -65,20 +66,49 @@ def judge(work: JobWork, unit: Unit, check_abort: Callable[[], None]) -> None:
     )
 
 
-def _judge_class(work: JobWork, class_name: str, *, num_ordinals: int) -> ClassVerdict:
+def _judge_class(work: JobWork, class_index: int) -> ClassVerdict:
+    """The cap on attempts a sample rises until every sample has its image, an attempt is absent,
+    or a limit is met: so a verdict depends on the scores alone, and not on which attempts happen
+    to be in the cache. A pass that fills every sample is the same under every higher cap, and
+    under the first one here no class can be past its budget: the lower caps need no pass.
+    """
+    limits = work.resolved.recipe.limits
+    count = work.plan.counts[class_index]
+    budget = math.floor(limits.max_attempts_per_class * count)
+    cap = max(1, min(limits.max_attempts_per_sample, budget // count - 1))
+    while True:
+        verdict = _judge_under_cap(work, class_index, cap)
+        if verdict.absent or not verdict.unfilled:
+            return verdict
+        over_budget = verdict.num_considered + len(verdict.unfilled) > budget
+        if over_budget or cap >= limits.max_attempts_per_sample:
+            return verdict
+        cap += 1
+
+
+def _judge_under_cap(work: JobWork, class_index: int, cap: int) -> ClassVerdict:
     judges = {name: FILTERS[name].judge(options) for name, options in work.resolved.filters.items()}
-    verdict = ClassVerdict()
-    rows = iterate_scores(work.catalog, work.job.context_id, class_name, num_ordinals=num_ordinals)
+    verdict = ClassVerdict(cap)
+    rows = iterate_scores(
+        work.catalog,
+        work.job.context_id,
+        work.plan.class_names[class_index],
+        num_ordinals=work.plan.counts[class_index],
+    )
     for ordinal, attempts in groupby(rows, key=itemgetter(0)):
-        _judge_sample(verdict, judges, ordinal, [row[2] for row in attempts])
+        made = {attempt: scores for _, attempt, scores in attempts}
+        _judge_sample(verdict, judges, ordinal, made)
     return verdict
 
 
 def _judge_sample(
-    verdict: ClassVerdict, judges: dict[str, ClassJudge], ordinal: int, attempts: list[str]
+    verdict: ClassVerdict, judges: dict[str, ClassJudge], ordinal: int, made: dict[int, str]
 ) -> None:
-    for attempt, text in enumerate(attempts):
-        scores = json.loads(text)
+    for attempt in range(verdict.cap):
+        if attempt not in made:
+            verdict.absent[ordinal] = attempt
+            return
+        scores = json.loads(made[attempt])
         verdict.num_considered += 1
         reason = _reason(judges, scores)
         if reason is None:
@@ -86,7 +116,7 @@ def _judge_sample(
                 rule.accept(scores[name])
             return
         verdict.rejections.append((ordinal, attempt, reason))
-    verdict.unfilled[ordinal] = len(attempts)
+    verdict.unfilled.append(ordinal)
 
 
 def _reason(judges: dict[str, ClassJudge], scores: dict[str, float | str]) -> str | None:
@@ -97,19 +127,7 @@ def _reason(judges: dict[str, ClassJudge], scores: dict[str, float | str]) -> st
     return None
 
 
-def _exhausted(work: JobWork, class_index: int, verdict: ClassVerdict) -> set[int]:
-    """The ordinals for which nothing more may be tried: all of the class past its budget, or the
-    single samples past theirs."""
-    limits = work.resolved.recipe.limits
-    budget = math.floor(limits.max_attempts_per_class * work.plan.counts[class_index])
-    if verdict.num_considered + len(verdict.unfilled) > budget:
-        return set(verdict.unfilled)
-    return {o for o, made in verdict.unfilled.items() if made >= limits.max_attempts_per_sample}
-
-
-def _fail_unless_publishable(
-    work: JobWork, class_name: str, exhausted: set[int], verdict: ClassVerdict
-) -> None:
+def _fail_unless_publishable(work: JobWork, class_name: str, verdict: ClassVerdict) -> None:
     limits = work.resolved.recipe.limits
     if limits.on_shortfall == "publish":
         return
@@ -117,9 +135,10 @@ def _fail_unless_publishable(
     for _, _, reason in verdict.rejections:
         reasons[reason] = reasons.get(reason, 0) + 1
     told = ", ".join(f"{reason}: {count}" for reason, count in sorted(reasons.items()))
+    missing = len(verdict.unfilled)
     raise JobError(
-        f"class {class_name}: {len(exhausted)} images are missing after "
-        f"{verdict.num_considered} attempts (rejected by {told}); relax the filter, raise "
+        f"class {class_name}: {missing} {'image is' if missing == 1 else 'images are'} missing "
+        f"after {verdict.num_considered} attempts (rejected by {told}); relax the filter, raise "
         f"limits.max_attempts_per_class ({limits.max_attempts_per_class:g}) or "
         f"max_attempts_per_sample ({limits.max_attempts_per_sample}), or set on_shortfall: publish"
     )
@@ -127,16 +146,15 @@ def _fail_unless_publishable(
 
 def _next_attempts(
     work: JobWork, class_index: int, verdict: ClassVerdict
-) -> Iterator[tuple[int, int]]:
-    """(ordinal, attempt) to make next: several at once where few pass. How many changes the
-    number of rounds, never the result."""
-    num_passed = work.plan.counts[class_index] - len(verdict.unfilled)
+) -> Iterator[tuple[int, int, int]]:
+    """(class index, ordinal, attempt) to make next: several at once where few pass. How many
+    changes the number of rounds, never the result."""
+    num_passed = work.plan.counts[class_index] - len(verdict.absent) - len(verdict.unfilled)
     per_image = verdict.num_considered / max(1, num_passed)
     ahead = max(1, min(_MAX_AHEAD, round(per_image)))
-    most = work.resolved.recipe.limits.max_attempts_per_sample
-    for ordinal, made in verdict.unfilled.items():
-        for attempt in range(made, min(made + ahead, most)):
-            yield ordinal, attempt
+    for ordinal, first in verdict.absent.items():
+        for attempt in range(first, min(first + ahead, verdict.cap)):
+            yield class_index, ordinal, attempt
 
 
 def _refill_units(

@@ -55,35 +55,42 @@ def pack(work: JobWork, unit: Unit, check_abort: Callable[[], None]) -> None:
 
 
 def _find_chosen(work: JobWork, samples: Sequence[Sample]) -> dict[Sample, StoredAttempt]:
+    """The attempt of each sample; none for those that the judge declared missing, even if the
+    cache holds more attempts at them than the recipe's limits allow."""
     by_class: dict[int, list[Sample]] = {}
     for sample in samples:
         by_class.setdefault(sample.class_index, []).append(sample)
+    declared = _declared_missing(work)
     found: dict[Sample, StoredAttempt] = {}
     for class_index, wanted in by_class.items():
         class_name = work.plan.class_names[class_index]
+        empty = declared.get(class_name, frozenset())
+        filled = {s.ordinal: s for s in wanted if s.ordinal not in empty}
+        if not filled:
+            continue
         rows = chosen_attempts(
             work.catalog,
             context_id=work.job.context_id,
             job_id=work.job.id,
             class_name=class_name,
-            ordinals=sorted(sample.ordinal for sample in wanted),
+            ordinals=sorted(filled),
         )
-        if len(rows) < len(wanted):
-            _check_missing(work, class_name, {s.ordinal for s in wanted} - rows.keys())
-        found |= {s: rows[s.ordinal] for s in wanted if s.ordinal in rows}
+        if lost := sorted(filled.keys() - rows.keys()):
+            raise JobError(
+                f"class {class_name}, ordinal {lost[0]}: its attempt is gone from the catalog; "
+                "restore the catalog from a backup, or run under another name"
+            )
+        found |= {sample: rows[ordinal] for ordinal, sample in filled.items()}
     return found
 
 
-def _check_missing(work: JobWork, class_name: str, ordinals: set[int]) -> None:
-    """Only what the judge declared missing may be."""
+def _declared_missing(work: JobWork) -> dict[str, frozenset[int]]:
+    """Read anew: the judge may have spoken since this worker opened the job."""
+    if work.resolved.recipe.limits.on_shortfall != "publish":
+        return {}
     job = get_job(work.catalog, work.job.id)
     declared = json.loads(job.shortfall) if job and job.shortfall else {}
-    lost = sorted(ordinals - set(declared.get(class_name, ())))
-    if lost:
-        raise JobError(
-            f"class {class_name}, ordinal {lost[0]}: its attempt is gone from the catalog; "
-            "restore the catalog from a backup, or run under another name"
-        )
+    return {name: frozenset(ordinals) for name, ordinals in declared.items()}
 
 
 def _make_sample(
