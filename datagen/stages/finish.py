@@ -36,7 +36,7 @@ from datagen.manifest import Manifest, ObjectEntry
 from datagen.stages.job import JobWork
 from datagen.versions import MANIFEST
 
-_INDEX_ROWS = 32_768
+_INDEX_ROWS = 8_192
 _SHEET_IMAGES, _SHEET_COLUMNS, _SHEET_SCALE = 24, 12, 2
 
 
