@@ -121,8 +121,9 @@ class Worker:
         if self._repairs > MAX_REPAIRS:
             fail_unit(self.catalog, unit, error=f"{error}; given up after {MAX_REPAIRS} objects")
             return
-        forget_attempts(self.catalog, error.object_key)
+        # In this order: a store that refuses, for want of rights say, has nothing forgotten.
         self.store.delete(error.object_key)
+        forget_attempts(self.catalog, error.object_key)
         positions = range(self._job_work(unit.job_id).plan.num_generate_units)
         begin_again(self.catalog, unit.job_id, [NewUnit(GENERATE, 0, p, None) for p in positions])
 
