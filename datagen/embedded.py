@@ -46,7 +46,7 @@ from datagen.catalog.versions import get_version
 from datagen.engine import Worker
 from datagen.errors import DatagenError, JobError, RetryableError
 from datagen.fingerprint import fingerprint
-from datagen.interruption import Interruption
+from datagen.interruption import Interruption, blocked_signals
 from datagen.owners import drop_stale_locks, is_dead, owner_lock
 from datagen.recipe import canonical_json, recipe_digest_of
 from datagen.resolve import ResolvedRecipe
@@ -216,7 +216,12 @@ def _loop(
     """Steps until the job has ended, or keep_on says stop."""
     with Interruption() as interruption, owner_lock(settings) as owner:
         worker = Worker(
-            catalog, store, settings, owner=owner, is_dead=lambda other: is_dead(settings, other)
+            catalog,
+            store,
+            settings,
+            owner=owner,
+            is_dead=lambda other: is_dead(settings, other),
+            check_stop=interruption.check,
         )
         while keep_on():
             interruption.check()
@@ -243,7 +248,8 @@ def _run_processes(
         receiver, sender = context.Pipe(duplex=False)
         arguments = (settings, job_id, os.getpid(), sender)
         child = context.Process(target=_child, args=arguments, daemon=False)
-        child.start()
+        with blocked_signals():
+            child.start()
         sender.close()
         children.append((child, receiver))
     report = _Reporter(catalog, job_id, on_progress)
@@ -255,7 +261,9 @@ def _run_processes(
                 interruption.check()
     except KeyboardInterrupt:
         for process, _ in children:
-            process.join()  # the terminal interrupted them as well; each gives its unit back
+            process.terminate()  # each gives its unit back
+        for process, _ in children:
+            process.join()
         raise
     report()
     _raise_from(children, catalog, job_id)

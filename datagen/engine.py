@@ -57,7 +57,8 @@ STAGES: dict[str, Callable[[JobWork, Unit, Callable[[], None]], None]] = {
 
 
 class Worker:
-    """One worker process on one job. is_dead: whether the owner of a lease is known to be gone."""
+    """One worker process on one job. is_dead: whether the owner of a lease is known to be gone.
+    check_stop: called between batches; what it raises ends the step, and the unit is given back."""
 
     def __init__(
         self,
@@ -67,12 +68,14 @@ class Worker:
         *,
         owner: str,
         is_dead: Callable[[str], bool] = lambda owner: False,
+        check_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self.catalog = catalog
         self.store = store
         self.settings = settings
         self.owner = owner
         self.is_dead = is_dead
+        self.check_stop = check_stop
         self._work: dict[int, JobWork] = {}
         self._repairs = 0
 
@@ -95,7 +98,7 @@ class Worker:
             return False
         try:
             work = self._job_work(job_id)
-            with Heartbeat(self.catalog, unit, self.settings) as heartbeat:
+            with Heartbeat(self.catalog, unit, self.settings, self.check_stop) as heartbeat:
                 STAGES[unit.kind](work, unit, heartbeat.check)
         except LeaseLostError:
             return True
@@ -180,7 +183,14 @@ def load_sampler(
 class Heartbeat:
     """Renews a unit's lease while it is worked on, and tells the work when it was lost."""
 
-    def __init__(self, catalog: Catalog, unit: Unit, settings: Settings) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        unit: Unit,
+        settings: Settings,
+        check_stop: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._check_stop = check_stop
         self._catalog = catalog
         self._unit = unit
         self._settings = settings
@@ -196,7 +206,9 @@ class Heartbeat:
         self._done.set()
 
     def check(self) -> None:
-        """Called between batches. Raises LeaseLostError if the unit is someone else's now."""
+        """Called between batches. Raises LeaseLostError if the unit is someone else's now, and
+        whatever check_stop raises."""
+        self._check_stop()
         if self._lost.is_set():
             raise LeaseLostError(f"unit {self._unit.id} was lost while it was worked on")
 

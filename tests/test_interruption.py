@@ -1,36 +1,53 @@
 from __future__ import annotations
 
-import gc
 import os
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
-from datagen.interruption import Interruption
+from datagen.interruption import Interruption, blocked_signals
 
 
-class Swallower:
-    """Its finaliser is interrupted: Python prints the KeyboardInterrupt and forgets it."""
-
-    def __del__(self) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        for _ in range(1000):
-            pass
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interrupt_that_python_swallows_is_raised_by_the_next_check() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_raised_by_the_next_check_and_nowhere_else(number: signal.Signals) -> None:
     with Interruption() as interruption:
         interruption.check()
-        swallower = Swallower()
-        del swallower
-        gc.collect()
+        os.kill(os.getpid(), number)
+        time.sleep(0.01)  # where a handler that raises would raise
+        with pytest.raises(KeyboardInterrupt):
+            interruption.check()
         with pytest.raises(KeyboardInterrupt):
             interruption.check()
 
 
-def test_the_previous_handler_comes_back() -> None:
-    before = signal.getsignal(signal.SIGINT)
+def test_the_previous_handlers_come_back() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with Interruption():
-        assert signal.getsignal(signal.SIGINT) != before
-    assert signal.getsignal(signal.SIGINT) == before
+        assert signal.getsignal(signal.SIGINT) != before[0]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_second_ctrl_c_ends_a_process_that_never_checks() -> None:
+    program = (
+        "import time; from datagen.interruption import Interruption\n"
+        "with Interruption():\n    print('ready', flush=True)\n    time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.3)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT
+
+
+def test_blocked_signals_wait_for_the_next_interruption() -> None:
+    with Interruption() as interruption, blocked_signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+        interruption.check()
+        with Interruption() as inner, pytest.raises(KeyboardInterrupt):
+            inner.check()

@@ -31,6 +31,7 @@ def pack(work: JobWork, unit: Unit, check_abort: Callable[[], None]) -> None:
     members: list[ShardMember] = []
     rows: list[SampleRow] = []
     for sample in samples:
+        check_abort()
         attempt = chosen.get(sample)
         if attempt is None:
             continue  # a published shortfall
