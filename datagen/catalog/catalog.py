@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import ColumnElement, Connection, Engine, true
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from datagen.catalog.connection import create_database_engine
@@ -13,18 +14,39 @@ from datagen.errors import CatalogError, CatalogUnavailableError
 
 
 class Catalog:
-    """Passed to every function of this package. Safe to share between threads, not processes."""
+    """Passed to every function of this package. Safe to share between threads, not processes.
 
-    def __init__(self, url: str) -> None:
+    tenant: whose rows the queries see and make. None sees those of all, for workers.
+    """
+
+    def __init__(self, url: str, tenant: str | None = "local") -> None:
         self.engine: Engine = create_database_engine(url)
+        self.tenant = tenant
+
+    def of(self, tenant: str | None) -> Catalog:
+        """The same database, as another tenant sees it."""
+        other = copy.copy(self)
+        other.tenant = tenant
+        return other
+
+    def owns(self, tenant: ColumnElement[str]) -> ColumnElement[bool]:
+        """The condition that a row's tenant column is this catalog's tenant."""
+        return true() if self.tenant is None else tenant == self.tenant
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """Raises CatalogUnavailableError for a passing fault, IntegrityError where a unique row
-        exists, CatalogError for any other."""
+    def transaction(self, *, keep_references: bool = True) -> Iterator[Connection]:
+        """keep_references: False while the schema changes: foreign keys are not checked on SQLite.
+
+        Raises CatalogUnavailableError for a passing fault, IntegrityError where a unique row
+        exists, CatalogError for any other.
+        """
         try:
-            with self.engine.begin() as connection:
-                yield connection
+            with self.engine.connect() as raw:
+                connection = raw.execution_options(keep_references=keep_references)
+                with connection.begin():
+                    yield connection
+            if not keep_references:
+                self.engine.dispose()  # SQLite: the connection must not be used on
         except IntegrityError:
             raise
         except DBAPIError as error:

@@ -68,7 +68,11 @@ def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 def _begin_immediate(connection: Connection) -> None:
     """A transaction that upgrades from reading to writing would fail instead of wait."""
-    read_only = connection.get_execution_options().get("read_only", False)
+    options = connection.get_execution_options()
+    if not options.get("keep_references", True):
+        # A table that is rebuilt is dropped first; the pragma has no effect inside a transaction.
+        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+    read_only = options.get("read_only", False)
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
 

@@ -8,7 +8,7 @@ from datagen.catalog.catalog import Catalog
 from datagen.errors import CatalogError
 from datagen.resources import migrations_dir
 
-HEAD_REVISION = "0001"
+HEAD_REVISION = "0002"
 
 
 def has_schema(catalog: Catalog) -> bool:
@@ -35,7 +35,7 @@ def migrate(catalog: Catalog) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(migrations_dir()))
-    with catalog.transaction() as connection:
+    with catalog.transaction(keep_references=False) as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(7303014)"))
         config.attributes["connection"] = connection

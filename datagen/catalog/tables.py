@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -56,16 +57,22 @@ contexts = Table(
     "contexts",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("digest", String(64), nullable=False, unique=True),
+    Column("tenant", String(63), nullable=False, server_default="local"),
+    Column("digest", String(64), nullable=False),
     Column("model_digest", String(64), ForeignKey("models.digest"), nullable=False),
     Column("body", Text, nullable=False),
+    UniqueConstraint("tenant", "digest"),
 )
 
 jobs = Table(
     "jobs",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("name", String(63), nullable=False),
+    Column("uid", String(32), nullable=False, unique=True),  # the id that the API shows
+    Column("tenant", String(63), nullable=False, server_default="local"),
+    Column("kind", String(16), nullable=False, server_default="dataset"),
+    Column("priority", String(16), nullable=False, server_default="batch"),
+    Column("name", String(80), nullable=False),
     Column("version", Integer, nullable=False),
     Column("recipe_digest", String(64), ForeignKey("recipes.digest"), nullable=False),
     Column("context_id", Integer, ForeignKey("contexts.id"), nullable=False),
@@ -75,10 +82,39 @@ jobs = Table(
     Column("state", String(16), nullable=False),
     Column("error", Text),
     Column("shortfall", Text),  # JSON: class name -> ordinals that stay empty
+    Column("num_images", BigInteger, nullable=False, server_default="0"),  # asked for
+    # Which workers may claim: see queues.py. Null in jobs of before the service existed.
+    Column("generate_queue", String(96)),
+    Column("cpu_queue", String(96)),
+    Column("woken_at", Float),  # when its queues were last woken
+    Column("created_by", String(63)),
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
-    UniqueConstraint("name", "version"),
-    UniqueConstraint("name", "recipe_digest"),
+    Column("expires_at", Float),  # of a preview
+    UniqueConstraint("tenant", "name", "version"),
+    Index(
+        "uq_jobs_live_recipe",
+        "tenant",
+        "name",
+        "recipe_digest",
+        unique=True,
+        sqlite_where=text("state != 'CANCELLED'"),
+        postgresql_where=text("state != 'CANCELLED'"),
+    ),
+    Index(None, "state"),
+    Index(None, "tenant", "id"),
+)
+
+# What happened to a job, in order: the source of its event stream and of webhooks.
+job_events = Table(
+    "job_events",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True),
+    Column("job_id", Integer, ForeignKey("jobs.id"), nullable=False),
+    Column("type", String(32), nullable=False),
+    Column("body", Text, nullable=False),  # JSON
+    Column("created_at", Float, nullable=False),
+    Index(None, "job_id", "id"),
 )
 
 units = Table(
@@ -164,13 +200,15 @@ samples = Table(
     Column("attributes", Text, nullable=False),
     Column("scores", Text, nullable=False),
     Column("augmentations", Text, nullable=False),
+    Index(None, "job_id", "split", "class_name", "ordinal"),
     sqlite_with_rowid=False,
 )
 
 dataset_versions = Table(
     "dataset_versions",
     metadata,
-    Column("name", String(63), primary_key=True),
+    Column("tenant", String(63), primary_key=True, server_default="local"),
+    Column("name", String(80), primary_key=True),
     Column("version", Integer, primary_key=True),
     Column("job_id", Integer, ForeignKey("jobs.id"), nullable=False, unique=True),
     Column("digest", String(64), nullable=False),
@@ -179,4 +217,175 @@ dataset_versions = Table(
     Column("size_bytes", BigInteger, nullable=False),
     Column("seconds", Float, nullable=False),
     Column("published_at", Float, nullable=False),
+    Column("deprecated_at", Float),
+    Column("deprecated_reason", Text),
+    Column("revoked_at", Float),
+    Column("revoked_reason", Text),
+    Column("erased_at", Float),  # when the last byte of a revoked version was deleted
+)
+
+# --- the service: who may do what, and who did ----------------------------------------------------
+
+# Quotas; null is unlimited. A tenant without a row has none.
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("max_running_jobs", Integer),
+    Column("max_images_per_day", BigInteger),
+    Column("max_bytes", BigInteger),
+    Column("attempt_retention_days", Float),
+    Column("created_at", Float, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("tenant", String(63), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("secret_sha256", String(64), nullable=False),
+    Column("scopes", String(63), nullable=False),  # separated by blanks
+    Column("created_by", String(63)),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Column("revoked_at", Float),
+    Index(None, "tenant"),
+)
+
+# job_id: null while the first request with the key is being answered, until locked_until.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("tenant", String(63), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("body_sha256", String(64), nullable=False),
+    Column("job_id", Integer, ForeignKey("jobs.id")),
+    Column("locked_until", Float, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+# Append-only. hash: sha256 over the row and previous_hash, a chain per tenant.
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("tenant", String(63), primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("actor", String(63), nullable=False),
+    Column("action", String(63), nullable=False),
+    Column("target", String(255), nullable=False),
+    Column("detail", Text, nullable=False),  # JSON
+    Column("previous_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(63), nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("cron", String(255), nullable=False),
+    Column("timezone", String(63), nullable=False),
+    Column("recipe", Text, nullable=False),  # canonical JSON, as submitted
+    Column("new_seed", Integer, nullable=False),  # 1: each fire derives a seed of its own
+    Column("priority", String(16), nullable=False),
+    Column("paused", Integer, nullable=False),
+    Column("next_fire_at", Float),  # null: never again
+    Column("created_by", String(63)),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("tenant", "name"),
+    Index(None, "next_fire_at"),
+)
+
+# fire_at: the scheduled moment. The primary key is what makes one job of it, whoever ticks.
+schedule_fires = Table(
+    "schedule_fires",
+    metadata,
+    Column("schedule_id", String(32), ForeignKey("schedules.id"), primary_key=True),
+    Column("fire_at", BigInteger, primary_key=True),
+    Column("job_id", Integer, ForeignKey("jobs.id")),
+    Column("error", Text),
+    Column("locked_until", Float, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("tenant", String(63), nullable=False),
+    Column("url", String(2048), nullable=False),
+    Column("secret", String(128), nullable=False),
+    Column("events", String(255), nullable=False),  # separated by blanks
+    Column("created_by", String(63)),
+    Column("created_at", Float, nullable=False),
+    Column("disabled_at", Float),
+    Index(None, "tenant"),
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True),
+    Column("webhook_id", String(32), ForeignKey("webhooks.id"), nullable=False),
+    Column("event_id", String(64), nullable=False),
+    Column("event_type", String(32), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("state", String(16), nullable=False),  # PENDING, DELIVERED, FAILED
+    Column("tries", Integer, nullable=False),
+    Column("next_at", Float),  # when it is due, or when a sender's claim on it runs out
+    Column("last_status", Integer),
+    Column("last_error", Text),
+    Column("created_at", Float, nullable=False),
+    Column("delivered_at", Float),
+    UniqueConstraint("webhook_id", "event_id"),
+    Index(None, "state", "next_at"),
+)
+
+# One row per worker process alive or lately so.
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    Column("queues", Text, nullable=False),  # JSON: the queues that it may claim from
+    Column("fingerprint", Text, nullable=False),  # JSON
+    Column("started_at", Float, nullable=False),
+    Column("seen_at", Float, nullable=False),
+    Column("claimed_at", Float),
+)
+
+# Models that a tenant registered. The files lie under {tenant}/models/{name}/{digest}/.
+registered_models = Table(
+    "registered_models",
+    metadata,
+    Column("tenant", String(63), primary_key=True),
+    Column("name", String(63), primary_key=True),
+    Column("digest", String(64), nullable=False),
+    Column("config", Text, nullable=False),
+    Column("training_data_sha256", String(64)),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("created_by", String(63)),
+    Column("created_at", Float, nullable=False),
+    Column("deprecated_at", Float),
+    Column("deprecated_reason", Text),
+    Column("revoked_at", Float),
+    Column("revoked_reason", Text),
+    Index(None, "digest"),
+)
+
+# What was revoked, for ever. kind: source, model or version; digest: of what was taken away.
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True),
+    Column("tenant", String(63), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("subject", String(255), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", String(63), nullable=False),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("tenant", "kind", "subject"),
 )
