@@ -33,7 +33,8 @@ LAYERS = (
     ("engine",),
     ("embedded", "records"),
     ("bench", "diff", "forecast", "remake", "verify"),
-    ("commands", "api", "client"),
+    ("client", "stack"),
+    ("commands", "api"),
     ("cli",),
 )
 LEVELS = {part: level for level, layer in enumerate(LAYERS) for part in layer}
@@ -44,6 +45,8 @@ HOMES = {
     "botocore": {"store"},
     "sqlalchemy": {"catalog"},
     "alembic": {"catalog"},
+    "fastapi": {"api"},
+    "httpx": {"client"},
     "celery": set[str](),
     "kombu": set[str](),
     "redis": set[str](),
@@ -55,6 +58,7 @@ LIGHT = ("cli", "recipe", "resolve", "store", "augment", "filters", "formats", "
 HEAVY = {
     *("torch", "diffusers", "albumentations", "pyarrow", "cv2", "PIL", "safetensors"),
     *("sqlalchemy", "alembic", "boto3", "botocore", "psycopg"),
+    *("fastapi", "uvicorn", "httpx", "jwt", "prometheus_client", "celery", "redis"),
 }
 
 
