@@ -20,9 +20,8 @@ from datagen.catalog.catalog import Catalog
 from datagen.catalog.jobs import get_job
 from datagen.catalog.rows import PUBLISHED
 from datagen.catalog.schema import migrate
-from datagen.catalog.units import unit_totals
-from datagen.embedded import open_or_create_job
-from datagen.engine import Worker, is_running, load_sampler
+from datagen.catalog.units import is_active, unit_totals
+from datagen.engine import Worker, load_sampler
 from datagen.errors import JobError, NotFoundError
 from datagen.generators import GENERATORS
 from datagen.generators.interface import Images, Sampler
@@ -33,6 +32,7 @@ from datagen.resolve import ResolvedRecipe, resolve_recipe
 from datagen.settings import Settings, load_settings
 from datagen.stages.job import JobWork
 from datagen.store import Store, open_store
+from datagen.submission import open_or_create_job
 
 Report = Callable[[str, int, int], None]
 
@@ -160,7 +160,7 @@ class Bench:
         started, core_started = time.perf_counter(), time.process_time()
         job = open_or_create_job(self.catalog, resolved, self.settings)
         worker = _BenchWorker(self.catalog, self.store, self.settings, sampler=sampler)
-        while is_running(self.catalog, job.id):
+        while is_active(self.catalog, job.id):
             worker.step(job.id)
         seconds = time.perf_counter() - started
         core_s = time.process_time() - core_started

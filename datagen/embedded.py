@@ -6,7 +6,6 @@ Called by `datagen run`, and usable from a notebook.
 from __future__ import annotations
 
 import contextlib
-import math
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -20,45 +19,32 @@ from urllib.parse import unquote, urlsplit
 
 from datagen.catalog.attempts import rejections_by_reason
 from datagen.catalog.catalog import Catalog
-from datagen.catalog.jobs import (
-    NewJob,
-    create_job,
-    find_job,
-    get_job,
-    record_throughput,
-    reopen_job,
-    restart_job,
-)
+from datagen.catalog.jobs import find_job, get_job, record_throughput
 from datagen.catalog.rows import (
+    ACTIVE_STATES,
     DONE,
     FINISH,
     GENERATE,
     JUDGE,
     PACK,
     PUBLISHED,
-    RUNNING,
     Job,
-    NewUnit,
 )
 from datagen.catalog.schema import has_schema, migrate
 from datagen.catalog.units import unit_progress, unit_totals
 from datagen.catalog.versions import get_version
 from datagen.engine import Worker
 from datagen.errors import DatagenError, JobError, RetryableError
-from datagen.fingerprint import fingerprint
 from datagen.interruption import Interruption, blocked_signals
 from datagen.owners import drop_stale_locks, is_dead, owner_lock
-from datagen.recipe import canonical_json, recipe_digest_of
 from datagen.resolve import ResolvedRecipe
 from datagen.settings import Settings
 from datagen.store import Store, open_store
+from datagen.submission import open_or_create_job
 from datagen.versions import read_manifest, version_prefix
 
 _POLL_S = 0.2
 _IDLE_S = 0.05
-_UNIT_BYTES = 32 * 2**20
-# A recipe is cut into at least so many units, so that a few workers have something to share.
-_MIN_UNITS = 8
 # Shorter runs measure the loading of the model and the padding of batches, not its speed.
 _MEASURED_BATCHES = 16
 
@@ -134,61 +120,6 @@ def published_job(catalog: Catalog, resolved: ResolvedRecipe) -> Job | None:
     return job if job is not None and job.state == PUBLISHED else None
 
 
-def open_or_create_job(catalog: Catalog, resolved: ResolvedRecipe, settings: Settings) -> Job:
-    """The recipe's unfinished job, or a new one. A job pinned to another fingerprint starts
-    afresh: its attempts were made by another machine or library and cannot be mixed with ours."""
-    unit_size = plan_unit_size(resolved)
-    first_units = [
-        NewUnit(GENERATE, 0, position, None)
-        for position in range(math.ceil(resolved.recipe.num_images / unit_size))
-    ]
-    new = new_job(resolved, settings, unit_size=unit_size)
-    job = create_job(catalog, new, first_units)
-    if job.fingerprint != new.fingerprint:
-        restart_job(catalog, job.id, new, first_units)
-    else:
-        reopen_job(catalog, job.id)
-    reopened = get_job(catalog, job.id)
-    assert reopened is not None
-    return reopened
-
-
-def new_job(resolved: ResolvedRecipe, settings: Settings, *, unit_size: int) -> NewJob:
-    batch_size = resolved.batch_size
-    prints = fingerprint(
-        resolved,
-        batch_size=batch_size,
-        device=settings.device,
-        threads=settings.threads_per_worker,
-    )
-    context = resolved.context(prints["generation"])
-    model = resolved.model
-    return NewJob(
-        name=resolved.recipe.name,
-        recipe_digest=resolved.digest,
-        recipe_body=resolved.body.decode(),
-        model_digest=model.digest,
-        model_name=model.name,
-        model_generator=model.config.generator,
-        model_config=canonical_json(model.facts.model_dump(mode="json")).decode(),
-        context_digest=recipe_digest_of(context),
-        context_body=context.decode(),
-        fingerprint=canonical_json(prints).decode(),
-        unit_size=unit_size,
-        batch_size=batch_size,
-    )
-
-
-def plan_unit_size(resolved: ResolvedRecipe) -> int:
-    """Whole batches; seconds to a few minutes of work; bounded in bytes. Changes no image."""
-    batch = resolved.batch_size
-    height, width = resolved.config.image_size
-    image_bytes = height * width * resolved.config.channels
-    share = math.ceil(resolved.recipe.num_images / _MIN_UNITS / batch) * batch
-    fitting = max(1, _UNIT_BYTES // image_bytes)
-    return max(1, min(share, resolved.spec.max_unit_size, fitting))
-
-
 def _work(
     job: Job,
     catalog: Catalog,
@@ -228,7 +159,7 @@ def _loop(
             if worker.step(job_id):
                 continue
             job = get_job(catalog, job_id)
-            if job is None or job.state != RUNNING:
+            if job is None or job.state not in ACTIVE_STATES:
                 return
             time.sleep(_IDLE_S)
 
@@ -287,7 +218,7 @@ def _raise_from(
 ) -> None:
     """What stopped the children, if the job has not ended."""
     job = get_job(catalog, job_id)
-    if job is not None and job.state != RUNNING:
+    if job is not None and job.state not in ACTIVE_STATES:
         return
     for _, receiver in children:
         with contextlib.suppress(EOFError):

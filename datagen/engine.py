@@ -11,18 +11,22 @@ embedded processes do it in a loop, a cluster's workers when a message wakes the
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from datagen.catalog.attempts import forget_attempts
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.jobs import begin_again, get_job
-from datagen.catalog.rows import FINISH, GENERATE, JUDGE, PACK, RUNNING, Job, NewUnit, Unit
+from datagen.catalog.rows import FINISH, GENERATE, JUDGE, PACK, Job, NewUnit, Unit
 from datagen.catalog.units import (
     advance_job,
     claim_unit,
     fail_unit,
+    is_active,
     release_unit,
     renew_lease,
 )
@@ -34,6 +38,7 @@ from datagen.errors import (
     NotFoundError,
     RetryableError,
 )
+from datagen.failpoints import failpoint
 from datagen.generators.interface import Sampler
 from datagen.plan import Plan
 from datagen.resolve import ResolvedRecipe, resolve_stored
@@ -47,6 +52,10 @@ from datagen.store import Store
 
 # Damaged objects of the attempt cache that one worker replaces before it doubts the store.
 MAX_REPAIRS = 100
+# What a worker that lives for weeks keeps of jobs and models.
+_MAX_OPEN_JOBS, _MAX_MODELS = 8, 2
+# How often a unit at work looks whether its job was cancelled, at most.
+_LOOK_S = 1.0
 
 STAGES: dict[str, Callable[[JobWork, Unit, Callable[[], None]], None]] = {
     GENERATE: generate,
@@ -57,8 +66,10 @@ STAGES: dict[str, Callable[[JobWork, Unit, Callable[[], None]], None]] = {
 
 
 class Worker:
-    """One worker process on one job. is_dead: whether the owner of a lease is known to be gone.
-    check_stop: called between batches; what it raises ends the step, and the unit is given back."""
+    """One worker process. is_dead: whether the owner of a lease is known to be gone; None if only
+    leases tell. check_stop: called between batches; what it raises ends the step, and the unit is
+    given back. on_opened: called with a job whose next stage was opened: others may come for it.
+    """
 
     def __init__(
         self,
@@ -67,8 +78,9 @@ class Worker:
         settings: Settings,
         *,
         owner: str,
-        is_dead: Callable[[str], bool] = lambda owner: False,
+        is_dead: Callable[[str], bool] | None = None,
         check_stop: Callable[[], None] = lambda: None,
+        on_opened: Callable[[int], None] = lambda job_id: None,
     ) -> None:
         self.catalog = catalog
         self.store = store
@@ -76,11 +88,15 @@ class Worker:
         self.owner = owner
         self.is_dead = is_dead
         self.check_stop = check_stop
-        self._work: dict[int, JobWork] = {}
+        self.on_opened = on_opened
+        self._work: OrderedDict[int, JobWork] = OrderedDict()
+        self._samplers = SamplerCache()
         self._repairs = 0
 
-    def step(self, job_id: int) -> bool:
+    def step(self, job_id: int, kinds: Sequence[str] | None = None) -> bool:
         """Claims one unit of the job and works on it. Returns False if none could be claimed.
+
+        kinds: of unit that this worker takes; None is any.
 
         Raises RetryableError, after giving the unit back, when the store or the database is full
         or out of reach. Every other failure of the work is recorded with the unit.
@@ -92,10 +108,12 @@ class Worker:
             lease_s=self.settings.lease_s,
             max_tries=self.settings.max_tries,
             is_dead=self.is_dead,
+            kinds=kinds,
         )
         if unit is None:
-            advance_job(self.catalog, job_id)
+            self._advance(job_id)
             return False
+        failpoint("engine.claimed")
         try:
             work = self._job_work(job_id)
             with Heartbeat(self.catalog, unit, self.settings, self.check_stop) as heartbeat:
@@ -114,8 +132,13 @@ class Worker:
         except BaseException as error:  # interrupted: others may go on at once
             self._give_back(unit, error, count_try=False)
             raise
-        advance_job(self.catalog, job_id)
+        self._advance(job_id, has_judged=unit.kind == JUDGE)
         return True
+
+    def _advance(self, job_id: int, *, has_judged: bool = False) -> None:
+        """Judging opens a stage itself, in its own transaction."""
+        if advance_job(self.catalog, job_id) or has_judged:
+            self.on_opened(job_id)
 
     def _make_again(self, unit: Unit, error: DamagedAttemptsError) -> None:
         """The cache is no truth: what is damaged in it is forgotten, and the job begins again with
@@ -138,28 +161,57 @@ class Worker:
             return  # the lease will run out, or the owner's lock be found free
 
     def _job_work(self, job_id: int) -> JobWork:
-        if job_id not in self._work:
-            job = get_job(self.catalog, job_id)
-            if job is None:
-                raise NotFoundError(f"job {job_id} does not exist in this catalog")
-            self._work[job_id] = open_job(job, self.catalog, self.store, self.settings)
-        return self._work[job_id]
+        """Kept for the jobs last worked on; read anew when a job was restarted."""
+        job = get_job(self.catalog, job_id)
+        if job is None:
+            raise NotFoundError(f"job {job_id} does not exist in this catalog")
+        work = self._work.pop(job_id, None)
+        if work is None or work.job.context_id != job.context_id:
+            work = open_job(job, self.catalog, self.store, self.settings, self._samplers)
+        self._work[job_id] = work
+        while len(self._work) > _MAX_OPEN_JOBS:
+            self._work.popitem(last=False)
+        return work
 
 
-def open_job(job: Job, catalog: Catalog, store: Store, settings: Settings) -> JobWork:
+class SamplerCache:
+    """The models last used, by digest: jobs of one model share its weights."""
+
+    def __init__(self) -> None:
+        self._samplers: OrderedDict[tuple[str, str, int], Sampler] = OrderedDict()
+
+    def load(self, resolved: ResolvedRecipe, settings: Settings, *, batch_size: int) -> Sampler:
+        key = (resolved.model.digest, resolved.options.model_dump_json(), batch_size)
+        if key not in self._samplers:
+            while len(self._samplers) >= _MAX_MODELS:
+                self._samplers.popitem(last=False)
+            self._samplers[key] = load_sampler(resolved, settings, batch_size=batch_size)
+        self._samplers.move_to_end(key)
+        return self._samplers[key]
+
+
+def open_job(
+    job: Job,
+    catalog: Catalog,
+    store: Store,
+    settings: Settings,
+    samplers: SamplerCache | None = None,
+) -> JobWork:
     """Raises JobError if the job's model has changed."""
     import cv2
 
     cv2.setNumThreads(settings.threads_per_worker)
+    settings = settings.of(job.tenant)
     resolved = resolve_stored(job.recipe_body, [settings.models_dir])
+    cache = samplers or SamplerCache()
     return JobWork(
         job=job,
         resolved=resolved,
         plan=Plan(resolved.recipe, unit_size=job.unit_size),
-        catalog=catalog,
+        catalog=catalog.of(job.tenant),
         store=store,
         settings=settings,
-        load_sampler=lambda: load_sampler(resolved, settings, batch_size=job.batch_size),
+        load_sampler=lambda: cache.load(resolved, settings, batch_size=job.batch_size),
     )
 
 
@@ -194,6 +246,7 @@ class Heartbeat:
         self._catalog = catalog
         self._unit = unit
         self._settings = settings
+        self._looked = time.monotonic()
         self._done = threading.Event()
         self._lost = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
@@ -209,20 +262,27 @@ class Heartbeat:
         """Called between batches. Raises LeaseLostError if the unit is someone else's now, and
         whatever check_stop raises."""
         self._check_stop()
+        self._look()
         if self._lost.is_set():
             raise LeaseLostError(f"unit {self._unit.id} was lost while it was worked on")
 
+    def _look(self) -> None:
+        if time.monotonic() - self._looked < _LOOK_S:
+            return
+        with contextlib.suppress(CatalogUnavailableError):
+            if not is_active(self._catalog, self._unit.job_id):
+                self._lost.set()
+        self._looked = time.monotonic()
+
     def _beat(self) -> None:
+        renewed = time.monotonic()
         while not self._done.wait(self._settings.heartbeat_s):
             try:
                 held = renew_lease(self._catalog, self._unit, lease_s=self._settings.lease_s)
             except CatalogUnavailableError:
-                continue  # the commit decides: its fence refuses work whose lease was taken over
+                held = time.monotonic() - renewed < self._settings.lease_s
+            else:
+                renewed = time.monotonic()
             if not held:
                 self._lost.set()
                 return
-
-
-def is_running(catalog: Catalog, job_id: int) -> bool:
-    job = get_job(catalog, job_id)
-    return job is not None and job.state == RUNNING

@@ -34,6 +34,32 @@ class NotFoundError(DatagenError):
     exit_code = 3
 
 
+class RevokedError(NotFoundError):
+    """It existed and was revoked: its bytes are gone or going, its digest is kept."""
+
+
+class ConflictError(DatagenError):
+    """The request contradicts the state that the thing is in; nothing was changed."""
+
+    exit_code = 4
+
+
+class QuotaError(DatagenError):
+    """The tenant may not have more of this now; nothing was written."""
+
+    exit_code = 4
+
+
+class AuthError(DatagenError):
+    """No key, or one that is unknown, expired or revoked."""
+
+    exit_code = 7
+
+
+class ForbiddenError(AuthError):
+    """A good key whose scopes do not allow this."""
+
+
 class JobError(DatagenError):
     """A job ended without a published version."""
 

@@ -6,14 +6,19 @@ encoder changes the packed images, not the raw ones.
 
 from __future__ import annotations
 
+import hashlib
 import platform
-from importlib.metadata import version
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from datagen import __version__
 from datagen.errors import InputError
+from datagen.generators.interface import GeneratorSpec
+from datagen.recipe import canonical_json
 from datagen.resolve import ResolvedRecipe
+from datagen.settings import Settings
 
 # What torch, oneDNN and numpy dispatch on.
 _INSTRUCTION_SETS = ("avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "amx_bf16")
@@ -22,23 +27,55 @@ _INSTRUCTION_SETS = ("avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx51
 def fingerprint(
     resolved: ResolvedRecipe, *, batch_size: int, device: str, threads: int
 ) -> dict[str, Any]:
-    generation: dict[str, Any] = {
+    generation = generation_print(resolved.spec, device=device, threads=threads)
+    packing = packing_print()
+    if not resolved.recipe.augmentations:
+        del packing["albumentations"]
+    return {"generation": {"batch_size": batch_size} | generation, "packing": packing}
+
+
+def generation_print(spec: GeneratorSpec, *, device: str, threads: int) -> dict[str, Any]:
+    """What a worker brings to the raw images of a family; the job adds its batch size."""
+    found: dict[str, Any] = {
         "device": device_model(device),
-        "batch_size": batch_size,
-        "dtype": resolved.spec.network_call_dtype,
-        "revision": resolved.spec.revision,
+        "dtype": spec.network_call_dtype,
+        "revision": spec.revision,
         "numpy": version("numpy"),
     }
-    generation |= {name: version(name) for name in resolved.spec.libraries}
-    if "torch" in generation:
-        generation |= {"threads": threads, "compile": False, "tf32": False}
-    packing = {name: version(name) for name in ("opencv-python-headless", "pyarrow")}
-    packing["datagen"] = __version__
-    if resolved.recipe.augmentations:
-        packing["albumentations"] = version("albumentations")
-    return {"generation": generation, "packing": packing}
+    found |= {name: version(name) for name in spec.libraries}
+    if "torch" in found:
+        found |= {"threads": threads, "compile": False, "tf32": False}
+    return found
 
 
+def packing_print() -> dict[str, Any]:
+    """What a worker brings to finished images."""
+    libraries = ("opencv-python-headless", "pyarrow", "albumentations")
+    return {name: version(name) for name in libraries} | {"datagen": __version__}
+
+
+def generation_queue(spec: GeneratorSpec, settings: Settings) -> str:
+    """The queue of the workers whose raw images are equal to ours, without its priority."""
+    threads = settings.threads_per_worker
+    found = generation_print(spec, device=settings.device, threads=threads)
+    return f"generate.{spec.name}.{_short_digest(found)}"
+
+
+def cpu_queue() -> str:
+    """The queue of the workers whose finished images are equal to ours, without its priority."""
+    return f"cpu.{_short_digest(packing_print())}"
+
+
+def queue_name(base: str, priority: str) -> str:
+    """priority: interactive or batch; workers take from the former first."""
+    return f"{base}.{priority}"
+
+
+def _short_digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(content)).hexdigest()[:12]
+
+
+@cache
 def device_model(device: str) -> str:
     """The GPU's name, or the CPU's instruction sets."""
     if device.startswith("cuda"):
@@ -48,6 +85,12 @@ def device_model(device: str) -> str:
             raise InputError(f"DATAGEN_DEVICE={device}: no such device here; use cpu")
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} {' '.join(_cpu_flags())}".strip()
+
+
+@cache
+def version(library: str) -> str:
+    """Of an installed distribution; it does not change while the process lives."""
+    return metadata.version(library)
 
 
 def _cpu_flags() -> list[str]:

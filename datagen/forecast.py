@@ -14,7 +14,7 @@ from datagen.augment import Augmenter
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.jobs import get_job, measured_throughput
 from datagen.catalog.versions import list_versions
-from datagen.embedded import plan_unit_size, published_job
+from datagen.embedded import published_job
 from datagen.engine import load_sampler
 from datagen.filters import FILTERS
 from datagen.generators.interface import Images
@@ -22,6 +22,7 @@ from datagen.images import encode_png
 from datagen.plan import Plan, attempt_seed, augmentation_seed
 from datagen.resolve import ResolvedRecipe
 from datagen.settings import Settings
+from datagen.submission import plan_unit_size
 
 Basis = Literal["pilot", "earlier runs", "model card", "unknown"]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datagen.errors import InputError
@@ -16,7 +17,9 @@ class Settings:
     """Where things are kept, and how long a lease lasts.
 
     home holds the embedded catalog (catalog.sqlite3), objects (objects/), trained models (models/)
-    and worker locks (workers/). device: cpu or cuda, cuda:N.
+    and worker locks (workers/). device: cpu or cuda, cuda:N. The rest matters to a service alone:
+    webhook_networks: private networks that webhooks may reach. prices: in `currency`.
+    failpoints: faults to inject, see failpoints.py.
     """
 
     home: Path
@@ -29,10 +32,27 @@ class Settings:
     lease_s: float = 90.0
     heartbeat_s: float = 15.0
     max_tries: int = 5
+    sweep_s: float = 5.0
+    broker_url: str = "redis://127.0.0.1:6379/0"
+    api_url: str | None = None
+    api_key: str | None = None
+    oidc_issuer: str | None = None
+    oidc_audience: str | None = None
+    oidc_jwks_url: str | None = None
+    price_per_device_hour: float = 0.0
+    price_per_gb_month: float = 0.0
+    currency: str = "USD"
+    webhook_networks: tuple[str, ...] = ()
+    failpoints: str = ""
+    failpoints_dir: Path | None = None
 
     @property
     def models_dir(self) -> Path:
         return self.home / "models"
+
+    def of(self, tenant: str) -> Settings:
+        """The same settings for another tenant's objects."""
+        return replace(self, tenant=tenant)
 
 
 def load_settings(environ: Mapping[str, str] = os.environ, *, home: Path | None = None) -> Settings:
@@ -49,7 +69,42 @@ def load_settings(environ: Mapping[str, str] = os.environ, *, home: Path | None 
         threads_per_worker=_threads(environ),
         lease_s=_number(environ, "DATAGEN_LEASE_S", 90.0),
         heartbeat_s=_number(environ, "DATAGEN_HEARTBEAT_S", 15.0),
+        sweep_s=_number(environ, "DATAGEN_SWEEP_S", 5.0),
+        broker_url=environ.get("DATAGEN_BROKER_URL") or "redis://127.0.0.1:6379/0",
+        api_url=environ.get("DATAGEN_API_URL") or None,
+        api_key=environ.get("DATAGEN_API_KEY") or None,
+        oidc_issuer=environ.get("DATAGEN_OIDC_ISSUER") or None,
+        oidc_audience=environ.get("DATAGEN_OIDC_AUDIENCE") or None,
+        oidc_jwks_url=environ.get("DATAGEN_OIDC_JWKS_URL") or None,
+        price_per_device_hour=_price(environ, "DATAGEN_PRICE_PER_DEVICE_HOUR"),
+        price_per_gb_month=_price(environ, "DATAGEN_PRICE_PER_GB_MONTH"),
+        currency=environ.get("DATAGEN_CURRENCY") or "USD",
+        webhook_networks=_networks(environ, "DATAGEN_WEBHOOK_NETWORKS"),
+        failpoints=environ.get("DATAGEN_FAILPOINTS") or "",
+        failpoints_dir=_folder(environ, "DATAGEN_FAILPOINTS_DIR"),
     )
+
+
+def _price(environ: Mapping[str, str], name: str) -> float:
+    return _number(environ, name, 0.0) if (environ.get(name) or "0") != "0" else 0.0
+
+
+def _networks(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
+    networks = tuple(filter(None, (environ.get(name) or "").replace(",", " ").split()))
+    for network in networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError:
+            raise InputError(
+                f"environment variable {name}: {network!r} is no network; expected such as "
+                "10.0.0.0/8, several separated by blanks"
+            ) from None
+    return networks
+
+
+def _folder(environ: Mapping[str, str], name: str) -> Path | None:
+    text = environ.get(name)
+    return Path(text).absolute() if text else None
 
 
 def _number(environ: Mapping[str, str], name: str, default: float) -> float:

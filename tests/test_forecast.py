@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from datagen.catalog.jobs import record_throughput
-from datagen.embedded import plan_unit_size
 from datagen.forecast import PILOT_IMAGES, Pilot, forecast, run_pilot
 from datagen.generators.model_directory import Throughput
 from datagen.plan import Plan
 from datagen.resolve import ResolvedRecipe, resolve
 from datagen.settings import Settings, load_settings
+from datagen.submission import plan_unit_size
 from tests.generators.tiny_models import TINY, save_random_model
 from tests.published import Home, open_home, publish
 from tests.recipes import noise_recipe

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the lowest. Parts of one layer do not import each other, files of one part may.
 LAYERS = (
     ("errors",),
-    ("settings", "resources", "faults"),
+    ("settings", "resources", "faults", "failpoints"),
     ("interruption", "owners", "schema_faults", "yaml_reader"),
     ("schema_rules",),
     ("recipe", "labels"),

@@ -9,7 +9,8 @@ from sqlalchemy import Select, bindparam, delete, func, select, update
 
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.connection import bulk_insert
-from datagen.catalog.rows import NewAttempt, NewObject, NewUnit, StoredAttempt, Unit
+from datagen.catalog.events import JOB_STAGE, record_event
+from datagen.catalog.rows import GENERATE, NewAttempt, NewObject, NewUnit, StoredAttempt, Unit
 from datagen.catalog.tables import attempts, jobs, objects, rejections
 from datagen.catalog.units import check_held, finish_unit, insert_objects, insert_units
 
@@ -149,14 +150,18 @@ def commit_judged(
     catalog: Catalog,
     unit: Unit,
     *,
+    next_stage: str,
     next_units: Iterable[NewUnit],
     shortfall: str | None,
     seconds: float,
 ) -> None:
     """The round is judged: the next round's units, or the pack units, are opened with it."""
+    next_round = unit.round + 1 if next_stage == GENERATE else unit.round
     with catalog.transaction() as connection:
         finish_unit(connection, unit, seconds=seconds)
         insert_units(connection, unit.job_id, next_units)
+        stage = {"stage": next_stage, "round": next_round}
+        record_event(connection, unit.job_id, JOB_STAGE, stage)
         if shortfall is not None:
             connection.execute(
                 update(jobs).where(jobs.c.id == unit.job_id).values(shortfall=shortfall)

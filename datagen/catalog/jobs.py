@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.connection import now_s
+from datagen.catalog.events import JOB_CANCELLED, JOB_CREATED, JOB_RETRIED, record_event
 from datagen.catalog.rows import (
+    CANCELLED,
     FAILED,
     LEASED,
     PENDING,
@@ -20,15 +23,25 @@ from datagen.catalog.rows import (
     Job,
     NewUnit,
 )
-from datagen.catalog.tables import contexts, jobs, models, objects, recipes, rejections, samples
+from datagen.catalog.tables import (
+    contexts,
+    idempotency_keys,
+    jobs,
+    models,
+    objects,
+    recipes,
+    rejections,
+    samples,
+)
 from datagen.catalog.tables import units as units_table
 from datagen.catalog.units import insert_units
-from datagen.errors import CatalogError
+from datagen.errors import CatalogError, ConflictError, NotFoundError
 
 
 @dataclass(frozen=True)
 class NewJob:
-    """Everything that a job pins. *_body: canonical JSON."""
+    """Everything that a job pins. *_body: canonical JSON. name: of the data set; a preview's has a
+    dot, which no recipe's has. expires_in_s: of a preview."""
 
     name: str
     recipe_digest: str
@@ -42,56 +55,94 @@ class NewJob:
     fingerprint: str
     unit_size: int
     batch_size: int
+    num_images: int = 0
+    generate_queue: str | None = None
+    cpu_queue: str | None = None
+    kind: str = "dataset"
+    priority: str = "batch"
+    created_by: str | None = None
+    expires_in_s: float | None = None
 
 
 def find_job(catalog: Catalog, name: str, recipe_digest: str) -> Job | None:
+    """The recipe's job of that name that was not cancelled."""
     with catalog.reading() as connection:
-        query = _select_job().where(jobs.c.name == name, jobs.c.recipe_digest == recipe_digest)
-        return _job(connection.execute(query).first())
+        return _existing(connection, catalog, name, recipe_digest)
 
 
 def get_job(catalog: Catalog, job_id: int) -> Job | None:
     with catalog.reading() as connection:
-        return _job(connection.execute(_select_job().where(jobs.c.id == job_id)).first())
+        query = _select_job(catalog).where(jobs.c.id == job_id)
+        return _job(connection.execute(query).first())
+
+
+def get_job_by_uid(catalog: Catalog, uid: str) -> Job | None:
+    with catalog.reading() as connection:
+        return _job(connection.execute(_select_job(catalog).where(jobs.c.uid == uid)).first())
+
+
+def list_jobs(
+    catalog: Catalog,
+    *,
+    limit: int,
+    before_id: int | None = None,
+    states: Sequence[str] = (),
+    name: str | None = None,
+    kind: str | None = "dataset",
+    created_after: float | None = None,
+    created_before: float | None = None,
+) -> list[Job]:
+    """Newest first. before_id: of the last job of the page before. kind: None is any."""
+    query = _select_job(catalog).order_by(jobs.c.id.desc()).limit(limit)
+    if before_id is not None:
+        query = query.where(jobs.c.id < before_id)
+    if states:
+        query = query.where(jobs.c.state.in_(states))
+    if name is not None:
+        query = query.where(jobs.c.name == name)
+    if kind is not None:
+        query = query.where(jobs.c.kind == kind)
+    if created_after is not None:
+        query = query.where(jobs.c.created_at >= created_after)
+    if created_before is not None:
+        query = query.where(jobs.c.created_at < created_before)
+    with catalog.reading() as connection:
+        return [Job(**row._mapping) for row in connection.execute(query)]
 
 
 def create_job(
-    catalog: Catalog, new: NewJob, first_units: Sequence[NewUnit], *, num_races: int = 8
+    catalog: Catalog,
+    new: NewJob,
+    first_units: Sequence[NewUnit],
+    *,
+    idempotency_key: str | None = None,
+    num_races: int = 8,
 ) -> Job:
-    """The job with its recipe, model, context and first units, in one transaction.
+    """The job with its recipe, model, context, first units and event, in one transaction.
 
-    If the same recipe of the same name has a job, returns that one.
+    If the same recipe of the same name has a job that was not cancelled, returns that one.
+    idempotency_key: of a request that holds it; it is answered with this job from now on.
     """
     try:
         with catalog.transaction() as connection:
-            existing = _existing(connection, new)
-            if existing is not None:
-                return existing
-            _insert_pinned(connection, new)
-            version = connection.execute(
-                select(func.coalesce(func.max(jobs.c.version), 0) + 1).where(
-                    jobs.c.name == new.name
+            job = _existing(connection, catalog, new.name, new.recipe_digest)
+            if job is None:
+                _insert_pinned(connection, catalog, new)
+                job_id = _insert_job(connection, catalog, new)
+                insert_units(connection, job_id, first_units)
+                record_event(connection, job_id, JOB_CREATED, {"num_images": new.num_images})
+                job = _existing(connection, catalog, new.name, new.recipe_digest)
+                assert job is not None
+            if idempotency_key is not None:
+                connection.execute(
+                    update(idempotency_keys)
+                    .where(
+                        idempotency_keys.c.tenant == _tenant(catalog),
+                        idempotency_keys.c.key == idempotency_key,
+                    )
+                    .values(job_id=job.id)
                 )
-            ).scalar_one()
-            job_id = connection.execute(
-                insert(jobs)
-                .values(
-                    name=new.name,
-                    version=version,
-                    recipe_digest=new.recipe_digest,
-                    context_id=_context_id(connection, new),
-                    fingerprint=new.fingerprint,
-                    unit_size=new.unit_size,
-                    batch_size=new.batch_size,
-                    state=RUNNING,
-                    created_at=now_s(connection),
-                )
-                .returning(jobs.c.id)
-            ).scalar_one()
-            insert_units(connection, job_id, first_units)
-            created = _existing(connection, new)
-            assert created is not None
-            return created
+            return job
     except IntegrityError as error:
         # Two submitters raced for one version number; the winner's row is visible now.
         if num_races == 0:
@@ -99,44 +150,154 @@ def create_job(
             raise CatalogError(
                 f"the catalog contradicts itself ({reason}); restore it from a backup"
             ) from error
-        return create_job(catalog, new, first_units, num_races=num_races - 1)
+        return create_job(
+            catalog,
+            new,
+            first_units,
+            idempotency_key=idempotency_key,
+            num_races=num_races - 1,
+        )
+
+
+def _insert_job(connection: Connection, catalog: Catalog, new: NewJob) -> int:
+    tenant, now = _tenant(catalog), now_s(connection)
+    newest = select(func.coalesce(func.max(jobs.c.version), 0)).where(
+        jobs.c.tenant == tenant, jobs.c.name == new.name
+    )
+    statement = insert(jobs).values(
+        uid=uuid.uuid4().hex,
+        tenant=tenant,
+        kind=new.kind,
+        priority=new.priority,
+        name=new.name,
+        version=connection.execute(newest).scalar_one() + 1,
+        recipe_digest=new.recipe_digest,
+        context_id=_context_id(connection, catalog, new),
+        fingerprint=new.fingerprint,
+        unit_size=new.unit_size,
+        batch_size=new.batch_size,
+        state=RUNNING,
+        num_images=new.num_images,
+        generate_queue=new.generate_queue,
+        cpu_queue=new.cpu_queue,
+        created_by=new.created_by,
+        created_at=now,
+        expires_at=None if new.expires_in_s is None else now + new.expires_in_s,
+    )
+    return int(connection.execute(statement.returning(jobs.c.id)).scalar_one())
+
+
+def cancel_job(catalog: Catalog, job_id: int) -> Job:
+    """Its workers stop at their next batch. Cancelling twice changes nothing.
+
+    Raises NotFoundError, or ConflictError once the manifest may be there.
+    """
+    with catalog.transaction() as connection:
+        cancelled = connection.execute(
+            update(jobs)
+            .where(jobs.c.id == job_id, catalog.owns(jobs.c.tenant), jobs.c.state == RUNNING)
+            .values(state=CANCELLED, finished_at=now_s(connection))
+        )
+        job = _locked(connection, catalog, job_id)
+        if cancelled.rowcount == 1:
+            record_event(connection, job_id, JOB_CANCELLED, {})
+        elif job.state != CANCELLED:
+            raise ConflictError(
+                f"job {job.uid} is {job.state}: only a RUNNING job can be cancelled"
+            )
+        return job
+
+
+def retry_job(catalog: Catalog, job_id: int) -> Job:
+    """A failed job goes on: its failed units are tried again, what is done stays done.
+
+    Raises NotFoundError, or ConflictError if it has not failed.
+    """
+    with catalog.transaction() as connection:
+        job = _locked(connection, catalog, job_id)
+        if job.state != FAILED:
+            raise ConflictError(f"job {job.uid} is {job.state}: only a FAILED job can be retried")
+        _reopen(connection, job_id)
+        return _locked(connection, catalog, job_id)
+
+
+def set_priority(catalog: Catalog, job_id: int, priority: str) -> Job:
+    """Raises NotFoundError."""
+    with catalog.transaction() as connection:
+        connection.execute(
+            update(jobs)
+            .where(jobs.c.id == job_id, catalog.owns(jobs.c.tenant))
+            .values(priority=priority, woken_at=None)
+        )
+        return _locked(connection, catalog, job_id)
+
+
+def claim_wake(catalog: Catalog, job_id: int, *, not_after_s: float) -> bool:
+    """Whether the caller is the one to wake the job's queues now: nobody did for that long."""
+    with catalog.transaction() as connection:
+        now = now_s(connection)
+        due = or_(jobs.c.woken_at.is_(None), jobs.c.woken_at <= now - not_after_s)
+        woken = update(jobs).where(jobs.c.id == job_id, due).values(woken_at=now)
+        return connection.execute(woken).rowcount == 1
+
+
+def running_jobs(catalog: Catalog) -> list[int]:
+    """The ids of those that may need to be moved on."""
+    with catalog.reading() as connection:
+        query = select(jobs.c.id).where(jobs.c.state == RUNNING).order_by(jobs.c.id)
+        return list(connection.execute(query).scalars())
 
 
 def reopen_job(catalog: Catalog, job_id: int) -> None:
     """A rerun of an unfinished job: failed units may be tried again, and tries start afresh."""
     with catalog.transaction() as connection:
-        open_states = (PENDING, LEASED, QUARANTINED)
-        connection.execute(
-            update(units_table)
-            .where(units_table.c.job_id == job_id, units_table.c.state.in_(open_states))
-            .values(tries=0)
-        )
-        connection.execute(
-            update(units_table)
-            .where(units_table.c.job_id == job_id, units_table.c.state == QUARANTINED)
-            .values(state=PENDING, owner=None, lease_until=None, error=None)
-        )
-        connection.execute(
-            update(jobs)
-            .where(jobs.c.id == job_id, jobs.c.state == FAILED)
-            .values(state=RUNNING, error=None, finished_at=None)
-        )
+        _reopen(connection, job_id)
+
+
+def _reopen(connection: Connection, job_id: int) -> None:
+    open_states = (PENDING, LEASED, QUARANTINED)
+    connection.execute(
+        update(units_table)
+        .where(units_table.c.job_id == job_id, units_table.c.state.in_(open_states))
+        .values(tries=0)
+    )
+    connection.execute(
+        update(units_table)
+        .where(units_table.c.job_id == job_id, units_table.c.state == QUARANTINED)
+        .values(state=PENDING, owner=None, lease_until=None, error=None)
+    )
+    reopened = connection.execute(
+        update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.state == FAILED)
+        .values(state=RUNNING, error=None, finished_at=None, woken_at=None)
+    )
+    if reopened.rowcount:
+        record_event(connection, job_id, JOB_RETRIED, {})
 
 
 def restart_job(catalog: Catalog, job_id: int, new: NewJob, first_units: Iterable[NewUnit]) -> None:
     """An unfinished job under a new fingerprint: all that was decided is forgotten; the attempts
-    of the old fingerprint stay in the cache under their own context."""
+    of the old fingerprint stay in the cache under their own context. Raises ConflictError if the
+    job has ended or is being published."""
     with catalog.transaction() as connection:
+        job = _locked(connection, catalog, job_id)
+        if job.state not in (RUNNING, FAILED):
+            raise ConflictError(
+                f"job {job.uid} is {job.state}: only a RUNNING or FAILED job can be restarted"
+            )
         _forget_decisions(connection, job_id)
-        _insert_pinned(connection, new)
+        _insert_pinned(connection, catalog, new)
         connection.execute(
             update(jobs)
             .where(jobs.c.id == job_id)
             .values(
-                context_id=_context_id(connection, new),
+                context_id=_context_id(connection, catalog, new),
                 fingerprint=new.fingerprint,
                 unit_size=new.unit_size,
                 batch_size=new.batch_size,
+                generate_queue=new.generate_queue,
+                cpu_queue=new.cpu_queue,
+                woken_at=None,
                 state=RUNNING,
                 error=None,
                 shortfall=None,
@@ -144,6 +305,7 @@ def restart_job(catalog: Catalog, job_id: int, new: NewJob, first_units: Iterabl
             )
         )
         insert_units(connection, job_id, first_units)
+        record_event(connection, job_id, JOB_RETRIED, {"restarted": True})
 
 
 def begin_again(catalog: Catalog, job_id: int, first_units: Iterable[NewUnit]) -> None:
@@ -180,12 +342,31 @@ def measured_throughput(catalog: Catalog, model_digest: str) -> float | None:
         return connection.execute(query).scalar_one_or_none()
 
 
-def _existing(connection: Connection, new: NewJob) -> Job | None:
-    query = _select_job().where(jobs.c.name == new.name, jobs.c.recipe_digest == new.recipe_digest)
+def _existing(
+    connection: Connection, catalog: Catalog, name: str, recipe_digest: str
+) -> Job | None:
+    query = _select_job(catalog).where(
+        jobs.c.name == name, jobs.c.recipe_digest == recipe_digest, jobs.c.state != CANCELLED
+    )
     return _job(connection.execute(query).first())
 
 
-def _insert_pinned(connection: Connection, new: NewJob) -> None:
+def _locked(connection: Connection, catalog: Catalog, job_id: int) -> Job:
+    """Nobody changes the job until the transaction ends. Raises NotFoundError."""
+    query = _select_job(catalog).where(jobs.c.id == job_id).with_for_update(of=jobs)
+    job = _job(connection.execute(query).first())
+    if job is None:
+        raise NotFoundError(f"job {job_id} does not exist")
+    return job
+
+
+def _tenant(catalog: Catalog) -> str:
+    """Whose new rows are."""
+    assert catalog.tenant is not None, "rows are made for one tenant"
+    return catalog.tenant
+
+
+def _insert_pinned(connection: Connection, catalog: Catalog, new: NewJob) -> None:
     now = now_s(connection)
     if _absent(connection, models.c.digest, new.model_digest):
         connection.execute(
@@ -203,10 +384,13 @@ def _insert_pinned(connection: Connection, new: NewJob) -> None:
                 digest=new.recipe_digest, name=new.name, body=new.recipe_body, created_at=now
             )
         )
-    if _absent(connection, contexts.c.digest, new.context_digest):
+    if _context_id(connection, catalog, new) is None:
         connection.execute(
             insert(contexts).values(
-                digest=new.context_digest, model_digest=new.model_digest, body=new.context_body
+                tenant=_tenant(catalog),
+                digest=new.context_digest,
+                model_digest=new.model_digest,
+                body=new.context_body,
             )
         )
 
@@ -215,12 +399,15 @@ def _absent(connection: Connection, column: Any, value: str) -> bool:
     return connection.execute(select(column).where(column == value)).first() is None
 
 
-def _context_id(connection: Connection, new: NewJob) -> int:
-    query = select(contexts.c.id).where(contexts.c.digest == new.context_digest)
-    return int(connection.execute(query).scalar_one())
+def _context_id(connection: Connection, catalog: Catalog, new: NewJob) -> int | None:
+    """Attempts are a cache of each tenant's own: its objects lie under its prefix."""
+    query = select(contexts.c.id).where(
+        contexts.c.tenant == _tenant(catalog), contexts.c.digest == new.context_digest
+    )
+    return connection.execute(query).scalar_one_or_none()
 
 
-def _select_job() -> Select[Any]:
+def _select_job(catalog: Catalog) -> Select[Any]:
     return (
         select(
             jobs,
@@ -229,6 +416,7 @@ def _select_job() -> Select[Any]:
         )
         .join(recipes, recipes.c.digest == jobs.c.recipe_digest)
         .join(contexts, contexts.c.id == jobs.c.context_id)
+        .where(catalog.owns(jobs.c.tenant))
     )
 
 

@@ -5,14 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-RUNNING, PUBLISHED, FAILED = "RUNNING", "PUBLISHED", "FAILED"
+RUNNING, PUBLISHING, PUBLISHED = "RUNNING", "PUBLISHING", "PUBLISHED"
+FAILED, CANCELLED = "FAILED", "CANCELLED"
+# PUBLISHING: the manifest is being put. It can only end as PUBLISHED; nothing cancels it any more.
+ACTIVE_STATES = (RUNNING, PUBLISHING)
 PENDING, LEASED, DONE, QUARANTINED = "PENDING", "LEASED", "DONE", "QUARANTINED"
 GENERATE, JUDGE, PACK, FINISH = "generate", "judge", "pack", "finish"
 
 
 @dataclass(frozen=True)
 class Job:
+    """uid: the id that the API shows. *_queue: which workers may claim; see fingerprint.py."""
+
     id: int
+    uid: str
+    tenant: str
+    kind: str
+    priority: str
     name: str
     version: int
     recipe_digest: str
@@ -25,8 +34,15 @@ class Job:
     state: str
     error: str | None
     shortfall: str | None
+    num_images: int
+    generate_queue: str | None
+    cpu_queue: str | None
+    woken_at: float | None
+    created_by: str | None
     created_at: float
     finished_at: float | None
+    expires_at: float | None
+    collected_at: float | None
 
 
 @dataclass(frozen=True)
@@ -113,3 +129,33 @@ class VersionRow:
     seconds: float
     published_at: float
     recipe_digest: str
+    tenant: str
+    deprecated_at: float | None
+    deprecated_reason: str | None
+    revoked_at: float | None
+    revoked_reason: str | None
+    erased_at: float | None
+
+
+@dataclass(frozen=True)
+class EventRow:
+    """body: JSON."""
+
+    id: int
+    type: str
+    body: str
+    created_at: float
+
+
+@dataclass(frozen=True)
+class Claimable:
+    """Units of one job and kind that nobody works on. oldest_s: how long the oldest has waited
+    since its job was last woken or, if never, created."""
+
+    job_id: int
+    uid: str
+    tenant: str
+    kind: str
+    queue: str
+    num_units: int
+    oldest_s: float

@@ -91,6 +91,7 @@ jobs = Table(
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
     Column("expires_at", Float),  # of a preview
+    Column("collected_at", Float),  # when the objects that its end left behind were deleted
     UniqueConstraint("tenant", "name", "version"),
     Index(
         "uq_jobs_live_recipe",
@@ -135,7 +136,7 @@ units = Table(
     Column("num_generated", Integer),  # images the model really made
     Column("seconds", Float),
     UniqueConstraint("job_id", "kind", "round", "position"),
-    Index(None, "job_id", "state"),
+    Index(None, "job_id", "state", "id"),
 )
 
 objects = Table(
@@ -387,5 +388,6 @@ tombstones = Table(
     Column("reason", Text, nullable=False),
     Column("actor", String(63), nullable=False),
     Column("created_at", Float, nullable=False),
+    Column("erased_at", Float),  # when the last byte was deleted
     UniqueConstraint("tenant", "kind", "subject"),
 )

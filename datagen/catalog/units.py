@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, or_, select, update
 
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.connection import bulk_insert, now_s
+from datagen.catalog.events import JOB_FAILED, JOB_STAGE, record_event
 from datagen.catalog.rows import (
+    ACTIVE_STATES,
     DONE,
     FAILED,
     FINISH,
@@ -18,8 +20,10 @@ from datagen.catalog.rows import (
     LEASED,
     PACK,
     PENDING,
+    PUBLISHING,
     QUARANTINED,
     RUNNING,
+    Claimable,
     NewObject,
     NewUnit,
     Unit,
@@ -35,21 +39,24 @@ def claim_unit(
     owner: str,
     lease_s: float,
     max_tries: int,
-    is_dead: Callable[[str], bool] = lambda owner: False,
+    is_dead: Callable[[str], bool] | None = None,
+    kinds: Sequence[str] | None = None,
 ) -> Unit | None:
     """Takes the first unit that is pending, or whose lease ran out, or whose owner is dead.
 
-    A unit that has had max_tries is quarantined and fails its job. Returns None if nothing can be
-    claimed now.
+    kinds: of unit; None is any. is_dead: None if only leases tell. A unit that has had max_tries is
+    quarantined and fails its job. Returns None if nothing can be claimed now.
     """
     with catalog.transaction() as connection:
-        if not _is_running(connection, job_id):
+        state = _state(connection, job_id)
+        if state not in ACTIVE_STATES:
             return None
         now = now_s(connection)
-        row = _claimable(connection, job_id, now=now, is_dead=is_dead)
+        row = _first_claimable(connection, job_id, now=now, is_dead=is_dead, kinds=kinds)
         if row is None:
             return None
-        if row.tries >= max_tries:
+        # A manifest may be there: publishing is tried until it succeeds.
+        if row.tries >= max_tries and state != PUBLISHING:
             reason = f"unit {row.kind}/{row.round}/{row.position} was tried {row.tries} times"
             detail = f"; the last error was: {row.error}" if row.error else ""
             _quarantine(connection, row.id, job_id, reason + detail, now=now)
@@ -78,15 +85,24 @@ def claim_unit(
         )
 
 
-def _claimable(
-    connection: Connection, job_id: int, *, now: float, is_dead: Callable[[str], bool]
+def _first_claimable(
+    connection: Connection,
+    job_id: int,
+    *,
+    now: float,
+    is_dead: Callable[[str], bool] | None,
+    kinds: Sequence[str] | None,
 ) -> Row[Any] | None:
     query = select(units).where(units.c.job_id == job_id).order_by(units.c.id)
-    pending = query.where(units.c.state == PENDING).limit(1).with_for_update(skip_locked=True)
-    row = connection.execute(pending).first()
+    if kinds is not None:
+        query = query.where(units.c.kind.in_(kinds))
+    query = query.with_for_update(skip_locked=True)
+    row = connection.execute(query.where(units.c.state == PENDING).limit(1)).first()
     if row is not None:
         return row
-    leased = query.where(units.c.state == LEASED).with_for_update(skip_locked=True)
+    leased = query.where(units.c.state == LEASED)
+    if is_dead is None:
+        return connection.execute(leased.where(units.c.lease_until < now).limit(1)).first()
     for row in connection.execute(leased):
         if row.lease_until < now or is_dead(row.owner):
             return row
@@ -126,11 +142,13 @@ def _quarantine(
     connection.execute(
         update(units).where(units.c.id == unit_id).values(state=QUARANTINED, error=error)
     )
-    connection.execute(
+    failed = connection.execute(
         update(jobs)
-        .where(jobs.c.id == job_id, jobs.c.state == RUNNING)
+        .where(jobs.c.id == job_id, jobs.c.state.in_(ACTIVE_STATES))
         .values(state=FAILED, error=error, finished_at=now)
     )
+    if failed.rowcount:
+        record_event(connection, job_id, JOB_FAILED, {"error": error})
 
 
 def finish_unit(
@@ -151,7 +169,7 @@ def finish_unit(
             error=None,
         )
     )
-    if result.rowcount != 1 or not _is_running(connection, unit.job_id):
+    if result.rowcount != 1 or _state(connection, unit.job_id) not in ACTIVE_STATES:
         raise LeaseLostError(f"unit {unit.id} was claimed by someone else, or its job has ended")
 
 
@@ -191,15 +209,28 @@ def insert_objects(
     return {row.key: row.id for row in found}
 
 
-def advance_job(catalog: Catalog, job_id: int) -> None:
+def begin_publishing(catalog: Catalog, unit: Unit) -> None:
+    """From here on the job can only be published: the manifest is put next. Raises LeaseLostError
+    if the claim was lost or the job cancelled."""
+    with catalog.transaction() as connection:
+        moved = connection.execute(
+            update(jobs)
+            .where(jobs.c.id == unit.job_id, jobs.c.state.in_(ACTIVE_STATES))
+            .values(state=PUBLISHING)
+        )
+        if moved.rowcount != 1 or not _held_now(connection, unit):
+            raise LeaseLostError(f"job {unit.job_id} has ended, or its last unit was taken over")
+
+
+def advance_job(catalog: Catalog, job_id: int) -> bool:
     """Opens the next stage when the last unit of one is done. Any worker may call it, any number
-    of times: a stage's units are unique."""
+    of times: a stage's units are unique. Returns whether it opened one."""
     with catalog.transaction() as connection:
         job = connection.execute(
             select(jobs.c.state).where(jobs.c.id == job_id).with_for_update()
         ).first()
         if job is None or job.state != RUNNING or has_open_units(connection, job_id):
-            return
+            return False
         last_round = connection.execute(
             select(func.max(units.c.round)).where(units.c.job_id == job_id)
         ).scalar_one()
@@ -208,6 +239,43 @@ def advance_job(catalog: Catalog, job_id: int) -> None:
         ).first()
         following = FINISH if packing is not None else JUDGE
         insert_units(connection, job_id, [NewUnit(following, last_round, 0, None)])
+        record_event(connection, job_id, JOB_STAGE, {"stage": following, "round": last_round})
+        return True
+
+
+def is_active(catalog: Catalog, job_id: int) -> bool:
+    with catalog.reading() as connection:
+        return _state(connection, job_id) in ACTIVE_STATES
+
+
+def claimable(catalog: Catalog, job_id: int | None = None) -> list[Claimable]:
+    """Of one job or of all active ones: units that are pending or whose lease ran out."""
+    with catalog.reading() as connection:
+        now = now_s(connection)
+        free = or_(
+            units.c.state == PENDING,
+            and_(units.c.state == LEASED, units.c.lease_until < now),
+        )
+        base = case((units.c.kind == GENERATE, jobs.c.generate_queue), else_=jobs.c.cpu_queue)
+        since = func.coalesce(jobs.c.woken_at, jobs.c.created_at)
+        query = (
+            select(
+                jobs.c.id,
+                jobs.c.uid,
+                jobs.c.tenant,
+                units.c.kind,
+                (base + "." + jobs.c.priority).label("queue"),
+                func.count().label("num_units"),
+                (now - since).label("oldest_s"),
+            )
+            .join(units, units.c.job_id == jobs.c.id)
+            .where(jobs.c.state.in_(ACTIVE_STATES), base.is_not(None), free)
+            .group_by(jobs.c.id, units.c.kind)
+            .order_by(jobs.c.id)
+        )
+        if job_id is not None:
+            query = query.where(jobs.c.id == job_id)
+        return [Claimable(*row) for row in connection.execute(query)]
 
 
 def has_open_units(connection: Connection, job_id: int) -> bool:
@@ -263,6 +331,6 @@ def _held_now(connection: Connection, unit: Unit) -> bool:
     return connection.execute(select(units.c.id).where(_held(unit))).first() is not None
 
 
-def _is_running(connection: Connection, job_id: int) -> bool:
-    row = connection.execute(select(jobs.c.state).where(jobs.c.id == job_id)).first()
-    return row is not None and row.state == RUNNING
+def _state(connection: Connection, job_id: int) -> str | None:
+    query = select(jobs.c.state).where(jobs.c.id == job_id)
+    return connection.execute(query).scalar_one_or_none()

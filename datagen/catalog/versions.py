@@ -9,6 +9,7 @@ from sqlalchemy import Row, Select, insert, select, update
 
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.connection import now_s
+from datagen.catalog.events import JOB_PUBLISHED, record_event
 from datagen.catalog.rows import PUBLISHED, NewObject, Unit, VersionRow
 from datagen.catalog.tables import dataset_versions, jobs
 from datagen.catalog.units import finish_unit, insert_objects
@@ -34,10 +35,11 @@ def commit_published(
             update(jobs)
             .where(jobs.c.id == unit.job_id)
             .values(state=PUBLISHED, finished_at=now)
-            .returning(jobs.c.name, jobs.c.version, jobs.c.created_at)
+            .returning(jobs.c.tenant, jobs.c.name, jobs.c.version, jobs.c.created_at)
         ).one()
         connection.execute(
             insert(dataset_versions).values(
+                tenant=job.tenant,
                 name=job.name,
                 version=job.version,
                 job_id=unit.job_id,
@@ -49,11 +51,12 @@ def commit_published(
                 published_at=now,
             )
         )
+        record_event(connection, unit.job_id, JOB_PUBLISHED, {"digest": digest})
 
 
 def get_version(catalog: Catalog, name: str, version: int | None = None) -> VersionRow | None:
     """The version asked for, or the newest."""
-    query = _select_version().where(dataset_versions.c.name == name)
+    query = _select_version(catalog).where(dataset_versions.c.name == name)
     if version is not None:
         query = query.where(dataset_versions.c.version == version)
     with catalog.reading() as connection:
@@ -63,16 +66,18 @@ def get_version(catalog: Catalog, name: str, version: int | None = None) -> Vers
 
 def list_versions(catalog: Catalog, name: str | None = None) -> list[VersionRow]:
     """By name and version."""
-    query = _select_version().order_by(dataset_versions.c.name, dataset_versions.c.version)
+    query = _select_version(catalog).order_by(dataset_versions.c.name, dataset_versions.c.version)
     if name is not None:
         query = query.where(dataset_versions.c.name == name)
     with catalog.reading() as connection:
         return [VersionRow(**row._mapping) for row in connection.execute(query)]
 
 
-def _select_version() -> Select[Any]:
-    return select(dataset_versions, jobs.c.recipe_digest).join(
-        jobs, jobs.c.id == dataset_versions.c.job_id
+def _select_version(catalog: Catalog) -> Select[Any]:
+    return (
+        select(dataset_versions, jobs.c.recipe_digest)
+        .join(jobs, jobs.c.id == dataset_versions.c.job_id)
+        .where(catalog.owns(dataset_versions.c.tenant))
     )
 
 

@@ -24,9 +24,11 @@ from datagen.catalog.samples import (
     iterate_samples,
     list_shards,
 )
+from datagen.catalog.units import begin_publishing
 from datagen.catalog.versions import commit_published
 from datagen.digest import sample_leaf
 from datagen.errors import JobError, ObjectExistsError, StoreError
+from datagen.failpoints import failpoint
 from datagen.formats.card import contact_sheet_path, write_card
 from datagen.formats.croissant import croissant
 from datagen.formats.index import write_index
@@ -69,7 +71,11 @@ def finish(work: JobWork, unit: Unit, check_abort: Callable[[], None]) -> None:
     manifest = replace(manifest, documents=[_entry(work, document) for document in documents])
     check_abort()
     data = manifest.to_bytes()
+    failpoint("finish.before_publishing")
+    begin_publishing(work.catalog, unit)
+    failpoint("finish.before_manifest")
     _put_manifest(work, data)
+    failpoint("finish.before_commit")
     stored = [*index, *documents]
     commit_published(
         work.catalog,
@@ -81,6 +87,7 @@ def finish(work: JobWork, unit: Unit, check_abort: Callable[[], None]) -> None:
         stored=stored,
         seconds=time.monotonic() - started,
     )
+    failpoint("finish.after_commit")
     _collect_orphans(work, manifest)
 
 

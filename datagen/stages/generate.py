@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from datagen.catalog.attempts import cached_attempts, commit_generated
 from datagen.catalog.rows import NewAttempt, NewObject, StoredAttempt, Unit
 from datagen.errors import DamagedAttemptsError, ObjectExistsError
+from datagen.failpoints import failpoint
 from datagen.plan import AttemptRequest, attempt_key, attempt_seed
 from datagen.stages.job import JobWork
 
@@ -29,6 +30,7 @@ def generate(work: JobWork, unit: Unit, check_abort: Callable[[], None]) -> None
     stored = None
     if missing:
         stored, made = _make(work, unit, missing, check_abort)
+    failpoint("generate.before_commit")
     commit_generated(
         work.catalog,
         unit,
@@ -39,6 +41,7 @@ def generate(work: JobWork, unit: Unit, check_abort: Callable[[], None]) -> None
         num_generated=len(missing),
         seconds=time.monotonic() - started,
     )
+    failpoint("generate.after_commit")
 
 
 def _requests(work: JobWork, unit: Unit) -> list[AttemptRequest]:
@@ -90,6 +93,7 @@ def _make(
     names = work.plan.class_names
     key = _object_key(work, missing)
     data = b"".join(_sample(work, missing, check_abort))
+    failpoint("generate.before_put")
     _put(work, key, data)
     images = np.frombuffer(data, np.uint8).reshape(-1, *work.image_shape)
     rows = []
@@ -114,6 +118,7 @@ def _sample(
     names, class_ids = work.plan.class_names, work.resolved.class_ids
     for first in range(0, len(requests), size):
         check_abort()
+        failpoint("generate.batch")
         batch = requests[first : first + size]
         images: NDArray[np.uint8] = work.sampler.sample(
             [attempt_seed(seed, names[r.class_index], r.ordinal, r.attempt) for r in batch],

@@ -18,6 +18,7 @@ from operator import itemgetter
 from datagen.catalog.attempts import commit_judged, iterate_scores, replace_rejections
 from datagen.catalog.rows import GENERATE, PACK, NewUnit, Unit
 from datagen.errors import JobError
+from datagen.failpoints import failpoint
 from datagen.filters import FILTERS
 from datagen.filters.interface import ClassJudge
 from datagen.stages.job import JobWork
@@ -57,13 +58,16 @@ def judge(work: JobWork, unit: Unit, check_abort: Callable[[], None]) -> None:
             _fail_unless_publishable(work, class_name, verdict)
             shortfall[class_name] = verdict.unfilled
     following = _refill_units(work, unit, refills) if refills else _pack_units(work, unit)
+    failpoint("judge.before_commit")
     commit_judged(
         work.catalog,
         unit,
+        next_stage=GENERATE if refills else PACK,
         next_units=following,
         shortfall=json.dumps(shortfall) if shortfall and not refills else None,
         seconds=time.monotonic() - started,
     )
+    failpoint("judge.after_commit")
 
 
 def _judge_class(work: JobWork, class_index: int) -> ClassVerdict:

@@ -13,6 +13,7 @@ from datagen.catalog.jobs import get_job
 from datagen.catalog.rows import NewObject, SampleRow, StoredAttempt, Unit
 from datagen.catalog.samples import commit_packed
 from datagen.errors import JobError
+from datagen.failpoints import failpoint
 from datagen.formats.shard import ShardMember, pack_shard
 from datagen.images import Image, encode_png
 from datagen.plan import Sample, attempt_key, attempt_seed, augmentation_seed
@@ -48,11 +49,14 @@ def pack(work: JobWork, unit: Unit, check_abort: Callable[[], None]) -> None:
     split, _ = work.plan.shard_split(unit.position)
     sha256 = hashlib.sha256(packed.data).hexdigest()
     path = f"shards/{unit.position:05d}-{sha256}.tar"
+    failpoint("pack.before_put")
     work.store.put_new(work.prefix + path, packed.data)
     shard = NewObject(
         work.prefix + path, "shard", unit.position, split, len(rows), sha256, len(packed.data)
     )
+    failpoint("pack.before_commit")
     commit_packed(work.catalog, unit, shard, rows, seconds=time.monotonic() - started)
+    failpoint("pack.after_commit")
 
 
 def _find_chosen(work: JobWork, samples: Sequence[Sample]) -> dict[Sample, StoredAttempt]:

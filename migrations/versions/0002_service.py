@@ -23,6 +23,8 @@ def upgrade() -> None:
         "samples",
         ["job_id", "split", "class_name", "ordinal"],
     )
+    op.drop_index(op.f("ix_units_job_id_state"), "units")
+    op.create_index(op.f("ix_units_job_id_state_id"), "units", ["job_id", "state", "id"])
     _create_tables()
 
 
@@ -49,6 +51,7 @@ def _widen_jobs() -> None:
         sa.Column("woken_at", sa.Float(), nullable=True),
         sa.Column("created_by", sa.String(63), nullable=True),
         sa.Column("expires_at", sa.Float(), nullable=True),
+        sa.Column("collected_at", sa.Float(), nullable=True),
     ]
     for column in added:
         op.add_column("jobs", column)
@@ -263,6 +266,7 @@ def _create_tables() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("actor", sa.String(length=63), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("erased_at", sa.Float(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tombstones")),
         sa.UniqueConstraint(
             "tenant", "kind", "subject", name=op.f("uq_tombstones_tenant_kind_subject")
