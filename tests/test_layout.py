@@ -41,8 +41,8 @@ LEVELS = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 
 # Library -> the parts of datagen that alone may import it.
 HOMES = {
-    "boto3": {"store"},
-    "botocore": {"store"},
+    "boto3": {"store", "stack"},
+    "botocore": {"store", "stack"},
     "sqlalchemy": {"catalog"},
     "alembic": {"catalog"},
     "fastapi": {"api"},
