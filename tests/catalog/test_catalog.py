@@ -234,16 +234,17 @@ def test_stages_follow_each_other_and_are_opened_once(catalog: Catalog) -> None:
     judge = claim(catalog, job)
     assert (judge.kind, judge.round) == (JUDGE, 0)
     refill = NewUnit(GENERATE, 1, 0, "[[0,1,1]]")
-    commit_judged(catalog, judge, next_units=[refill], shortfall=None, seconds=0.1)
+    commit_judged(
+        catalog, judge, next_stage=GENERATE, next_units=[refill], shortfall=None, seconds=0.1
+    )
     again = claim(catalog, job)
     assert (again.kind, again.round, again.payload) == (GENERATE, 1, "[[0,1,1]]")
     generated(catalog, job, again, attempts_of(1, attempt=1))
     advance_job(catalog, job.id)
     judge = claim(catalog, job)
     assert (judge.kind, judge.round) == (JUDGE, 1)
-    commit_judged(
-        catalog, judge, next_units=[NewUnit(PACK, 1, 0, None)], shortfall=None, seconds=0.1
-    )
+    packing = [NewUnit(PACK, 1, 0, None)]
+    commit_judged(catalog, judge, next_stage=PACK, next_units=packing, shortfall=None, seconds=0.1)
     assert claim(catalog, job).kind == PACK
 
 
