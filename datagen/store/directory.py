@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from uuid import uuid4
 
 from datagen.errors import ObjectMissingError, StoreError, StoreFullError, StoreUnavailableError
 from datagen.store.interface import (
+    PRESIGNED_S,
     STREAM_BUFFER_BYTES,
     ForwardStream,
     ObjectInfo,
@@ -21,6 +23,7 @@ from datagen.store.interface import (
     check_prefix,
     differs,
     key_fault,
+    same_bytes,
 )
 
 # Inside the root, so that a link from it never leaves the file system.
@@ -45,11 +48,18 @@ class DirectoryStore:
         self._synced_folders: set[Path] = set()
 
     def put_new(self, key: str, data: bytes) -> bool:
+        return self._put(key, io.BytesIO(data))
+
+    def put_file(self, key: str, path: Path) -> bool:
+        with path.open("rb") as source:
+            return self._put(key, source)
+
+    def _put(self, key: str, source: BinaryIO) -> bool:
         path = self._path(key)
         with self._errors("write", path):
-            created = not os.path.lexists(path) and self._create(path, data)
+            created = not os.path.lexists(path) and self._create(path, source)
             if not created:
-                self._require_equal(path, data)
+                self._require_equal(path, source)
             # Also for an equal object: its writer may not have come this far yet.
             _sync_folder(path.parent)
         return created
@@ -101,9 +111,13 @@ class DirectoryStore:
     def url(self, key: str) -> str:
         return self._path(key).absolute().as_uri()
 
+    def presign(self, key: str, *, expires_s: int = PRESIGNED_S) -> str | None:
+        check_key(key)
+        return None
+
     def check(self) -> None:
         with self._errors("write", self._root):
-            first = self._write_temporary(b"probe")
+            first = self._write_temporary(io.BytesIO(b"probe"))
             second = first.with_suffix(".link")
             try:
                 os.link(first, second)  # some network and FAT file systems have no links
@@ -115,9 +129,9 @@ class DirectoryStore:
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
 
-    def _create(self, path: Path, data: bytes) -> bool:
+    def _create(self, path: Path, source: BinaryIO) -> bool:
         self._make_folder(path.parent)
-        temporary = self._write_temporary(data)
+        temporary = self._write_temporary(source)
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -126,12 +140,12 @@ class DirectoryStore:
             temporary.unlink(missing_ok=True)
         return True
 
-    def _write_temporary(self, data: bytes) -> Path:
+    def _write_temporary(self, source: BinaryIO) -> Path:
         self._make_folder(self._temporary_folder)
         path = self._temporary_folder / uuid4().hex
         try:
             with path.open("xb") as file:
-                file.write(data)
+                shutil.copyfileobj(source, file, STREAM_BUFFER_BYTES)
                 file.flush()
                 os.fsync(file.fileno())
         except BaseException:
@@ -153,12 +167,13 @@ class DirectoryStore:
             _sync_folder(step)
         self._synced_folders.add(folder)
 
-    def _require_equal(self, path: Path, data: bytes) -> None:
+    def _require_equal(self, path: Path, source: BinaryIO) -> None:
+        source.seek(0)
         with path.open("rb") as file:
             num_bytes = os.fstat(file.fileno()).st_size
-            found = file.read() if num_bytes == len(data) else None
-        if found != data:
-            raise differs(path.absolute().as_uri(), num_bytes=num_bytes, data=data)
+            if same_bytes(file, source):
+                return
+        raise differs(path.absolute().as_uri(), num_bytes=num_bytes, source=source)
 
     def _list_folder(self, folder: str, prefix: str) -> Iterator[ObjectInfo]:
         """folder: a key prefix that ends in a slash, or is empty."""

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from datagen.errors import ObjectExistsError, StoreError
@@ -15,6 +16,8 @@ from datagen.errors import ObjectExistsError, StoreError
 MAX_KEY_BYTES = 1024
 MAX_KEY_PART_BYTES = 255  # the longest file name; SeaweedFS has the same limit
 STREAM_BUFFER_BYTES = 1 << 20
+# A revoked object may be fetched for this long by an address that was given out before.
+PRESIGNED_S = 60
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,10 @@ class Store(Protocol):
         Raises ObjectExistsError if another object has the key. A retry after a lost reply finds
         the object of its first try, so False is a success like True.
         """
+        ...
+
+    def put_file(self, key: str, path: Path) -> bool:
+        """As put_new, of a file's bytes; the file may be larger than the memory."""
         ...
 
     def get(self, key: str) -> bytes:
@@ -64,6 +71,13 @@ class Store(Protocol):
 
     def url(self, key: str) -> str:
         """The address that people and other tools know the object by."""
+        ...
+
+    def presign(self, key: str, *, expires_s: int = PRESIGNED_S) -> str | None:
+        """An address by which anyone may read the object for so long; None if this store has none.
+
+        Asks nobody whether the object exists.
+        """
         ...
 
     def check(self) -> None:
@@ -117,8 +131,14 @@ def check_length(data: bytes, *, url: str, start: int, length: int) -> bytes:
     return data
 
 
-def differs(url: str, *, num_bytes: int, data: bytes) -> ObjectExistsError:
-    wanted = f"{len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()[:16]}..."
+def differs(url: str, *, num_bytes: int, source: BinaryIO) -> ObjectExistsError:
+    """source: of what was to be put."""
+    source.seek(0)
+    digest, wanted_bytes = hashlib.sha256(), 0
+    while piece := source.read(STREAM_BUFFER_BYTES):
+        digest.update(piece)
+        wanted_bytes += len(piece)
+    wanted = f"{wanted_bytes} bytes, sha256 {digest.hexdigest()[:16]}..."
     return ObjectExistsError(
         f"{url} exists with other content ({num_bytes} bytes) than was to be put ({wanted}), and "
         "objects never change; if `datagen verify` calls it damaged, remove it and run again"
@@ -145,3 +165,13 @@ class ForwardStream(io.RawIOBase):
     def close(self) -> None:
         self._source.close()
         super().close()
+
+
+def same_bytes(first: BinaryIO, second: BinaryIO) -> bool:
+    """Piece by piece; both streams are read from where they are."""
+    while True:
+        piece = first.read(STREAM_BUFFER_BYTES)
+        if piece != second.read(STREAM_BUFFER_BYTES):
+            return False
+        if not piece:
+            return True

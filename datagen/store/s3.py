@@ -11,11 +11,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
 from datagen.errors import InputError, ObjectMissingError, StoreError, StoreUnavailableError
 from datagen.store.interface import (
+    PRESIGNED_S,
     STREAM_BUFFER_BYTES,
     ForwardStream,
     ObjectInfo,
@@ -24,6 +26,7 @@ from datagen.store.interface import (
     check_prefix,
     differs,
     key_fault,
+    same_bytes,
 )
 from datagen.store.s3_errors import boto_errors, http_status, missing_bucket, store_error
 
@@ -46,12 +49,18 @@ class S3Store:
         self._bucket_seen = False
 
     def put_new(self, key: str, data: bytes) -> bool:
-        name = self._name(key)
+        return self._put(self._name(key), io.BytesIO(data))
+
+    def put_file(self, key: str, path: Path) -> bool:
+        with path.open("rb") as source:
+            return self._put(self._name(key), source)
+
+    def _put(self, name: str, source: BinaryIO) -> bool:
         for pause_s in CONFLICT_PAUSES_S:
-            status = self._put_once(name, data)
+            status = self._put_once(name, source)
             if status == 200:
                 return True
-            if status == 412 and self._holds(name, data):
+            if status == 412 and self._holds(name, source):
                 return False
             time.sleep(pause_s)  # 409: another writer is at it; or it was deleted in between
         raise StoreUnavailableError(
@@ -125,11 +134,19 @@ class S3Store:
     def url(self, key: str) -> str:
         return self._address(self._name(key))
 
+    def presign(self, key: str, *, expires_s: int = PRESIGNED_S) -> str | None:
+        name = self._name(key)
+        with self._errors("sign an address of", name) as client:
+            url: str = client.generate_presigned_url(
+                "get_object", Params={"Bucket": self._bucket, "Key": name}, ExpiresIn=expires_s
+            )
+        return url
+
     def check(self) -> None:
         name = self._name(f"probe-{uuid4().hex}")
-        self._put_once(name, b"first")
+        self._put_once(name, io.BytesIO(b"first"))
         try:
-            if self._put_once(name, b"second") == 200:
+            if self._put_once(name, io.BytesIO(b"second")) == 200:
                 raise StoreError(
                     f"the S3 server of {self._address('')} ignores If-None-Match: writers could "
                     "overwrite each other's objects; use a server with conditional writes (AWS, "
@@ -146,11 +163,12 @@ class S3Store:
     def _address(self, name: str) -> str:
         return f"s3://{self._bucket}/{name}"
 
-    def _put_once(self, name: str, data: bytes) -> int:
+    def _put_once(self, name: str, source: BinaryIO) -> int:
         """Returns 200, or 412 and 409 as the server gave them."""
+        source.seek(0)
         try:
             with self._errors("write", name) as client:
-                client.put_object(Bucket=self._bucket, Key=name, Body=data, IfNoneMatch="*")
+                client.put_object(Bucket=self._bucket, Key=name, Body=source, IfNoneMatch="*")
         except StoreError as error:
             status = http_status(error.__cause__)
             if status not in (409, 412):
@@ -158,19 +176,20 @@ class S3Store:
             return status
         return 200
 
-    def _holds(self, name: str, data: bytes) -> bool:
+    def _holds(self, name: str, source: BinaryIO) -> bool:
         """False if it is gone; raises ObjectExistsError if it is another object."""
+        wanted_bytes = source.seek(0, os.SEEK_END)
+        source.seek(0)
         try:
             with self._errors("read", name) as client:
                 reply = client.get_object(Bucket=self._bucket, Key=name)
                 num_bytes = int(reply["ContentLength"])
                 with closing(reply["Body"]) as body:
-                    found = body.read() if num_bytes == len(data) else None
+                    if num_bytes == wanted_bytes and same_bytes(body, source):
+                        return True
         except ObjectMissingError:
             return False
-        if found != data:
-            raise differs(self._address(name), num_bytes=num_bytes, data=data)
-        return True
+        raise differs(self._address(name), num_bytes=num_bytes, source=source)
 
     def _require_bucket(self) -> None:
         if not self._bucket_seen:
@@ -211,6 +230,7 @@ def _make_client(endpoint_url: str | None) -> Any:
         max_pool_connections=32,
         # boto3's newer default checksums fail on several servers other than AWS; the signed
         # payload guards a put everywhere, our own sha256 everything read back.
+        signature_version="s3v4",  # else presigned addresses are of an older kind
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         s3={

@@ -18,6 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
@@ -478,3 +480,57 @@ def test_a_malformed_address_is_refused(url: str) -> None:
 def test_a_malformed_endpoint_is_refused(endpoint_url: str) -> None:
     with pytest.raises(InputError, match="DATAGEN_S3_ENDPOINT_URL"):
         open_store("s3://bucket/prefix", endpoint_url=endpoint_url)
+
+
+def test_a_file_is_put_as_bytes_are(store: Store, tmp_path: Path) -> None:
+    data = random.Random(1).randbytes(3_000_001)
+    path = tmp_path / "weights"
+    path.write_bytes(data)
+
+    assert store.put_file("models/a", path) is True
+    assert store.put_file("models/a", path) is False
+    assert store.put_new("models/a", data) is False
+
+    assert store.get("models/a") == data
+    path.write_bytes(data[:-1] + b"x")
+    with pytest.raises(ObjectExistsError, match=str(len(data))):
+        store.put_file("models/a", path)
+    assert store.get("models/a") == data
+
+
+def test_a_presigned_address_gives_the_object_to_anyone_or_there_is_none(store: Store) -> None:
+    store.put_new("a/b c+d.tar", b"some bytes")
+
+    address = store.presign("a/b c+d.tar")
+
+    if address is None:  # a folder has no addresses of its own
+        assert store.url("a/b c+d.tar").startswith("file:")
+        return
+    with urlopen(address) as reply:
+        assert reply.read() == b"some bytes"
+
+
+def test_a_presigned_address_is_of_one_object_for_a_time(store: Store) -> None:
+    store.put_new("a", b"x")
+    store.put_new("b", b"secret")
+
+    address = store.presign("a", expires_s=1)
+
+    if address is None:
+        return
+    with pytest.raises(HTTPError) as refused:
+        urlopen(address.replace("/a?", "/b?"))
+    assert refused.value.code == 403
+    refused.value.close()
+    assert "X-Amz-Expires=1&" in address
+    time.sleep(2.1)
+    with pytest.raises(HTTPError) as refused:
+        urlopen(address)
+    assert refused.value.code == 403
+    refused.value.close()
+
+
+@pytest.mark.parametrize("key", BAD_KEYS)
+def test_bad_keys_are_not_presigned(store: Store, key: str) -> None:
+    with pytest.raises(StoreError):
+        store.presign(key)
