@@ -97,9 +97,7 @@ def record_audit(
     connection.execute(insert(audit_log).values(**row, hash=_hash_of(row)))
 
 
-def list_audit(
-    catalog: Catalog, *, limit: int, before_seq: int | None = None
-) -> list[AuditRow]:
+def list_audit(catalog: Catalog, *, limit: int, before_seq: int | None = None) -> list[AuditRow]:
     """Newest first, of the catalog's tenant."""
     query = select(audit_log).where(catalog.owns(audit_log.c.tenant))
     if before_seq is not None:
@@ -117,9 +115,7 @@ def audited_tenants(catalog: Catalog) -> list[str]:
 
 def verify_chain(catalog: Catalog, tenant: str) -> ChainReport:
     """Reads the whole log of the tenant, streaming."""
-    query = (
-        select(audit_log).where(audit_log.c.tenant == tenant).order_by(audit_log.c.seq)
-    )
+    query = select(audit_log).where(audit_log.c.tenant == tenant).order_by(audit_log.c.seq)
     num_rows, broken_at, previous, last_seq = 0, None, FIRST_HASH, 0
     with (
         catalog.reading() as connection,
@@ -136,9 +132,7 @@ def verify_chain(catalog: Catalog, tenant: str) -> ChainReport:
 def _follows(row: Row[Any], last_seq: int, previous: str) -> bool:
     content = {name: value for name, value in row._mapping.items() if name != "hash"}
     return bool(
-        row.seq == last_seq + 1
-        and row.previous_hash == previous
-        and row.hash == _hash_of(content)
+        row.seq == last_seq + 1 and row.previous_hash == previous and row.hash == _hash_of(content)
     )
 
 
