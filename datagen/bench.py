@@ -89,7 +89,7 @@ class Bench:
             own, device=settings.device, threads_per_worker=settings.threads_per_worker
         )
         self.store = open_store(self.settings.store_url)
-        self.catalog = Catalog(self.settings.database_url)
+        self.catalog = Catalog(self.settings.database_url, self.settings.tenant)
         migrate(self.catalog)
 
     def measure(

@@ -94,7 +94,7 @@ def run_recipe(
     """
     started = time.monotonic()
     store = open_store(settings.store_url, endpoint_url=settings.s3_endpoint_url)
-    catalog = Catalog(settings.database_url)
+    catalog = Catalog(settings.database_url, settings.tenant)
     try:
         job = published_job(catalog, resolved)
         reused = job is not None
@@ -204,7 +204,7 @@ def _child(settings: Settings, job_id: int, parent: int, sender: Connection) -> 
     """A worker process. Without its parent it ends after the unit at hand."""
     try:
         store = open_store(settings.store_url, endpoint_url=settings.s3_endpoint_url)
-        catalog = Catalog(settings.database_url)
+        catalog = Catalog(settings.database_url, settings.tenant)
         _loop(catalog, store, settings, job_id, keep_on=lambda: os.getppid() == parent)
     except DatagenError as error:
         sender.send((type(error), str(error)))

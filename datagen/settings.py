@@ -65,6 +65,7 @@ def load_settings(environ: Mapping[str, str] = os.environ, *, home: Path | None 
         database_url=environ.get("DATAGEN_DATABASE_URL") or f"sqlite:///{root / 'catalog.sqlite3'}",
         store_url=environ.get("DATAGEN_STORE_URL") or (root / "objects").as_uri(),
         s3_endpoint_url=environ.get("DATAGEN_S3_ENDPOINT_URL") or None,
+        tenant=_tenant(environ),
         device=_device(environ),
         threads_per_worker=_threads(environ),
         lease_s=_number(environ, "DATAGEN_LEASE_S", 90.0),
@@ -116,6 +117,15 @@ def _number(environ: Mapping[str, str], name: str, default: float) -> float:
     if not 0 < value < 1e6:
         raise InputError(f"environment variable {name}={text!r}: expected a number above 0")
     return value
+
+
+def _tenant(environ: Mapping[str, str]) -> str:
+    tenant = environ.get("DATAGEN_TENANT") or "local"
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", tenant):
+        raise InputError(
+            f"environment variable DATAGEN_TENANT={tenant!r}: expected 1 to 63 of a-z, 0-9 and -"
+        )
+    return tenant
 
 
 def _device(environ: Mapping[str, str]) -> str:

@@ -55,7 +55,7 @@ def open_library(settings: Settings) -> Iterator[Library]:
     from datagen.store import open_store
 
     store = open_store(settings.store_url, endpoint_url=settings.s3_endpoint_url)
-    catalog = Catalog(settings.database_url)
+    catalog = Catalog(settings.database_url, settings.tenant)
     try:
         migrate(catalog)
         yield Library(settings, catalog, store)
