@@ -19,6 +19,7 @@ from datagen.errors import CatalogError, InputError
 Row = Sequence[Any]
 
 _CHUNK_ROWS = 2_000
+_FEW_ROWS = 16  # a temporary table costs as much as inserting these one by one
 
 
 def create_database_engine(url: str) -> Engine:
@@ -97,44 +98,57 @@ def bulk_insert(
     if connection.dialect.name == "sqlite":
         marks = ", ".join("?" * len(columns))
         verb = "INSERT OR IGNORE" if ignore_existing else "INSERT"
-        names = ", ".join(f'"{c}"' for c in columns)
-        statement = f"{verb} INTO {table.name} ({names}) VALUES ({marks})"
+        statement = f"{verb} INTO {table.name} ({_names(columns)}) VALUES ({marks})"
         remaining = iter(rows)
         while chunk := [tuple(row) for row in itertools.islice(remaining, _CHUNK_ROWS)]:
             connection.exec_driver_sql(statement, chunk)
+    elif ignore_existing:
+        remaining = iter(rows)
+        first = [tuple(row) for row in itertools.islice(remaining, _FEW_ROWS)]
+        if len(first) < _FEW_ROWS:
+            _insert_few(connection, table, columns, first)
+        else:
+            _copy_ignoring(connection, table, columns, itertools.chain(first, remaining))
     else:
-        _copy(connection, table, columns, rows, ignore_existing=ignore_existing)
+        _copy(connection, table.name, columns, rows)
 
 
-def _copy(
-    connection: Connection,
-    table: Table,
-    columns: Sequence[str],
-    rows: Iterable[Row],
-    *,
-    ignore_existing: bool,
+def _insert_few(
+    connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row]
 ) -> None:
-    """COPY knows no ON CONFLICT: where rows may exist, it goes through a temporary table."""
-    names = ", ".join(f'"{c}"' for c in columns)
-    target = table.name
-    if ignore_existing:
-        target = f"incoming_{table.name}"
-        connection.exec_driver_sql(
-            f"CREATE TEMPORARY TABLE {target} ON COMMIT DROP AS "
-            f"SELECT {names} FROM {table.name} WITH NO DATA"
-        )
+    names, marks = _names(columns), ", ".join(["%s"] * len(columns))
+    statement = f"INSERT INTO {table.name} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING"
+    if rows:
+        connection.exec_driver_sql(statement, list(rows))
+
+
+def _copy_ignoring(
+    connection: Connection, table: Table, columns: Sequence[str], rows: Iterable[Row]
+) -> None:
+    """COPY knows no ON CONFLICT: it goes through a temporary table."""
+    names, target = _names(columns), f"incoming_{table.name}"
+    connection.exec_driver_sql(
+        f"CREATE TEMPORARY TABLE {target} ON COMMIT DROP AS "
+        f"SELECT {names} FROM {table.name} WITH NO DATA"
+    )
+    _copy(connection, target, columns, rows)
+    connection.exec_driver_sql(
+        f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {target} ON CONFLICT DO NOTHING"
+    )
+
+
+def _copy(connection: Connection, target: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
     import psycopg
 
     driver: Any = connection.connection.driver_connection
-    statement = f"COPY {target} ({names}) FROM STDIN"
+    statement = f"COPY {target} ({_names(columns)}) FROM STDIN"
     try:
         with driver.cursor() as cursor, cursor.copy(statement) as copy:
             for row in rows:
                 copy.write_row(row)
     except psycopg.Error as error:  # the driver's own, since SQLAlchemy knows no COPY
         raise DBAPIError.instance(statement, None, error, psycopg.Error) from error
-    if ignore_existing:
-        connection.exec_driver_sql(
-            f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {target} "
-            "ON CONFLICT DO NOTHING"
-        )
+
+
+def _names(columns: Sequence[str]) -> str:
+    return ", ".join(f'"{column}"' for column in columns)
