@@ -65,9 +65,10 @@ def queue_deliveries(
 ) -> None:
     """One delivery for each of the tenant's webhooks that asked for the event."""
     hooks = connection.execute(
-        select(webhooks.c.id, webhooks.c.events).where(
-            webhooks.c.tenant == tenant, webhooks.c.disabled_at.is_(None)
-        )
+        select(webhooks.c.id, webhooks.c.events)
+        .where(webhooks.c.tenant == tenant, webhooks.c.disabled_at.is_(None))
+        # Whoever deletes one of them waits: a delivery to none would undo the job's transaction.
+        .with_for_update(read=True, key_share=True)
     ).all()
     stamp = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
     text = json.dumps({"type": event_type, "timestamp": stamp, "data": data})

@@ -310,6 +310,12 @@ schedule_fires = Table(
     Column("error", Text),
     Column("locked_until", Float, nullable=False),
     Column("created_at", Float, nullable=False),
+    Index(
+        "ix_schedule_fires_open",
+        "locked_until",
+        sqlite_where=text("job_id IS NULL AND error IS NULL"),
+        postgresql_where=text("job_id IS NULL AND error IS NULL"),
+    ),
 )
 
 webhooks = Table(

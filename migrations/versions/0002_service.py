@@ -186,6 +186,14 @@ def _create_tables() -> None:
         ),
         sa.PrimaryKeyConstraint("schedule_id", "fire_at", name=op.f("pk_schedule_fires")),
     )
+    unfinished = sa.text("job_id IS NULL AND error IS NULL")
+    op.create_index(
+        "ix_schedule_fires_open",
+        "schedule_fires",
+        ["locked_until"],
+        sqlite_where=unfinished,
+        postgresql_where=unfinished,
+    )
     op.create_table(
         "webhooks",
         sa.Column("id", sa.String(length=32), nullable=False),
