@@ -58,6 +58,11 @@ def seed_of_name(name: str) -> int:
     return _seed_of(f"name/{name}")
 
 
+def seed_of_fire(schedule_id: str, fire_at: int) -> int:
+    """The seed of a schedule's job whose every fire makes a new version."""
+    return _seed_of(f"schedule/{schedule_id}/{fire_at}")
+
+
 def _seed_of(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 

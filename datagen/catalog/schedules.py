@@ -5,6 +5,7 @@ Called by datagen/schedules.py and the API.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.connection import now_s
-from datagen.catalog.tables import jobs, schedule_fires, schedules
+from datagen.catalog.tables import idempotency_keys, jobs, schedule_fires, schedules
 from datagen.errors import ConflictError, NotFoundError, QuotaError
 
 MAX_SCHEDULES = 1_000  # of one tenant
@@ -69,6 +70,11 @@ class ClaimedFire:
     schedule: Schedule
     fire_at: int
 
+    @property
+    def idempotency_key(self) -> str:
+        """With blanks, which no key of a request has."""
+        return f"schedule {self.schedule.id} {self.fire_at}"
+
 
 def create_schedule(catalog: Catalog, new: NewSchedule) -> Schedule:
     """Raises ConflictError if the tenant has one of this name, QuotaError if it has too many."""
@@ -107,9 +113,7 @@ def create_schedule(catalog: Catalog, new: NewSchedule) -> Schedule:
 
 def get_schedule(catalog: Catalog, schedule_id: str) -> Schedule:
     """Raises NotFoundError."""
-    query = select(schedules).where(
-        schedules.c.id == schedule_id, catalog.owns(schedules.c.tenant)
-    )
+    query = select(schedules).where(schedules.c.id == schedule_id, catalog.owns(schedules.c.tenant))
     with catalog.reading() as connection:
         row = connection.execute(query).first()
     if row is None:
@@ -220,13 +224,20 @@ def claim_fire(
         )
         if connection.execute(fired).first() is not None:
             return None
-        now = now_s(connection)
+        fire, now = ClaimedFire(seen, fire_at), now_s(connection)
+        times = {"locked_until": now + lock_s, "created_at": now}
         connection.execute(
-            insert(schedule_fires).values(
-                schedule_id=seen.id, fire_at=fire_at, locked_until=now + lock_s, created_at=now
+            insert(schedule_fires).values(schedule_id=seen.id, fire_at=fire_at, **times)
+        )
+        connection.execute(
+            insert(idempotency_keys).values(
+                tenant=seen.tenant,
+                key=fire.idempotency_key,
+                body_sha256=hashlib.sha256(seen.recipe.encode()).hexdigest(),
+                **times,
             )
         )
-    return ClaimedFire(seen, fire_at)
+    return fire
 
 
 def claim_abandoned_fires(catalog: Catalog, *, lock_s: float, limit: int) -> list[ClaimedFire]:
@@ -248,6 +259,16 @@ def claim_abandoned_fires(catalog: Catalog, *, lock_s: float, limit: int) -> lis
             if taken.rowcount == 1:
                 claimed.append(ClaimedFire(_schedule(row), row.fire_at))
     return claimed
+
+
+def job_of_fire(catalog: Catalog, fire: ClaimedFire) -> int | None:
+    """The job that was made for it by a beat that died before it could say so."""
+    query = select(idempotency_keys.c.job_id).where(
+        idempotency_keys.c.tenant == fire.schedule.tenant,
+        idempotency_keys.c.key == fire.idempotency_key,
+    )
+    with catalog.reading() as connection:
+        return connection.execute(query).scalar_one_or_none()
 
 
 def finish_fire(
@@ -308,4 +329,3 @@ def _unknown(schedule_id: str) -> NotFoundError:
     return NotFoundError(
         f"schedule {schedule_id[:64]!r} does not exist; GET /v1/schedules lists them"
     )
-
