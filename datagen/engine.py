@@ -175,13 +175,14 @@ class Worker:
 
 
 class SamplerCache:
-    """The models last used, by digest: jobs of one model share its weights."""
+    """The models last used, by digest and by what a recipe fits them to: jobs share the weights."""
 
     def __init__(self) -> None:
-        self._samplers: OrderedDict[tuple[str, str, int], Sampler] = OrderedDict()
+        self._samplers: OrderedDict[tuple[str, str, str, int], Sampler] = OrderedDict()
 
     def load(self, resolved: ResolvedRecipe, settings: Settings, *, batch_size: int) -> Sampler:
-        key = (resolved.model.digest, resolved.options.model_dump_json(), batch_size)
+        options = resolved.options.model_dump_json()
+        key = (resolved.model.digest, str(resolved.config), options, batch_size)
         if key not in self._samplers:
             while len(self._samplers) >= _MAX_MODELS:
                 self._samplers.popitem(last=False)
