@@ -1,0 +1,448 @@
+"""The client for asyncio and trio: what client.py has, to be awaited. Called by users' programs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import anyio
+import anyio.to_thread
+import httpx
+
+from datagen.client import calls
+from datagen.client.calls import Call
+from datagen.client.client import (
+    MAX_RETRIES,
+    POLL_S,
+    PREVIEW_POLL_S,
+    STREAM_PAUSE_S,
+    TIMEOUT_S,
+    Client,
+)
+from datagen.client.connection import Connection, open_connection
+from datagen.client.event_stream import EventReader, Position
+from datagen.client.model_files import open_model_files
+from datagen.client.patience import Patience
+from datagen.client.problems import ServiceUnavailableError, error_of, unreachable
+from datagen.client.recipes import RecipeSource, read_recipe, recipe_text
+from datagen.client.results import (
+    CANCELLED,
+    FAILED,
+    TERMINAL_STATES,
+    Dataset,
+    Delivery,
+    Event,
+    FileEntry,
+    Job,
+    Key,
+    Model,
+    Page,
+    Plan,
+    Preview,
+    Progress,
+    Pulled,
+    Sample,
+    Schedule,
+    Validation,
+    Version,
+    Webhook,
+    checked_end,
+    checked_preview,
+    read_json,
+)
+from datagen.manifest import Manifest
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """As Client. Close it with `await client.aclose()`, or use `async with`."""
+
+    def __init__(
+        self,
+        api_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        max_retries: int = MAX_RETRIES,
+    ) -> None:
+        self._connection: Connection = open_connection(
+            api_url, api_key, timeout_s=timeout_s, max_retries=max_retries
+        )
+        self._http = httpx.AsyncClient(
+            headers=self._connection.headers(), timeout=self._connection.timeout()
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    # --- recipes ----------------------------------------------------------------------------------
+
+    async def validate(self, recipe: RecipeSource) -> Validation:
+        """Every fault of a recipe, found by the service; none is raised."""
+        return await self._send(calls.validate(recipe_text(recipe)[0]))
+
+    async def plan(self, recipe: RecipeSource) -> Plan:
+        return await self._send(calls.plan(read_recipe(recipe)))
+
+    # --- jobs -------------------------------------------------------------------------------------
+
+    async def submit(
+        self,
+        recipe: RecipeSource,
+        *,
+        idempotency_key: str | None = None,
+        priority: str | None = None,
+    ) -> Job:
+        """The recipe's job: a new one, or the one that it has already.
+
+        recipe: a path, YAML text, or plain values. idempotency_key: else derived from the recipe,
+        so that the same call again, from anywhere, answers with the same job, unless that failed or
+        was cancelled: then it is tried again.
+        """
+        call = calls.submit(read_recipe(recipe), key=idempotency_key, priority=priority)
+        job = await self._send(call)
+        while idempotency_key is None and job.state in (FAILED, CANCELLED):
+            call = calls.again(call, job)
+            job = await self._send(call)
+        return job
+
+    async def job(self, job_id: str) -> Job:
+        return await self._send(calls.job(job_id))
+
+    def jobs(
+        self,
+        *,
+        state: str | None = None,
+        name: str | None = None,
+        created_after: str | None = None,
+        created_before: str | None = None,
+    ) -> AsyncIterator[Job]:
+        """Newest first; pages are fetched as they are needed."""
+        return self._pages(
+            calls.jobs(
+                state=state,
+                name=name,
+                created_after=created_after,
+                created_before=created_before,
+            )
+        )
+
+    async def events(self, job_id: str, *, after: str | None = None) -> AsyncIterator[Event]:
+        """Each event once, until the job has ended; a broken connection is taken up where it broke.
+
+        after: the id of the last event seen. Events of type "progress" have no id and may be
+        missed.
+        """
+        path = f"/jobs/{calls.part(job_id)}/events"
+        position = Position(after)
+        patience = self._patience(path)
+        while True:
+            try:
+                async with self._http.stream(
+                    "GET",
+                    self._connection.url(path),
+                    headers=position.headers(),
+                    timeout=self._connection.stream_timeout(),
+                ) as answer:
+                    if answer.is_success:
+                        reader = EventReader()
+                        async for chunk in answer.aiter_bytes():
+                            patience.refresh()
+                            for event in reader.feed(chunk):
+                                position.note(event)
+                                yield event
+                        pause_s = None
+                    else:
+                        body = await answer.aread()
+                        pause_s = patience.after_answer(answer.status_code, answer.headers, body)
+            except httpx.TransportError as error:
+                pause_s = None if position.has_ended else patience.after_failure(error)
+            if pause_s is None:
+                if position.has_ended or (
+                    position.num_new == 0 and (await self.job(job_id)).has_ended
+                ):
+                    return
+                pause_s = STREAM_PAUSE_S
+            await anyio.sleep(pause_s)
+
+    async def wait(
+        self, job_id: str, *, on_progress: Callable[[Progress], None] = lambda progress: None
+    ) -> Job:
+        """The job once it is published. Follows its events or, where a proxy lets none through,
+        asks again and again. Raises JobError if it failed or was cancelled."""
+        while True:
+            job = await self.job(job_id)
+            if job.progress is not None:
+                on_progress(job.progress)
+            if job.has_ended:
+                return checked_end(job)
+            try:
+                async for event in self.events(job_id):
+                    if event.progress is not None:
+                        on_progress(event.progress)
+            except ServiceUnavailableError:
+                await anyio.sleep(POLL_S)
+
+    async def cancel(self, job_id: str) -> Job:
+        """Raises ConflictError once it is being published."""
+        return await self._send(calls.cancel(job_id))
+
+    async def retry(self, job_id: str) -> Job:
+        """A failed job goes on: its failed units alone are tried again."""
+        return await self._send(calls.retry(job_id))
+
+    async def restart(self, job_id: str) -> Job:
+        """From the start, under the fingerprint that the service has now."""
+        return await self._send(calls.restart(job_id))
+
+    async def set_priority(self, job_id: str, priority: str) -> Job:
+        """priority: interactive or batch."""
+        return await self._send(calls.set_priority(job_id, priority))
+
+    async def top_up(
+        self, job_id: str, classes: Mapping[str, int], *, idempotency_key: str | None = None
+    ) -> Job:
+        """A job for the grown recipe; what exists is reused. classes: name -> its new count."""
+        return await self._send(calls.top_up(job_id, classes, key=idempotency_key))
+
+    # --- previews ---------------------------------------------------------------------------------
+
+    async def preview(self, recipe: RecipeSource) -> Preview:
+        """The first 8 images of each class, made now. Raises JobError if they cannot be made.
+
+        The recipe's own job, if it follows, makes the same attempts and finds them in the cache.
+        """
+        job = await self._send(calls.start_preview(read_recipe(recipe)))
+        while True:
+            found = await self._send(calls.preview(job.id))
+            if found.state in TERMINAL_STATES:
+                return checked_preview(found, job)
+            await anyio.sleep(PREVIEW_POLL_S)
+
+    async def discard_preview(self, job_id: str) -> None:
+        await self._send(calls.discard_preview(job_id))
+
+    # --- data sets --------------------------------------------------------------------------------
+
+    def datasets(self) -> AsyncIterator[Dataset]:
+        return self._pages(calls.datasets())
+
+    def versions(self, name: str) -> AsyncIterator[Version]:
+        return self._pages(calls.versions(name))
+
+    async def version(self, version: str) -> Version:
+        """version: NAME, or NAME@3 for its version 3, here and below."""
+        return await self._send(calls.version(version))
+
+    async def manifest(self, version: str) -> Manifest:
+        return Manifest.from_bytes(await self._send(calls.manifest(version)))
+
+    def samples(
+        self,
+        version: str,
+        *,
+        class_name: str | None = None,
+        split: str | None = None,
+        model: str | None = None,
+        min_score: str | None = None,
+        max_score: str | None = None,
+    ) -> AsyncIterator[Sample]:
+        """In (class, ordinal) order. min_score, max_score: a filter and a bound, as blank:0.2."""
+        return self._pages(
+            calls.samples(
+                version,
+                class_name=class_name,
+                split=split,
+                model=model,
+                min_score=min_score,
+                max_score=max_score,
+            )
+        )
+
+    async def files(self, version: str) -> tuple[FileEntry, ...]:
+        """Every object of a version, with an address that works for a short time."""
+        return await self._send(calls.files(version))
+
+    async def pull(
+        self,
+        version: str,
+        out: Path | str,
+        *,
+        layout: str | None = None,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Pulled:
+        """Writes a version into a new folder. Given again after a failure, fetches only the rest.
+
+        layout: webdataset, imagefolder or parquet; else the first of the recipe's formats.
+        on_progress: images done, and of how many. Raises VerifyError if an object was changed.
+        """
+        with Client(
+            self._connection.api_url,
+            self._connection.api_key,
+            timeout_s=self._connection.timeout_s,
+            max_retries=self._connection.max_retries,
+        ) as client:
+            work = partial(client.pull, version, out, layout=layout, on_progress=on_progress)
+            return await anyio.to_thread.run_sync(work)
+
+    async def diff(self, before: str, after: str) -> dict[str, Any]:
+        """What differs between two versions of one data set."""
+        return await self._send(calls.diff(before, after))
+
+    async def deprecate(self, version: str, reason: str) -> Version:
+        return await self._send(calls.deprecate(version, reason))
+
+    async def revoke(self, version: str, reason: str) -> dict[str, Any]:
+        """Takes a version away for ever: its bytes are deleted, its digest is kept."""
+        return await self._send(calls.revoke(version, reason))
+
+    async def lineage_of_model(self, name: str) -> dict[str, Any]:
+        """Everything that a model made."""
+        return await self._send(calls.lineage("models", name))
+
+    async def lineage_of_sample(self, version: str, key: str) -> dict[str, Any]:
+        """Everything behind an image."""
+        name, _, number = version.partition("@")
+        return await self._send(calls.lineage("samples", name, number or "latest", key))
+
+    # --- models, schedules, webhooks, keys --------------------------------------------------------
+
+    def models(self) -> AsyncIterator[Model]:
+        return self._pages(calls.models())
+
+    async def model(self, name: str) -> Model:
+        return await self._send(calls.model(name))
+
+    async def register_model(self, name: str, folder: Path | str) -> Model:
+        """folder: config.json, model.safetensors and, if there is one, README.md."""
+        url = self._connection.url("/models")
+        with open_model_files(Path(folder)) as files:
+            try:
+                answer = await self._http.post(url, data={"name": name}, files=files)
+            except httpx.TransportError as error:
+                raise unreachable(url, error) from error
+        if not answer.is_success:
+            raise error_of(answer.status_code, answer.content, url=url)
+        registered: Model = read_json(Model, answer.content)
+        return registered
+
+    def schedules(self) -> AsyncIterator[Schedule]:
+        return self._pages(calls.schedules())
+
+    async def schedule(self, schedule_id: str) -> Schedule:
+        return await self._send(calls.schedule(schedule_id))
+
+    async def create_schedule(
+        self,
+        name: str,
+        *,
+        cron: str,
+        recipe: RecipeSource,
+        timezone: str = "UTC",
+        new_seed: bool = True,
+        priority: str | None = None,
+    ) -> Schedule:
+        """new_seed: each fire makes other images. timezone: such as Europe/Berlin."""
+        return await self._send(
+            calls.create_schedule(
+                read_recipe(recipe),
+                name=name,
+                cron=cron,
+                timezone=timezone,
+                new_seed=new_seed,
+                priority=priority,
+            )
+        )
+
+    async def pause_schedule(self, schedule_id: str) -> Schedule:
+        return await self._send(calls.pause_schedule(schedule_id, paused=True))
+
+    async def resume_schedule(self, schedule_id: str) -> Schedule:
+        return await self._send(calls.pause_schedule(schedule_id, paused=False))
+
+    async def delete_schedule(self, schedule_id: str) -> None:
+        await self._send(calls.delete_schedule(schedule_id))
+
+    def webhooks(self) -> AsyncIterator[Webhook]:
+        return self._pages(calls.webhooks())
+
+    async def create_webhook(self, url: str, events: Sequence[str]) -> Webhook:
+        """Its secret is shown this once."""
+        return await self._send(calls.create_webhook(url, events))
+
+    async def delete_webhook(self, webhook_id: str) -> None:
+        await self._send(calls.delete_webhook(webhook_id))
+
+    def deliveries(self, webhook_id: str) -> AsyncIterator[Delivery]:
+        return self._pages(calls.deliveries(webhook_id))
+
+    async def redeliver(self, webhook_id: str, delivery_id: int) -> Delivery:
+        return await self._send(calls.redeliver(webhook_id, delivery_id))
+
+    def keys(self) -> AsyncIterator[Key]:
+        return self._pages(calls.keys())
+
+    async def create_key(
+        self, name: str, scopes: Sequence[str], *, expires_in_days: float | None = None
+    ) -> Key:
+        """The key itself is shown this once."""
+        return await self._send(calls.create_key(name, scopes, expires_in_days=expires_in_days))
+
+    async def revoke_key(self, key_id: str) -> None:
+        await self._send(calls.revoke_key(key_id))
+
+    async def usage(self) -> dict[str, Any]:
+        """Cost and quota of the tenant."""
+        return await self._send(calls.usage())
+
+    # --- sending ----------------------------------------------------------------------------------
+
+    async def _send(self, call: Call[T]) -> T:
+        url = self._connection.url(call.path)
+        patience = self._patience(call.path, is_repeatable=call.is_repeatable)
+        while True:
+            try:
+                answer = await self._http.request(
+                    call.method,
+                    url,
+                    params=dict(call.query),
+                    headers=dict(call.headers),
+                    content=call.body,
+                )
+            except httpx.TransportError as error:
+                pause_s = patience.after_failure(error)
+            else:
+                if answer.is_success:
+                    return call.read(answer.content)
+                pause_s = patience.after_answer(answer.status_code, answer.headers, answer.content)
+            await anyio.sleep(pause_s)
+
+    async def _pages(self, call: Call[Page[T]]) -> AsyncIterator[T]:
+        following: Call[Page[T]] | None = call
+        while following is not None:
+            page = await self._send(following)
+            for item in page.items:
+                yield item
+            following = calls.next_page(following, page)
+
+    def _patience(self, path: str, *, is_repeatable: bool = True) -> Patience:
+        return Patience(
+            is_repeatable=is_repeatable,
+            max_retries=self._connection.max_retries,
+            url=self._connection.url(path),
+        )

@@ -1,0 +1,477 @@
+"""The client that waits: one method per thing that the service does. Called by the command line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from datagen.client import calls
+from datagen.client.calls import Call
+from datagen.client.connection import Connection, open_connection
+from datagen.client.download import RemoteVersion, pull_version
+from datagen.client.event_stream import EventReader, Position
+from datagen.client.model_files import open_model_files
+from datagen.client.patience import Patience
+from datagen.client.problems import ServiceUnavailableError, error_of, object_error, unreachable
+from datagen.client.recipes import RecipeSource, read_recipe, recipe_text
+from datagen.client.results import (
+    CANCELLED,
+    FAILED,
+    TERMINAL_STATES,
+    Dataset,
+    Delivery,
+    Event,
+    FileEntry,
+    Job,
+    Key,
+    Model,
+    Page,
+    Plan,
+    Preview,
+    Progress,
+    Pulled,
+    Sample,
+    Schedule,
+    Validation,
+    Version,
+    Webhook,
+    checked_end,
+    checked_preview,
+    read_json,
+)
+from datagen.errors import StoreUnavailableError
+from datagen.formats.version import CHUNK_BYTES
+from datagen.manifest import Manifest
+
+T = TypeVar("T")
+
+POLL_S = 2.0
+PREVIEW_POLL_S = 0.2
+STREAM_PAUSE_S = 0.5  # before a stream that the service closed is opened again
+TIMEOUT_S = 30.0
+MAX_RETRIES = 5
+
+
+class Client:
+    """A service, as one tenant sees it. Usable from several threads; close it, or use `with`.
+
+    api_url, api_key: else DATAGEN_API_URL and DATAGEN_API_KEY. timeout_s: of one request.
+    max_retries: of a request that may be sent twice, after which its fault is raised.
+    Methods raise DatagenErrors: NotFoundError, AuthError, InvalidRecipe with its `problems`, ...
+    """
+
+    def __init__(
+        self,
+        api_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        max_retries: int = MAX_RETRIES,
+    ) -> None:
+        self._connection: Connection = open_connection(
+            api_url, api_key, timeout_s=timeout_s, max_retries=max_retries
+        )
+        self._http = httpx.Client(
+            headers=self._connection.headers(), timeout=self._connection.timeout()
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    # --- recipes ----------------------------------------------------------------------------------
+
+    def validate(self, recipe: RecipeSource) -> Validation:
+        """Every fault of a recipe, found by the service; none is raised."""
+        return self._send(calls.validate(recipe_text(recipe)[0]))
+
+    def plan(self, recipe: RecipeSource) -> Plan:
+        return self._send(calls.plan(read_recipe(recipe)))
+
+    # --- jobs -------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        recipe: RecipeSource,
+        *,
+        idempotency_key: str | None = None,
+        priority: str | None = None,
+    ) -> Job:
+        """The recipe's job: a new one, or the one that it has already.
+
+        recipe: a path, YAML text, or plain values. idempotency_key: else derived from the recipe,
+        so that the same call again, from anywhere, answers with the same job, unless that failed or
+        was cancelled: then it is tried again.
+        """
+        call = calls.submit(read_recipe(recipe), key=idempotency_key, priority=priority)
+        job = self._send(call)
+        while idempotency_key is None and job.state in (FAILED, CANCELLED):
+            call = calls.again(call, job)
+            job = self._send(call)
+        return job
+
+    def job(self, job_id: str) -> Job:
+        return self._send(calls.job(job_id))
+
+    def jobs(
+        self,
+        *,
+        state: str | None = None,
+        name: str | None = None,
+        created_after: str | None = None,
+        created_before: str | None = None,
+    ) -> Iterator[Job]:
+        """Newest first; pages are fetched as they are needed."""
+        return self._pages(
+            calls.jobs(
+                state=state,
+                name=name,
+                created_after=created_after,
+                created_before=created_before,
+            )
+        )
+
+    def events(self, job_id: str, *, after: str | None = None) -> Iterator[Event]:
+        """Each event once, until the job has ended; a broken connection is taken up where it broke.
+
+        after: the id of the last event seen. Events of type "progress" have no id and may be
+        missed.
+        """
+        path = f"/jobs/{calls.part(job_id)}/events"
+        position = Position(after)
+        patience = self._patience(path)
+        while True:
+            try:
+                with self._http.stream(
+                    "GET",
+                    self._connection.url(path),
+                    headers=position.headers(),
+                    timeout=self._connection.stream_timeout(),
+                ) as answer:
+                    if answer.is_success:
+                        reader = EventReader()
+                        for chunk in answer.iter_bytes():
+                            patience.refresh()
+                            for event in reader.feed(chunk):
+                                position.note(event)
+                                yield event
+                        pause_s = None
+                    else:
+                        body = answer.read()
+                        pause_s = patience.after_answer(answer.status_code, answer.headers, body)
+            except httpx.TransportError as error:
+                pause_s = None if position.has_ended else patience.after_failure(error)
+            if pause_s is None:
+                if position.has_ended or (position.num_new == 0 and self.job(job_id).has_ended):
+                    return
+                pause_s = STREAM_PAUSE_S
+            time.sleep(pause_s)
+
+    def wait(
+        self, job_id: str, *, on_progress: Callable[[Progress], None] = lambda progress: None
+    ) -> Job:
+        """The job once it is published. Follows its events or, where a proxy lets none through,
+        asks again and again. Raises JobError if it failed or was cancelled."""
+        while True:
+            job = self.job(job_id)
+            if job.progress is not None:
+                on_progress(job.progress)
+            if job.has_ended:
+                return checked_end(job)
+            try:
+                for event in self.events(job_id):
+                    if event.progress is not None:
+                        on_progress(event.progress)
+            except ServiceUnavailableError:
+                time.sleep(POLL_S)
+
+    def cancel(self, job_id: str) -> Job:
+        """Raises ConflictError once it is being published."""
+        return self._send(calls.cancel(job_id))
+
+    def retry(self, job_id: str) -> Job:
+        """A failed job goes on: its failed units alone are tried again."""
+        return self._send(calls.retry(job_id))
+
+    def restart(self, job_id: str) -> Job:
+        """From the start, under the fingerprint that the service has now."""
+        return self._send(calls.restart(job_id))
+
+    def set_priority(self, job_id: str, priority: str) -> Job:
+        """priority: interactive or batch."""
+        return self._send(calls.set_priority(job_id, priority))
+
+    def top_up(
+        self, job_id: str, classes: Mapping[str, int], *, idempotency_key: str | None = None
+    ) -> Job:
+        """A job for the grown recipe; what exists is reused. classes: name -> its new count."""
+        return self._send(calls.top_up(job_id, classes, key=idempotency_key))
+
+    # --- previews ---------------------------------------------------------------------------------
+
+    def preview(self, recipe: RecipeSource) -> Preview:
+        """The first 8 images of each class, made now. Raises JobError if they cannot be made.
+
+        The recipe's own job, if it follows, makes the same attempts and finds them in the cache.
+        """
+        job = self._send(calls.start_preview(read_recipe(recipe)))
+        while True:
+            found = self._send(calls.preview(job.id))
+            if found.state in TERMINAL_STATES:
+                return checked_preview(found, job)
+            time.sleep(PREVIEW_POLL_S)
+
+    def discard_preview(self, job_id: str) -> None:
+        self._send(calls.discard_preview(job_id))
+
+    # --- data sets --------------------------------------------------------------------------------
+
+    def datasets(self) -> Iterator[Dataset]:
+        return self._pages(calls.datasets())
+
+    def versions(self, name: str) -> Iterator[Version]:
+        return self._pages(calls.versions(name))
+
+    def version(self, version: str) -> Version:
+        """version: NAME, or NAME@3 for its version 3, here and below."""
+        return self._send(calls.version(version))
+
+    def manifest(self, version: str) -> Manifest:
+        return Manifest.from_bytes(self._send(calls.manifest(version)))
+
+    def samples(
+        self,
+        version: str,
+        *,
+        class_name: str | None = None,
+        split: str | None = None,
+        model: str | None = None,
+        min_score: str | None = None,
+        max_score: str | None = None,
+    ) -> Iterator[Sample]:
+        """In (class, ordinal) order. min_score, max_score: a filter and a bound, as blank:0.2."""
+        return self._pages(
+            calls.samples(
+                version,
+                class_name=class_name,
+                split=split,
+                model=model,
+                min_score=min_score,
+                max_score=max_score,
+            )
+        )
+
+    def files(self, version: str) -> tuple[FileEntry, ...]:
+        """Every object of a version, with an address that works for a short time."""
+        return self._send(calls.files(version))
+
+    def pull(
+        self,
+        version: str,
+        out: Path | str,
+        *,
+        layout: str | None = None,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Pulled:
+        """Writes a version into a new folder. Given again after a failure, fetches only the rest.
+
+        layout: webdataset, imagefolder or parquet; else the first of the recipe's formats.
+        on_progress: images done, and of how many. Raises VerifyError if an object was changed.
+        """
+        found = self.version(version)
+        exact = f"{found.name}@{found.version}"
+        remote = RemoteVersion(
+            manifest=self._send(calls.manifest(exact)),
+            manifest_sha256=found.manifest_sha256,
+            files={entry.path: entry for entry in self.files(exact)},
+        )
+        with httpx.Client(timeout=self._connection.timeout()) as store:
+            return pull_version(
+                remote,
+                Path(out),
+                layout=layout,
+                open_stream=lambda entry, num_try: self._object(store, exact, entry, num_try),
+                on_progress=on_progress,
+            )
+
+    def diff(self, before: str, after: str) -> dict[str, Any]:
+        """What differs between two versions of one data set."""
+        return self._send(calls.diff(before, after))
+
+    def deprecate(self, version: str, reason: str) -> Version:
+        return self._send(calls.deprecate(version, reason))
+
+    def revoke(self, version: str, reason: str) -> dict[str, Any]:
+        """Takes a version away for ever: its bytes are deleted, its digest is kept."""
+        return self._send(calls.revoke(version, reason))
+
+    def lineage_of_model(self, name: str) -> dict[str, Any]:
+        """Everything that a model made."""
+        return self._send(calls.lineage("models", name))
+
+    def lineage_of_sample(self, version: str, key: str) -> dict[str, Any]:
+        """Everything behind an image."""
+        name, _, number = version.partition("@")
+        return self._send(calls.lineage("samples", name, number or "latest", key))
+
+    # --- models, schedules, webhooks, keys --------------------------------------------------------
+
+    def models(self) -> Iterator[Model]:
+        return self._pages(calls.models())
+
+    def model(self, name: str) -> Model:
+        return self._send(calls.model(name))
+
+    def register_model(self, name: str, folder: Path | str) -> Model:
+        """folder: config.json, model.safetensors and, if there is one, README.md."""
+        url = self._connection.url("/models")
+        with open_model_files(Path(folder)) as files:
+            try:
+                answer = self._http.post(url, data={"name": name}, files=files)
+            except httpx.TransportError as error:
+                raise unreachable(url, error) from error
+        if not answer.is_success:
+            raise error_of(answer.status_code, answer.content, url=url)
+        registered: Model = read_json(Model, answer.content)
+        return registered
+
+    def schedules(self) -> Iterator[Schedule]:
+        return self._pages(calls.schedules())
+
+    def schedule(self, schedule_id: str) -> Schedule:
+        return self._send(calls.schedule(schedule_id))
+
+    def create_schedule(
+        self,
+        name: str,
+        *,
+        cron: str,
+        recipe: RecipeSource,
+        timezone: str = "UTC",
+        new_seed: bool = True,
+        priority: str | None = None,
+    ) -> Schedule:
+        """new_seed: each fire makes other images. timezone: such as Europe/Berlin."""
+        return self._send(
+            calls.create_schedule(
+                read_recipe(recipe),
+                name=name,
+                cron=cron,
+                timezone=timezone,
+                new_seed=new_seed,
+                priority=priority,
+            )
+        )
+
+    def pause_schedule(self, schedule_id: str) -> Schedule:
+        return self._send(calls.pause_schedule(schedule_id, paused=True))
+
+    def resume_schedule(self, schedule_id: str) -> Schedule:
+        return self._send(calls.pause_schedule(schedule_id, paused=False))
+
+    def delete_schedule(self, schedule_id: str) -> None:
+        self._send(calls.delete_schedule(schedule_id))
+
+    def webhooks(self) -> Iterator[Webhook]:
+        return self._pages(calls.webhooks())
+
+    def create_webhook(self, url: str, events: Sequence[str]) -> Webhook:
+        """Its secret is shown this once."""
+        return self._send(calls.create_webhook(url, events))
+
+    def delete_webhook(self, webhook_id: str) -> None:
+        self._send(calls.delete_webhook(webhook_id))
+
+    def deliveries(self, webhook_id: str) -> Iterator[Delivery]:
+        return self._pages(calls.deliveries(webhook_id))
+
+    def redeliver(self, webhook_id: str, delivery_id: int) -> Delivery:
+        return self._send(calls.redeliver(webhook_id, delivery_id))
+
+    def keys(self) -> Iterator[Key]:
+        return self._pages(calls.keys())
+
+    def create_key(
+        self, name: str, scopes: Sequence[str], *, expires_in_days: float | None = None
+    ) -> Key:
+        """The key itself is shown this once."""
+        return self._send(calls.create_key(name, scopes, expires_in_days=expires_in_days))
+
+    def revoke_key(self, key_id: str) -> None:
+        self._send(calls.revoke_key(key_id))
+
+    def usage(self) -> dict[str, Any]:
+        """Cost and quota of the tenant."""
+        return self._send(calls.usage())
+
+    # --- sending ----------------------------------------------------------------------------------
+
+    def _send(self, call: Call[T]) -> T:
+        url = self._connection.url(call.path)
+        patience = self._patience(call.path, is_repeatable=call.is_repeatable)
+        while True:
+            try:
+                answer = self._http.request(
+                    call.method,
+                    url,
+                    params=dict(call.query),
+                    headers=dict(call.headers),
+                    content=call.body,
+                )
+            except httpx.TransportError as error:
+                pause_s = patience.after_failure(error)
+            else:
+                if answer.is_success:
+                    return call.read(answer.content)
+                pause_s = patience.after_answer(answer.status_code, answer.headers, answer.content)
+            time.sleep(pause_s)
+
+    def _pages(self, call: Call[Page[T]]) -> Iterator[T]:
+        following: Call[Page[T]] | None = call
+        while following is not None:
+            page = self._send(following)
+            yield from page.items
+            following = calls.next_page(following, page)
+
+    def _patience(self, path: str, *, is_repeatable: bool = True) -> Patience:
+        return Patience(
+            is_repeatable=is_repeatable,
+            max_retries=self._connection.max_retries,
+            url=self._connection.url(path),
+        )
+
+    @contextmanager
+    def _object(
+        self, store: httpx.Client, version: str, entry: FileEntry, num_try: int
+    ) -> Iterator[Iterator[bytes]]:
+        """From the store itself, whose address is no business of our key; then by the service."""
+        through_service = num_try > 0 or entry.url is None
+        url = entry.url or ""
+        if through_service:
+            url = self._connection.url(calls.object_path(version, entry.path))
+        sender = self._http if through_service else store
+        try:
+            with sender.stream("GET", url, headers={"Accept-Encoding": "identity"}) as answer:
+                if not answer.is_success:
+                    raise object_error(answer.status_code, answer.read(), entry.path, url)
+                yield answer.iter_bytes(CHUNK_BYTES)
+        except httpx.TransportError as error:
+            raise StoreUnavailableError(
+                f"{entry.path}: the connection broke ({type(error).__name__}: {error}); pull again"
+            ) from error

@@ -1,0 +1,34 @@
+"""A recipe as callers give it, to what is sent. Called by the senders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from datagen.errors import InputError
+from datagen.recipe import RecipeDocument, canonical_json, load_bytes, parse_recipe
+
+# A path, the YAML text itself (it has a line break), or the recipe as plain values.
+RecipeSource: TypeAlias = Path | str | Mapping[str, Any]
+
+
+def read_recipe(recipe: RecipeSource) -> RecipeDocument:
+    """Checks it against the schema here, where the lines are known. Raises RecipeError."""
+    text, source = recipe_text(recipe)
+    return parse_recipe(text, source=source)
+
+
+def recipe_text(recipe: RecipeSource) -> tuple[bytes, str]:
+    """The bytes, YAML or JSON, and what to call them in messages."""
+    if isinstance(recipe, Mapping):
+        try:
+            return canonical_json(dict(recipe)), "recipe"
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"recipe: expected plain values as JSON holds them ({error})"
+            ) from None
+    if isinstance(recipe, str) and "\n" in recipe:
+        return recipe.encode(), "recipe"
+    path = Path(recipe)
+    return load_bytes(path), str(path)

@@ -1,0 +1,324 @@
+"""What the service answers, as frozen values. Fields that a newer service adds are ignored.
+
+Times are ISO 8601 text, UTC. Called by calls.py, which reads answers into these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, Generic, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from datagen.client.problems import ServiceUnavailableError
+from datagen.errors import JobError
+
+PUBLISHED, FAILED, CANCELLED = "PUBLISHED", "FAILED", "CANCELLED"
+TERMINAL_STATES = (PUBLISHED, FAILED, CANCELLED)
+TERMINAL_EVENTS = ("job.published", "job.failed", "job.cancelled")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    """next_cursor: None on the last page."""
+
+    items: tuple[T, ...]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault of a recipe. field: like classes[1].count; line: of the YAML text."""
+
+    field: str
+    value: Any = None
+    expected: str = ""
+    message: str = ""
+    line: int | None = None
+
+
+@dataclass(frozen=True)
+class Validation:
+    """resolved: the recipe with every default filled in, and digest: of it; None if not valid."""
+
+    valid: bool
+    errors: tuple[Fault, ...] = ()
+    resolved: dict[str, Any] | None = None
+    digest: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """counts: class name -> split -> images. seconds: None if nobody measured the model."""
+
+    counts: dict[str, dict[str, int]]
+    num_images: int
+    units: int
+    shards: int
+    dataset_bytes: int
+    cache_bytes: int
+    seconds: float | None
+    cost: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ClassProgress:
+    """rejected: reason -> attempts."""
+
+    requested: int = 0
+    made: int = 0
+    attempts: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """stage: generate, judge, pack or finish; units of that stage."""
+
+    stage: str | None = None
+    units_done: int = 0
+    units_total: int = 0
+    classes: dict[str, ClassProgress] = field(default_factory=dict)
+    images_per_s: float | None = None
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """counts and digest: once published. waiting_for: what the job needs that is not there."""
+
+    id: str
+    name: str
+    version: int
+    state: str
+    kind: str
+    priority: str
+    recipe_digest: str
+    created_at: str
+    finished_at: str | None = None
+    error: str | None = None
+    progress: Progress | None = None
+    counts: dict[str, dict[str, int]] | None = None
+    digest: str | None = None
+    cost: dict[str, Any] | None = None
+    fingerprint: Any = None
+    waiting_for: str | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in TERMINAL_STATES
+
+
+@dataclass(frozen=True)
+class Event:
+    """id: None for progress, which is not kept. type: such as job.published, or progress."""
+
+    id: str | None
+    type: str
+    body: dict[str, Any]
+
+    @property
+    def progress(self) -> Progress | None:
+        return read_value(Progress, self.body) if self.type == "progress" else None
+
+
+@dataclass(frozen=True)
+class PreviewImage:
+    class_name: str
+    ordinal: int
+    png_base64: str
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The first images of each class, as many as are ready. id, state: as a job's."""
+
+    state: str
+    id: str = ""
+    images: tuple[PreviewImage, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    name: str
+    versions: int = 0
+    latest: int | None = None
+
+
+@dataclass(frozen=True)
+class Version:
+    """path: the address in the store. *_reason: null unless it was deprecated or revoked."""
+
+    name: str
+    version: int
+    digest: str
+    num_samples: int
+    size_bytes: int
+    seconds: float
+    published_at: str
+    recipe_digest: str
+    manifest_sha256: str
+    path: str = ""
+    deprecated_at: str | None = None
+    deprecated_reason: str | None = None
+    revoked_at: str | None = None
+    revoked_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image, as `datagen show` explains it. offset, size: of the PNG in its shard."""
+
+    key: str
+    class_name: str
+    ordinal: int
+    split: str
+    attempt: int
+    attempt_key: str
+    seed: int
+    augmentation_seed: int
+    image_sha256: str
+    raw_sha256: str
+    shard: str | int
+    offset: int
+    size: int
+    attributes: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
+    augmentations: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Model:
+    name: str
+    digest: str
+    generator: str
+    class_names: tuple[str, ...] = ()
+    image_size: tuple[int, int] | None = None
+    channels: int | None = None
+    size_bytes: int | None = None
+    deprecated_at: str | None = None
+    deprecated_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Schedule:
+    id: str
+    name: str
+    cron: str
+    timezone: str
+    new_seed: bool
+    priority: str
+    paused: bool
+    next_fire_times: tuple[str, ...] = ()
+    recipe: dict[str, Any] | None = None
+    created_at: str | None = None
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """secret: shown once, by the answer that creates it."""
+
+    id: str
+    url: str
+    events: tuple[str, ...]
+    created_at: str | None = None
+    secret: str | None = None
+
+
+@dataclass(frozen=True)
+class Delivery:
+    id: int
+    event_id: str
+    event_type: str
+    state: str
+    tries: int
+    last_status: int | None = None
+    last_error: str | None = None
+    created_at: str | None = None
+    delivered_at: str | None = None
+
+
+@dataclass(frozen=True)
+class Key:
+    """key: the key itself, shown once, by the answer that creates it."""
+
+    id: str
+    name: str
+    scopes: tuple[str, ...]
+    created_at: str | None = None
+    expires_at: str | None = None
+    revoked_at: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One object of a version. url: presigned; None where the store is a folder."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """path: the folder that was written."""
+
+    name: str
+    version: int
+    digest: str
+    format: str
+    num_samples: int
+    path: str
+
+
+def checked_end(job: Job) -> Job:
+    """Raises JobError unless it was published."""
+    if job.state == PUBLISHED:
+        return job
+    reason = job.error or ("it was cancelled" if job.state == CANCELLED else "no reason is known")
+    raise JobError(f"job {job.id} ({job.name}) is {job.state}: {reason}")
+
+
+def checked_preview(preview: Preview, job: Job) -> Preview:
+    """Raises JobError unless it was made."""
+    if preview.state != PUBLISHED:
+        reason = preview.error or "no reason is known"
+        raise JobError(f"preview {job.id} ({job.name}) is {preview.state}: {reason}")
+    return replace(preview, id=job.id)
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def read_value(kind: Any, content: Any) -> Any:
+    """content: parsed JSON. Raises ServiceUnavailableError if it is nothing of that kind."""
+    try:
+        return _adapter(kind).validate_python(content)
+    except ValidationError as error:
+        raise _not_understood(error) from None
+
+
+def read_json(kind: Any, body: bytes) -> Any:
+    """As read_value, of JSON text."""
+    try:
+        return _adapter(kind).validate_json(body)
+    except ValidationError as error:
+        raise _not_understood(error) from None
+
+
+def _not_understood(error: ValidationError) -> ServiceUnavailableError:
+    first: Mapping[str, Any] = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return ServiceUnavailableError(
+        f"the service's answer is not understood ({place}: {first['msg']}); client and service are "
+        "of different versions, or DATAGEN_API_URL is no datagen service"
+    )
