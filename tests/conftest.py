@@ -21,6 +21,7 @@ from tests.servers import (
     start_postgres,
     start_s3,
 )
+from tests.stack import ServiceStack, open_stack
 
 Server = TypeVar("Server", PostgresServer, S3Server)
 
@@ -74,6 +75,22 @@ def s3_endpoint(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
 def s3_url(s3_server: S3Server, s3_endpoint: str) -> str:
     """s3://bucket/prefix with a prefix of this test's own; to be opened with s3_endpoint."""
     return f"s3://{s3_server.bucket}/{uuid4().hex[:16]}"
+
+
+@pytest.fixture(scope="module")
+def service_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceStack]:
+    """A service of the module's own: API and servers run, workers are for the tests to start.
+    The S3 keys are in the environment meanwhile."""
+    try:
+        with (
+            pytest.MonkeyPatch.context() as environment,
+            open_stack(tmp_path_factory.mktemp("service")) as stack,
+        ):
+            for name, value in stack.s3.identity.environment.items():
+                environment.setenv(name, value)
+            yield stack
+    except ServiceMissingError as error:
+        _give_up(str(error))
 
 
 def _start(start: Callable[[], Server]) -> Server:

@@ -75,6 +75,12 @@ class Supervisor:
         """Does not wait until it is ready."""
         return self._ordered(lambda: self._launch(program))
 
+    def await_ready(self, name: str) -> None:
+        """Of one that was launched. Raises ServiceMissingError."""
+        child = self._child(name)
+        if child.process is not None:
+            wait_ready(child.program, child.process)
+
     def stop(self, name: str) -> None:
         """Cleanly, and for good."""
         self._ordered(lambda: self._stop(name))

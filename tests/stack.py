@@ -1,0 +1,253 @@
+"""The whole service for tests, on loopback: PostgreSQL, S3, Valkey, API, beat and workers, each a
+real process that can be killed, with short leases.
+
+    with open_stack(tmp_path) as stack:
+        stack.start_worker("generate")
+        stack.start_worker("cpu")
+        with stack.client() as client: client.post("/jobs", ...)
+
+Called by the fixture service_stack, the fault suite, the client's tests and benchmarks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datagen.catalog.catalog import Catalog
+from datagen.catalog.keys import create_key
+from datagen.catalog.schema import migrate
+from datagen.settings import Settings, load_settings
+from datagen.stack.programs import Program, ServiceMissingError
+from datagen.stack.servers import (
+    S3,
+    Postgres,
+    Valkey,
+    free_ports,
+    prepare_postgres,
+    prepare_s3,
+    prepare_valkey,
+)
+from datagen.stack.supervisor import Supervisor
+from datagen.store import Store, open_store
+from tests.servers import BUCKET, temporary_folder
+
+if TYPE_CHECKING:
+    import httpx
+
+ROOT = Path(__file__).resolve().parent.parent
+LEASE_S = 3.0
+TENANT = "local"
+DATABASE = "datagen"
+
+
+@dataclass
+class ServiceStack:
+    """folder: short-lived, holds every log. settings: of the tenant, as the processes see them.
+
+    environment: what the API and the workers get. api_key: with all scopes.
+    """
+
+    folder: Path
+    supervisor: Supervisor
+    postgres: Postgres
+    s3: S3
+    valkey: Valkey
+    settings: Settings
+    environment: Mapping[str, str]
+    api_key: str
+    api_url: str = ""
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    # --- processes of datagen
+
+    def start_api(self, env: Mapping[str, str] | None = None) -> str:
+        """Returns its name. The address stays the same over restarts."""
+        port = free_ports(1)[0]
+        self.api_url = f"http://127.0.0.1:{port}"
+        program = self._program("api", ("api", "--port", str(port)), env)
+        self.supervisor.start(replace(program, probe=lambda: _get_ok(f"{self.api_url}/healthz")))
+        return "api"
+
+    def start_worker(
+        self, role: str, *, env: Mapping[str, str] | None = None, arguments: tuple[str, ...] = ()
+    ) -> str:
+        """role: generate, cpu or beat. Returns its name. Does not wait until it takes work. It is
+        started again whenever it ends, until `stop`."""
+        name = f"{role}-{next(self.numbers)}"
+        self.supervisor.launch(self._program(name, (role, *arguments), env))
+        return name
+
+    def names(self, role: str) -> list[str]:
+        return [name for name in self.supervisor.names() if name.startswith(role)]
+
+    def pid(self, name: str) -> int | None:
+        """None while it does not run."""
+        return self.supervisor.pid(name)
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> bool:
+        """Returns False if it was not running."""
+        pid = self.pid(name)
+        if pid is None:
+            return False
+        os.kill(pid, number)
+        return True
+
+    def stop(self, name: str) -> None:
+        """Cleanly, and for good."""
+        self.supervisor.stop(name)
+
+    # --- servers
+
+    def restart_postgres(self) -> None:
+        self.supervisor.restart("postgres")
+
+    def restart_valkey(self) -> None:
+        """It comes back empty: nothing of it is kept on disk."""
+        self.supervisor.restart("valkey")
+
+    def flush_valkey(self) -> None:
+        import redis
+
+        with redis.Redis.from_url(self.valkey.url) as client:
+            client.flushall()
+
+    # --- looking and asking
+
+    @contextmanager
+    def client(self, api_key: str | None = None) -> Iterator[httpx.Client]:
+        """Paths are relative to /v1/."""
+        import httpx
+
+        headers = {"Authorization": f"Bearer {api_key or self.api_key}"}
+        with httpx.Client(base_url=f"{self.api_url}/v1", headers=headers, timeout=30) as client:
+            yield client
+
+    @contextmanager
+    def catalog(self) -> Iterator[Catalog]:
+        """The tenant's, straight from the database."""
+        catalog = Catalog(self.settings.database_url, self.settings.tenant)
+        try:
+            yield catalog
+        finally:
+            catalog.close()
+
+    def store(self) -> Store:
+        """Needs the environment of `s3.identity`."""
+        return open_store(self.settings.store_url, endpoint_url=self.settings.s3_endpoint_url)
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def logs(self) -> str:
+        """The end of each worker's, for the message of a failed assertion."""
+        logs = sorted(self.folder.glob("*.log"))
+        return "\n".join(f"--- {path.stem}\n{path.read_text()[-3000:]}" for path in logs)
+
+    def wait(self, condition: Callable[[], object], what: str, *, seconds: float = 60.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"{what}: not within {seconds} s\n{self.logs()}"
+            time.sleep(0.05)
+
+    def _program(
+        self, name: str, arguments: tuple[str, ...], env: Mapping[str, str] | None
+    ) -> Program:
+        return Program(
+            name=name,
+            command=(sys.executable, "-m", "workers", *arguments),
+            folder=self.folder,
+            log=self.folder / f"{name}.log",
+            environment={**self.environment, **(env or {})},
+        )
+
+
+@contextmanager
+def open_stack(
+    home: Path, *, env: Mapping[str, str] | None = None, api: bool = True
+) -> Iterator[ServiceStack]:
+    """Servers, schema, bucket, key and API; workers are the caller's to start.
+
+    env: settings of every process. Raises ServiceMissingError if a wheel is not installed.
+    """
+    folder = temporary_folder("stack")
+    try:
+        with Supervisor() as supervisor:
+            stack = _start_servers(folder, home, supervisor, env or {})
+            try:
+                if api:
+                    stack.start_api()
+                yield stack
+            finally:
+                stack.s3.remove_sockets()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start_servers(
+    folder: Path, home: Path, supervisor: Supervisor, env: Mapping[str, str]
+) -> ServiceStack:
+    postgres = prepare_postgres(folder / "postgres", run=folder, durable=False)
+    valkey = prepare_valkey(folder / "valkey")
+    supervisor.launch(postgres.program)
+    supervisor.launch(valkey.program)
+    s3 = _start_s3(folder, supervisor)
+    supervisor.await_ready("postgres")
+    supervisor.await_ready("valkey")
+    postgres.execute(f"CREATE DATABASE {DATABASE}")
+    environment = {
+        **_inherited(),
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "DATAGEN_HOME": str(home),
+        "DATAGEN_DATABASE_URL": postgres.url(DATABASE),
+        "DATAGEN_STORE_URL": f"s3://{s3.bucket}/data",
+        "DATAGEN_S3_ENDPOINT_URL": s3.endpoint_url,
+        "DATAGEN_BROKER_URL": valkey.url,
+        "DATAGEN_LEASE_S": str(LEASE_S),
+        "DATAGEN_HEARTBEAT_S": "0.5",
+        "DATAGEN_SWEEP_S": "0.5",
+        **s3.identity.environment,
+        **env,
+    }
+    settings = load_settings(environment, home=home)
+    catalog = Catalog(settings.database_url)
+    migrate(catalog)
+    scopes = ("read", "submit", "admin")
+    _, key = create_key(catalog, tenant=TENANT, name="tests", scopes=scopes, created_by=None)
+    catalog.close()
+    return ServiceStack(folder, supervisor, postgres, s3, valkey, settings, environment, key)
+
+
+def _start_s3(folder: Path, supervisor: Supervisor) -> S3:
+    for is_last in (False, False, True):  # a port can be taken between the look and the start
+        s3 = prepare_s3(folder / "s3", run=folder, bucket=BUCKET)
+        try:
+            supervisor.start(s3.program)
+            return s3
+        except ServiceMissingError:
+            supervisor.stop("s3")
+            if is_last:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _inherited() -> dict[str, str]:
+    """Nothing that points at other servers, and no credentials."""
+    strange = ("AWS_", "DATAGEN_", "PYTHON", "PYTEST_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(strange)}
+
+
+def _get_ok(url: str) -> None:
+    import httpx
+
+    httpx.get(url, timeout=5).raise_for_status()

@@ -1,0 +1,115 @@
+"""The command line of the fleet: python -m workers generate | cpu | beat | api.
+
+Called by a supervisor: `datagen up`, Docker Compose, systemd. Each command is one process that
+runs until SIGTERM, and may die at any moment without losing anything.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from datagen.commands.opening import pin_threads
+from datagen.errors import DatagenError
+from datagen.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from workers.process import Role
+
+# Patience of the watchdog, and of a connection that is to be closed in good order.
+_PATIENCE_S = 120.0
+_GOODBYE_S = 5
+
+_patience_option = click.option(
+    "--patience",
+    "patience_s",
+    type=click.FloatRange(min=1.0),
+    default=_PATIENCE_S,
+    show_default=True,
+    help="End the process when it claims nothing for so many seconds while units wait for it.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """The processes of a datagen service. Settings come from the environment (DATAGEN_...)."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+
+@main.command()
+@click.option("--families", default="", metavar="A,B,...", help="Generators to serve; else all.")
+@_patience_option
+def generate(families: str, patience_s: float) -> None:
+    """Make raw images, on DATAGEN_DEVICE. One process per GPU."""
+    from workers.process import generate_role
+
+    names = [name.strip() for name in families.split(",") if name.strip()]
+    _work(lambda settings: generate_role(settings, names), patience_s)
+
+
+@main.command()
+@_patience_option
+def cpu(patience_s: float) -> None:
+    """Judge, pack and publish, and look after schedules, webhooks and retention."""
+    from workers.process import cpu_role
+
+    _work(lambda settings: cpu_role(), patience_s)
+
+
+@main.command()
+def beat() -> None:
+    """Send ticks. One is enough, more do no harm."""
+    from workers.beat import run_beat
+
+    run_beat(_settings())
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True)
+def api(host: str, port: int) -> None:
+    """Answer HTTP."""
+    import uvicorn
+
+    _settings()
+    uvicorn.run(
+        "workers.asgi:create",
+        factory=True,
+        host=host,
+        port=port,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=_GOODBYE_S,  # event streams would never end by themselves
+    )
+
+
+def _settings() -> Settings:
+    """Malformed ones end the process with a message and no traceback."""
+    try:
+        settings = load_settings()
+    except DatagenError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    pin_threads(settings)
+    return settings
+
+
+def _work(role_of: Callable[[Settings], Role], patience_s: float) -> None:
+    settings = _settings()
+    from workers.run import run_worker
+
+    try:
+        code = run_worker(settings, role_of(settings), patience_s=patience_s)
+    except DatagenError as error:
+        click.echo(f"error: {error}", err=True)
+        code = error.exit_code
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

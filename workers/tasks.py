@@ -1,0 +1,23 @@
+"""The two tasks: one unit of a job, and what is to be done from time to time. Called by Celery."""
+
+from __future__ import annotations
+
+from celery import Celery, Task
+
+from workers.app import STEP, TICK
+from workers.duties import Duties
+from workers.process import WorkerProcess
+
+
+def register(app: Celery, process: WorkerProcess, duties: Duties) -> None:
+    def step(task: Task, job_id: int) -> None:
+        """One unit; then the message goes to the end of its queue, so that others get their turn
+        and those of higher priority go first."""
+        if process.step(job_id):
+            process.waker.pass_on(task.request.delivery_info["routing_key"], job_id)
+
+    def tick() -> None:
+        duties.do_all()
+
+    app.task(step, name=STEP, bind=True)
+    app.task(tick, name=TICK)
