@@ -11,18 +11,21 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_HOME := demo-home
+UP_HOME := service-home
 INSTALLED := $(VENV)/.installed
+INSTALLED_LOCAL := $(VENV)/.installed-local
 INSTALLED_DEV := $(VENV)/.installed-dev
 LOG := $(VENV)/install.log
 
 # Two test processes share two cores: more threads in each only get into each other's way.
 TEST_ENV := OMP_NUM_THREADS=1
 
-.PHONY: help install demo test lint format bench secrets clean
+.PHONY: help install demo up test lint format bench secrets clean
 
 help:
 	@echo "make install   .venv with datagen and what it needs"
 	@echo "make demo      1,000 labelled images, their card, and a check of every byte ($(DEMO_HOME)/)"
+	@echo "make up        the whole service on this machine, until Ctrl-C ($(UP_HOME)/)"
 	@echo "make test      lint, then all tests"
 	@echo "make lint      ruff and mypy"
 	@echo "make format    ruff, changing files"
@@ -36,6 +39,9 @@ install: $(INSTALLED)
 demo: $(INSTALLED)
 	@$(BIN)/datagen run recipes/fashion-1000.yaml --home $(DEMO_HOME) --workers 2
 	@$(BIN)/datagen verify fashion-1000 --home $(DEMO_HOME)
+
+up: $(INSTALLED_LOCAL)
+	@$(BIN)/datagen up --home $(UP_HOME)
 
 test: lint
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 -m "not slow"
@@ -75,9 +81,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(call pip_install,.)
 	@touch $@
 
+$(INSTALLED_LOCAL): pyproject.toml constraints.txt
+	@$(call pip_install,.[local])
+	@touch $(INSTALLED) $@
+
 $(INSTALLED_DEV): pyproject.toml constraints.txt
 	@$(call pip_install,.[test$(comma)dev])
-	@touch $(INSTALLED) $@
+	@touch $(INSTALLED) $(INSTALLED_LOCAL) $@
 
 comma := ,
 

@@ -78,13 +78,13 @@ def test_wheel_holds_all_that_ships_and_nothing_else(installed: Installed) -> No
         shipped("recipes", ".yaml", ".json"),
     )
     models = shipped("datagen/models", ".json", ".md", ".safetensors", ".png")
-    code = shipped("datagen", ".py")
+    code = shipped("datagen", ".py") | shipped("workers", ".py")
     assert migrations
     assert recipes
     assert models
     expected = code | models | {f"datagen/{name}" for name in migrations | recipes}
     assert expected - names == set()
-    strangers = {n for n in names if not n.startswith(("datagen/", "datagen-"))}
+    strangers = {n for n in names if not n.startswith(("datagen/", "datagen-", "workers/"))}
     assert strangers == set()
     assert not [n for n in names if "__pycache__" in n]
 
