@@ -19,7 +19,7 @@ from datagen.client.event_stream import EventReader, Position
 from datagen.client.model_files import open_model_files
 from datagen.client.patience import Patience
 from datagen.client.problems import ServiceUnavailableError, error_of, object_error, unreachable
-from datagen.client.recipes import RecipeSource, read_recipe, recipe_text
+from datagen.client.recipes import RecipeSource, located, read_recipe, recipe_text
 from datagen.client.results import (
     CANCELLED,
     FAILED,
@@ -102,7 +102,9 @@ class Client:
         return self._send(calls.validate(recipe_text(recipe)[0]))
 
     def plan(self, recipe: RecipeSource) -> Plan:
-        return self._send(calls.plan(read_recipe(recipe)))
+        document = read_recipe(recipe)
+        with located(document):
+            return self._send(calls.plan(document))
 
     # --- jobs -------------------------------------------------------------------------------------
 
@@ -119,8 +121,10 @@ class Client:
         so that the same call again, from anywhere, answers with the same job, unless that failed or
         was cancelled: then it is tried again.
         """
-        call = calls.submit(read_recipe(recipe), key=idempotency_key, priority=priority)
-        job = self._send(call)
+        document = read_recipe(recipe)
+        call = calls.submit(document, key=idempotency_key, priority=priority)
+        with located(document):
+            job = self._send(call)
         while idempotency_key is None and job.state in (FAILED, CANCELLED):
             call = calls.again(call, job)
             job = self._send(call)
@@ -230,7 +234,9 @@ class Client:
 
         The recipe's own job, if it follows, makes the same attempts and finds them in the cache.
         """
-        job = self._send(calls.start_preview(read_recipe(recipe)))
+        document = read_recipe(recipe)
+        with located(document):
+            job = self._send(calls.start_preview(document))
         while True:
             found = self._send(calls.preview(job.id))
             if found.state in TERMINAL_STATES:
@@ -368,16 +374,17 @@ class Client:
         priority: str | None = None,
     ) -> Schedule:
         """new_seed: each fire makes other images. timezone: such as Europe/Berlin."""
-        return self._send(
-            calls.create_schedule(
-                read_recipe(recipe),
-                name=name,
-                cron=cron,
-                timezone=timezone,
-                new_seed=new_seed,
-                priority=priority,
-            )
+        document = read_recipe(recipe)
+        call = calls.create_schedule(
+            document,
+            name=name,
+            cron=cron,
+            timezone=timezone,
+            new_seed=new_seed,
+            priority=priority,
         )
+        with located(document):
+            return self._send(call)
 
     def pause_schedule(self, schedule_id: str) -> Schedule:
         return self._send(calls.pause_schedule(schedule_id, paused=True))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from datagen.errors import InputError
+from datagen.errors import InputError, RecipeError
 from datagen.recipe import RecipeDocument, canonical_json, load_bytes, parse_recipe
 
 # A path, the YAML text itself (it has a line break), or the recipe as plain values.
@@ -32,3 +33,12 @@ def recipe_text(recipe: RecipeSource) -> tuple[bytes, str]:
         return recipe.encode(), "recipe"
     path = Path(recipe)
     return load_bytes(path), str(path)
+
+
+@contextmanager
+def located(document: RecipeDocument) -> Iterator[None]:
+    """The service's faults of a recipe get the file and the lines that only the caller knows."""
+    try:
+        yield
+    except RecipeError as error:
+        raise document.locate(error) from None
