@@ -1,0 +1,118 @@
+"""The last steps: two finalisers, a crash between manifest and commit, and cancels at every step.
+
+A job is cancelled or published, never both, and a cancelled one never has a manifest.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+
+import pytest
+
+from datagen.catalog.jobs import cancel_job
+from datagen.catalog.rows import CANCELLED, PUBLISHED, PUBLISHING
+from datagen.errors import ConflictError
+from tests.faults.conftest import DigestOf
+from tests.faults.fleet import Fleet, signal_to
+from tests.faults.recipes import small_recipe
+from tests.faults.test_workers import FAILPOINTS
+
+# Where the manifest is being put, or was: too late to cancel.
+TOO_LATE = ("finish.before_manifest", "finish.before_commit", "finish.after_commit")
+
+
+@pytest.mark.parametrize("name", ["finish.before_publishing", "finish.before_manifest"])
+def test_two_finalisers_publish_once(fleet: Fleet, digest_of: DigestOf, name: str) -> None:
+    """Both stand at the same step, then go on at the same moment."""
+    job = fleet.submit(small_recipe())
+    both = fleet.start(job, num_workers=2, failpoints=f"{name}=stop*2")
+    fleet.wait_fired(name, 2)
+    for process in both:
+        signal_to(process, signal.SIGCONT)
+    assert fleet.wait_exits(*both) == [0, 0]
+    fleet.assert_published(job, digest_of(small_recipe()))
+
+
+def test_a_crash_between_manifest_and_commit_replays_to_the_same_bytes(
+    fleet: Fleet, digest_of: DigestOf
+) -> None:
+    job = fleet.submit(small_recipe())
+    [victim] = fleet.start(job, failpoints="finish.before_commit=kill*1")
+    assert fleet.wait_exits(victim) == [-signal.SIGKILL]
+    [key] = fleet.manifests(job)
+    before = fleet.store.get(key)
+    assert fleet.state_of(job) == PUBLISHING
+    assert fleet.wait_exits(*fleet.start(job)) == [0]
+    assert fleet.store.get(key) == before
+    fleet.assert_published(job, digest_of(small_recipe()))
+
+
+@pytest.mark.parametrize("then", ["goes on", "dies"])
+@pytest.mark.parametrize("name", FAILPOINTS)
+def test_a_job_is_cancelled_or_published_never_both(
+    fleet: Fleet, digest_of: DigestOf, name: str, then: str
+) -> None:
+    job = fleet.submit(small_recipe())
+    [worker] = fleet.start(job, failpoints=f"{name}=stop*1")
+    fleet.wait_fired(name)
+    if name in TOO_LATE:
+        with pytest.raises(ConflictError):
+            cancel_job(fleet.catalog, job.id)
+    else:
+        assert cancel_job(fleet.catalog, job.id).state == CANCELLED
+    if then == "dies":
+        signal_to(worker, signal.SIGKILL)
+        assert fleet.wait_exits(*fleet.start(job)) == [0]
+    else:
+        signal_to(worker, signal.SIGCONT)
+        assert fleet.wait_exits(worker) == [0]
+    if name in TOO_LATE:
+        fleet.assert_published(job, digest_of(small_recipe()))
+    else:
+        assert fleet.state_of(job) == CANCELLED
+        fleet.assert_nothing_published(job)
+
+
+def test_a_cancelled_recipe_can_be_submitted_again(fleet: Fleet, digest_of: DigestOf) -> None:
+    job = fleet.submit(small_recipe())
+    [worker] = fleet.start(job, failpoints="pack.before_put=stop*1")
+    fleet.wait_fired("pack.before_put")
+    cancel_job(fleet.catalog, job.id)
+    again = fleet.submit(small_recipe())
+    assert again.id != job.id
+    fleet.start(again)
+    signal_to(worker, signal.SIGCONT)
+    fleet.wait_ended(again)
+    fleet.wait_exits()
+    fleet.assert_published(again, digest_of(small_recipe()))
+    fleet.assert_nothing_published(job)
+
+
+@pytest.mark.slow
+def test_cancels_at_random_moments_race_the_finaliser(fleet: Fleet, digest_of: DigestOf) -> None:
+    """Two workers, twelve jobs of the same images, a cancel somewhere in the finish of each."""
+    draw = random.Random(3)
+    outcomes = []
+    document = small_recipe()
+    for number in range(12):
+        job = fleet.submit(small_recipe(f"race-{number}"))
+        mark = f"finish.{number}"
+        workers = fleet.start(job, num_workers=1 + number % 2)
+        del mark
+        try:
+            time.sleep(draw.uniform(0.6, 1.2))
+            cancel_job(fleet.catalog, job.id)
+        except ConflictError:
+            pass
+        fleet.wait_exits(*workers)
+        state = fleet.state_of(job)
+        outcomes.append(state)
+        if state == PUBLISHED:
+            fleet.assert_published(job, digest_of(small_recipe(f"race-{number}")))
+        else:
+            assert state == CANCELLED
+            fleet.assert_nothing_published(job)
+    assert document.recipe.num_images == 100
+    assert len(set(outcomes)) == 2, f"all ended alike: {outcomes}"
