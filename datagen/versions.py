@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.rows import VersionRow
 from datagen.catalog.versions import get_version, list_versions
-from datagen.errors import InputError, NotFoundError, ObjectMissingError, VerifyError
+from datagen.errors import (
+    InputError,
+    NotFoundError,
+    ObjectMissingError,
+    RevokedError,
+    VerifyError,
+)
 from datagen.formats.version import VersionReader
 from datagen.manifest import Manifest
-from datagen.recipe import suggest
+from datagen.recipe import canonical_json, suggest
 from datagen.store import Store
 
 MANIFEST = "manifest.json"
+# In the place of a revoked version's objects, for those who read the store alone.
+TOMBSTONE = "tombstone.json"
 
 _VERSION = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]{0,62})(?:@v?(?P<version>[1-9][0-9]{0,8}))?")
 
@@ -44,7 +53,16 @@ def parse_version(text: str) -> tuple[str, int | None]:
 
 
 def find_version(catalog: Catalog, text: str) -> VersionRow:
-    """Raises NotFoundError, naming what there is."""
+    """Raises RevokedError with the digest of a revoked version, NotFoundError, naming what there
+    is, for an unknown one."""
+    row = find_any_version(catalog, text)
+    if row.revoked_at is not None:
+        raise revoked(row.name, row.version, digest=row.digest, reason=row.revoked_reason or "")
+    return row
+
+
+def find_any_version(catalog: Catalog, text: str) -> VersionRow:
+    """Revoked or not. Raises NotFoundError, naming what there is."""
     name, version = parse_version(text)
     row = get_version(catalog, name, version)
     if row is None:
@@ -58,8 +76,28 @@ def find_version(catalog: Catalog, text: str) -> VersionRow:
     return row
 
 
+def revoked(name: str, version: int, *, digest: str, reason: str) -> RevokedError:
+    return RevokedError(
+        f"{name}@{version} was revoked: {reason} (digest {digest}); its images are deleted, use "
+        "another version"
+    )
+
+
+def tombstone_bytes(row: VersionRow) -> bytes:
+    """What takes the place of a revoked version in the store."""
+    content = {
+        "name": row.name,
+        "version": row.version,
+        "digest": row.digest,
+        "reason": row.revoked_reason,
+        "revoked_at": row.revoked_at,
+    }
+    return canonical_json(content) + b"\n"
+
+
 def open_version(catalog: Catalog, store: Store, tenant: str, text: str) -> OpenVersion:
-    """Raises NotFoundError for an unknown version, VerifyError for a damaged manifest."""
+    """Raises NotFoundError for an unknown version, RevokedError for a revoked one, VerifyError for
+    a damaged manifest."""
     row = find_version(catalog, text)
     prefix = version_prefix(tenant, row.name, row.version)
     manifest = read_manifest(store, prefix, sha256=row.manifest_sha256)
@@ -71,6 +109,7 @@ def read_manifest(store: Store, prefix: str, *, sha256: str) -> Manifest:
     try:
         data = store.get(prefix + MANIFEST)
     except ObjectMissingError:
+        _raise_if_revoked(store, prefix)
         raise NotFoundError(
             f"{store.url(prefix + MANIFEST)} does not exist: the version was removed from the "
             "store; restore it from a backup"
@@ -82,3 +121,14 @@ def read_manifest(store: Store, prefix: str, *, sha256: str) -> Manifest:
             "after it was published; restore it from a backup"
         )
     return Manifest.from_bytes(data)
+
+
+def _raise_if_revoked(store: Store, prefix: str) -> None:
+    """A catalog restored from an old backup does not know; the store does."""
+    try:
+        content = json.loads(store.get(prefix + TOMBSTONE))
+        name, version = str(content["name"]), int(content["version"])
+        digest, reason = str(content["digest"]), str(content["reason"])
+    except (ObjectMissingError, ValueError, KeyError, TypeError):
+        return
+    raise revoked(name, version, digest=digest, reason=reason) from None

@@ -153,12 +153,26 @@ def model_names(models_dirs: Sequence[Path]) -> dict[str, Path]:
 def load_model(path: Path) -> Model:
     """Raises ModelError naming the file, what was expected and what to do."""
     try:
-        return _load(path)
+        model, weights_sha256 = _describe(path)
+        if model.weights is not None:
+            _check_weights(model.weights, weights_sha256)
+        if (path / REFERENCE_FILE).exists():
+            check_safetensors(path / REFERENCE_FILE)
+    except OSError as error:
+        raise ModelError(f"model {path}: cannot be read ({error}); {_REMEDY}") from None
+    return model
+
+
+def describe_model(path: Path) -> Model:
+    """As load_model, but the weights are not read: for lists. Raises ModelError."""
+    try:
+        return _describe(path)[0]
     except OSError as error:
         raise ModelError(f"model {path}: cannot be read ({error}); {_REMEDY}") from None
 
 
-def _load(path: Path) -> Model:
+def _describe(path: Path) -> tuple[Model, str | None]:
+    """And the sha256 that its weights are to have."""
     files = _list_files(path)
     if CONFIG_FILE not in files:
         raise ModelError(f"model {path}: {CONFIG_FILE} is missing; {_REMEDY}")
@@ -171,11 +185,7 @@ def _load(path: Path) -> Model:
         raise ModelError(
             f"model {path}: {WEIGHTS_FILE} {problem} for generator {config.generator}; {_REMEDY}"
         )
-    if has_weights:
-        _check_weights(path / WEIGHTS_FILE, content.weights_sha256)
-    if REFERENCE_FILE in files:
-        check_safetensors(path / REFERENCE_FILE)
-    return Model(
+    model = Model(
         name=path.name,
         digest=_digest_of(content),
         config=config,
@@ -183,6 +193,7 @@ def _load(path: Path) -> Model:
         weights=path / WEIGHTS_FILE if has_weights else None,
         facts=ModelFacts(**{name: getattr(content, name) for name in ModelFacts.model_fields}),
     )
+    return model, content.weights_sha256
 
 
 def save_model(

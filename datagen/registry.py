@@ -1,0 +1,198 @@
+"""Models that a tenant registers: checked, stored once, fetched to wherever they are needed.
+
+Called by the API (register), and by whatever resolves a recipe in a service (models_dirs). A name
+is one model for ever: neither replaced nor, once revoked, used again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from uuid import uuid4
+
+from datagen.catalog.catalog import Catalog
+from datagen.catalog.registry import RegisteredModel, get_model, insert_model
+from datagen.catalog.tombstones import check_model
+from datagen.errors import (
+    ConflictError,
+    InputError,
+    ModelError,
+    ObjectExistsError,
+    RevokedError,
+    StoreError,
+)
+from datagen.generators.model_directory import (
+    CARD_FILE,
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    Model,
+    describe_model,
+    load_model,
+    model_names,
+)
+from datagen.settings import Settings
+from datagen.store import Store
+
+# In this order: the config is put last, so that a folder with one is whole.
+FILES = (WEIGHTS_FILE, CARD_FILE, CONFIG_FILE)
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+def register_model(
+    catalog: Catalog, store: Store, settings: Settings, folder: Path, *, created_by: str | None
+) -> RegisteredModel:
+    """folder: a model directory, named as the model is to be. The same model again changes nothing.
+
+    Raises InputError or ModelError if it is not sound, ConflictError if the name is taken,
+    RevokedError if the name, the model or its training data were revoked.
+    """
+    name = check_model_name(folder.name)
+    if name in model_names([settings.models_dir]):
+        raise ConflictError(f"model {name!r} is the service's own; choose another name")
+    model = load_model(folder)
+    training = model.facts.training
+    data_sha256 = None if training is None else training.data_sha256
+    check_model(catalog, name=name, digest=model.digest, data_sha256=data_sha256)
+    known = get_model(catalog, name)
+    if known is not None and known.digest != model.digest:
+        raise ConflictError(
+            f"model {name!r} exists with another digest, and a model never changes; register it "
+            "under another name"
+        )
+    prefix = model_prefix(settings.tenant, name, model.digest)
+    present = [file for file in FILES if (folder / file).exists()]
+    if known is None:  # else a file that does not count for the digest may differ
+        for file in present:
+            _put(store, prefix + file, folder / file)
+    return insert_model(
+        catalog,
+        name=name,
+        digest=model.digest,
+        config=(folder / CONFIG_FILE).read_text(),
+        training_data_sha256=data_sha256,
+        size_bytes=sum((folder / file).stat().st_size for file in present),
+        created_by=created_by,
+    )
+
+
+def _put(store: Store, key: str, path: Path) -> None:
+    """What an interrupted registration left gives way: no row names it."""
+    try:
+        store.put_file(key, path)
+    except ObjectExistsError:
+        store.delete(key)
+        store.put_file(key, path)
+
+
+def check_model_name(name: str) -> str:
+    """Raises InputError for a name that no recipe could name."""
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"model name {name[:80]!r}: expected 1 to 63 lower-case letters, digits and '-', the "
+            "first not '-'"
+        )
+    return name
+
+
+def model_prefix(tenant: str, name: str, digest: str) -> str:
+    return f"{tenant}/models/{name}/{digest}/"
+
+
+def models_dirs(
+    catalog: Catalog, store: Store, settings: Settings, names: Iterable[str]
+) -> list[Path]:
+    """Folders in which `resolve` finds the tenant's models of these names, fetched if need be, and
+    those of the service. settings, catalog: the tenant's.
+
+    Raises RevokedError if one of them, or what it was trained on, was revoked.
+    """
+    folders = [settings.models_dir]
+    for name in names:
+        registered = get_model(catalog, name)
+        if registered is not None:
+            _refuse_revoked(catalog, registered, settings)
+            folders.insert(0, materialize(registered, store, settings))
+            continue
+        path = model_names([settings.models_dir]).get(name)
+        if path is not None:
+            check_usable(catalog, describe_model(path))
+    return folders
+
+
+def check_usable(catalog: Catalog, model: Model) -> None:
+    """Raises RevokedError if the model, or what it was trained on, was revoked."""
+    training = model.facts.training
+    check_model(
+        catalog,
+        name=model.name,
+        digest=model.digest,
+        data_sha256=None if training is None else training.data_sha256,
+    )
+
+
+def materialize(registered: RegisteredModel, store: Store, settings: Settings) -> Path:
+    """The folder, here, that holds the model's; complete and checked whenever it exists.
+
+    Raises StoreError if the store has another model under the name.
+    """
+    folder = cached_folder(registered, settings)
+    target = folder / registered.name
+    if target.is_dir() and _digest_at(target) == registered.digest:
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    partial = folder.parent / f".{uuid4().hex}"
+    try:
+        _fetch(registered, store, partial / registered.name)
+        os.rename(partial, folder)
+    except OSError as error:
+        if _digest_at(target) != registered.digest:  # else another process was faster
+            raise StoreError(
+                f"model {registered.name}: cannot be kept in {folder} ({error.strerror}); see that "
+                "it can be written and is not full"
+            ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def cached_folder(registered: RegisteredModel, settings: Settings) -> Path:
+    return settings.home / "models-cache" / registered.tenant / registered.digest
+
+
+def _refuse_revoked(catalog: Catalog, registered: RegisteredModel, settings: Settings) -> None:
+    try:
+        check_model(
+            catalog,
+            name=registered.name,
+            digest=registered.digest,
+            data_sha256=registered.training_data_sha256,
+        )
+    except RevokedError:
+        shutil.rmtree(cached_folder(registered, settings), ignore_errors=True)
+        raise
+
+
+def _digest_at(path: Path) -> str | None:
+    try:
+        return describe_model(path).digest
+    except ModelError:
+        return None
+
+
+def _fetch(registered: RegisteredModel, store: Store, target: Path) -> None:
+    target.mkdir(parents=True)
+    prefix = model_prefix(registered.tenant, registered.name, registered.digest)
+    for file in FILES:
+        if store.size(prefix + file) is not None:
+            with store.open(prefix + file) as source, (target / file).open("xb") as copy:
+                shutil.copyfileobj(source, copy, 1 << 20)
+    found = load_model(target)
+    if found.digest != registered.digest:
+        raise StoreError(
+            f"model {registered.name}: {store.url(prefix + CONFIG_FILE)} is of digest "
+            f"{found.digest}, expected {registered.digest}; restore it from a backup"
+        )
