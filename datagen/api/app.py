@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from fastapi import APIRouter, FastAPI
 
 from datagen import __version__
-from datagen.api import health, metrics
+from datagen.api import audit, events, health, jobs, keys, metrics, previews, recipes, usage
 from datagen.api.auth import Authentication, Authenticator
 from datagen.api.dependencies import Service, Wake
 from datagen.api.limits import Limits
@@ -24,6 +24,13 @@ from datagen.settings import Settings
 from datagen.store import open_store
 
 _ROUTERS: tuple[Callable[[], APIRouter], ...] = (
+    recipes.router,
+    jobs.router,
+    events.router,
+    previews.router,
+    keys.router,
+    audit.router,
+    usage.router,
     health.router,
     metrics.router,
 )

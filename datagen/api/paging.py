@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Depends, Query
@@ -20,7 +21,7 @@ from datagen.errors import NotFoundError
 
 Item = TypeVar("Item")
 
-Key = list[str | int | float]
+Key = Sequence[str | int | float]
 
 MAX_LIMIT = 200
 

@@ -25,6 +25,7 @@ from datagen.errors import (
     DatagenError,
     ForbiddenError,
     InputError,
+    JobError,
     NotFoundError,
     ObjectMissingError,
     QuotaError,
@@ -100,6 +101,7 @@ _KINDS = (
     _Kind(AuthError, 401, "unauthorized"),
     _Kind(QuotaError, 429, "quota"),
     _Kind(ConflictError, 409, "conflict"),
+    _Kind(JobError, 409, "conflict"),
     _Kind(InputError, 422, "invalid"),
     _Kind(RetryableError, 503, "unavailable"),
 )

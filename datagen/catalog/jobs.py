@@ -34,6 +34,7 @@ from datagen.catalog.tables import (
     samples,
 )
 from datagen.catalog.tables import units as units_table
+from datagen.catalog.tenants import check_quota
 from datagen.catalog.units import insert_units
 from datagen.errors import CatalogError, ConflictError, NotFoundError
 
@@ -161,6 +162,7 @@ def create_job(
 
 def _insert_job(connection: Connection, catalog: Catalog, new: NewJob) -> int:
     tenant, now = _tenant(catalog), now_s(connection)
+    check_quota(connection, tenant, num_images=new.num_images)
     newest = select(func.coalesce(func.max(jobs.c.version), 0)).where(
         jobs.c.tenant == tenant, jobs.c.name == new.name
     )

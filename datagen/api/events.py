@@ -1,0 +1,89 @@
+"""A job's events as a stream (text/event-stream): what happened, in order, and how far it is.
+
+Events of the catalog have an id, with which a client that lost its connection goes on; `progress`
+has none, since it is a view of now. The stream ends when the job has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from datagen.api.dependencies import Context, Reader
+from datagen.api.job_view import progress_of
+from datagen.api.jobs import JobId, job_of
+from datagen.catalog.events import list_events
+from datagen.catalog.jobs import get_job
+from datagen.catalog.progress import measure_job
+from datagen.catalog.rows import ACTIVE_STATES, PUBLISHED, EventRow, Job
+
+POLL_S = 0.5
+HEARTBEAT_S = 15.0
+# Then the client asks again: a key that was revoked meanwhile is noticed.
+MAX_STREAM_S = 3600.0
+_BATCH = 200
+
+EventId = Annotated[int, Query(ge=0, lt=2**63, description="Only events after this one")]
+LastEventId = Annotated[int | None, Header(alias="Last-Event-ID", ge=0, lt=2**63)]
+
+
+def router() -> APIRouter:
+    routes = APIRouter(prefix="/jobs", tags=["jobs"])
+
+    @routes.get(
+        "/{job_id}/events",
+        response_class=StreamingResponse,
+        responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    )
+    async def stream_events(
+        context: Reader, job_id: JobId, after: EventId = 0, last_event_id: LastEventId = None
+    ) -> StreamingResponse:
+        """Server-sent events. Last-Event-ID, as a browser sends it, goes before `after`."""
+        job = await run_in_threadpool(job_of, context, job_id)
+        start = after if last_event_id is None else last_event_id
+        return StreamingResponse(_stream(context, job.id, start), media_type="text/event-stream")
+
+    return routes
+
+
+async def _stream(context: Context, job_id: int, after_id: int) -> AsyncIterator[str]:
+    """Idle streams hold neither a thread nor a connection."""
+    started = told = time.monotonic()
+    last_progress = ""
+    while time.monotonic() - started < MAX_STREAM_S:
+        job, events = await run_in_threadpool(_look, context, job_id, after_id)
+        for event in events:
+            after_id = event.id
+            yield f"id: {event.id}\nevent: {event.type}\ndata: {event.body}\n\n"
+        progress = await run_in_threadpool(_progress, context, job)
+        if progress != last_progress:
+            yield f"event: progress\ndata: {progress}\n\n"
+        if job.state not in ACTIVE_STATES and len(events) < _BATCH:
+            return
+        if events or progress != last_progress:
+            told = time.monotonic()
+        elif time.monotonic() - told >= HEARTBEAT_S:
+            yield ": still here\n\n"
+            told = time.monotonic()
+        last_progress = progress
+        if len(events) < _BATCH:
+            await asyncio.sleep(POLL_S)
+
+
+def _look(context: Context, job_id: int, after_id: int) -> tuple[Job, list[EventRow]]:
+    """The job first: an end that its state tells of is then among the events."""
+    job = get_job(context.catalog, job_id)
+    assert job is not None
+    return job, list_events(context.catalog, job_id, after_id=after_id, limit=_BATCH)
+
+
+def _progress(context: Context, job: Job) -> str:
+    measure = measure_job(context.catalog, job.id, finished=job.state == PUBLISHED)
+    return json.dumps(progress_of(job, measure).model_dump())
