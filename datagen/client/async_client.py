@@ -154,7 +154,11 @@ class AsyncClient:
         """
         path = f"/jobs/{calls.part(job_id)}/events"
         position = Position(after)
-        patience = self._patience(path)
+        patience = Patience(
+            is_repeatable=True,
+            max_retries=self._connection.max_retries,
+            url=self._connection.url(path),
+        )
         while True:
             try:
                 async with self._http.stream(
@@ -405,7 +409,7 @@ class AsyncClient:
         return self._pages(calls.keys())
 
     async def create_key(
-        self, name: str, scopes: Sequence[str], *, expires_in_days: float | None = None
+        self, name: str, scopes: Sequence[str], *, expires_in_days: int | None = None
     ) -> Key:
         """The key itself is shown this once."""
         return await self._send(calls.create_key(name, scopes, expires_in_days=expires_in_days))
@@ -421,7 +425,12 @@ class AsyncClient:
 
     async def _send(self, call: Call[T]) -> T:
         url = self._connection.url(call.path)
-        patience = self._patience(call.path, is_repeatable=call.is_repeatable)
+        patience = Patience(
+            is_repeatable=call.is_repeatable,
+            max_retries=self._connection.max_retries,
+            url=url,
+            has_key=calls.IDEMPOTENCY_KEY in call.headers,
+        )
         while True:
             try:
                 answer = await self._http.request(
@@ -446,10 +455,3 @@ class AsyncClient:
             for item in page.items:
                 yield item
             following = calls.next_page(following, page)
-
-    def _patience(self, path: str, *, is_repeatable: bool = True) -> Patience:
-        return Patience(
-            is_repeatable=is_repeatable,
-            max_retries=self._connection.max_retries,
-            url=self._connection.url(path),
-        )

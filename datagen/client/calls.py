@@ -35,6 +35,7 @@ from datagen.recipe import RecipeDocument, canonical_json, recipe_digest_of
 T = TypeVar("T")
 
 PAGE_LIMIT = 200
+IDEMPOTENCY_KEY = "Idempotency-Key"
 
 _VERSION = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]{0,62})(?:@v?(?P<version>[1-9][0-9]{0,8}))?")
 
@@ -88,7 +89,7 @@ def send(
     """content: sent as JSON. key: an Idempotency-Key, which makes the call repeatable."""
     headers = {} if content is None else {"Content-Type": "application/json"}
     if key is not None:
-        headers["Idempotency-Key"] = check_key(key)
+        headers[IDEMPOTENCY_KEY] = check_key(key)
     body = None if content is None else json.dumps(content, ensure_ascii=False).encode()
     return Call(method, path, kind, is_repeatable or key is not None, headers=headers, body=body)
 
@@ -147,8 +148,8 @@ def submit(document: RecipeDocument, *, key: str | None, priority: str | None) -
 
 def again(call: Call[Job], job: Job) -> Call[Job]:
     """The submission that follows one whose job is over: the same from everywhere."""
-    key = "recipe-" + json_digest([call.headers["Idempotency-Key"], job.id])
-    return replace(call, headers={**call.headers, "Idempotency-Key": key})
+    key = "recipe-" + json_digest([call.headers[IDEMPOTENCY_KEY], job.id])
+    return replace(call, headers={**call.headers, IDEMPOTENCY_KEY: key})
 
 
 def job(job_id: str) -> Call[Job]:
@@ -360,7 +361,7 @@ def keys() -> Call[Page[Key]]:
     return get_pages("/keys", Key)
 
 
-def create_key(name: str, scopes: Sequence[str], *, expires_in_days: float | None) -> Call[Key]:
+def create_key(name: str, scopes: Sequence[str], *, expires_in_days: int | None) -> Call[Key]:
     content: dict[str, Any] = {"name": name, "scopes": list(scopes)}
     if expires_in_days is not None:
         content["expires_in_days"] = expires_in_days

@@ -159,7 +159,11 @@ class Client:
         """
         path = f"/jobs/{calls.part(job_id)}/events"
         position = Position(after)
-        patience = self._patience(path)
+        patience = Patience(
+            is_repeatable=True,
+            max_retries=self._connection.max_retries,
+            url=self._connection.url(path),
+        )
         while True:
             try:
                 with self._http.stream(
@@ -415,7 +419,7 @@ class Client:
         return self._pages(calls.keys())
 
     def create_key(
-        self, name: str, scopes: Sequence[str], *, expires_in_days: float | None = None
+        self, name: str, scopes: Sequence[str], *, expires_in_days: int | None = None
     ) -> Key:
         """The key itself is shown this once."""
         return self._send(calls.create_key(name, scopes, expires_in_days=expires_in_days))
@@ -431,7 +435,12 @@ class Client:
 
     def _send(self, call: Call[T]) -> T:
         url = self._connection.url(call.path)
-        patience = self._patience(call.path, is_repeatable=call.is_repeatable)
+        patience = Patience(
+            is_repeatable=call.is_repeatable,
+            max_retries=self._connection.max_retries,
+            url=url,
+            has_key=calls.IDEMPOTENCY_KEY in call.headers,
+        )
         while True:
             try:
                 answer = self._http.request(
@@ -455,13 +464,6 @@ class Client:
             page = self._send(following)
             yield from page.items
             following = calls.next_page(following, page)
-
-    def _patience(self, path: str, *, is_repeatable: bool = True) -> Patience:
-        return Patience(
-            is_repeatable=is_repeatable,
-            max_retries=self._connection.max_retries,
-            url=self._connection.url(path),
-        )
 
     @contextmanager
     def _object(

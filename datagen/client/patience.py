@@ -14,20 +14,27 @@ LONGEST_RETRY_AFTER_S = 120.0
 # 502 and 504 come from proxies before a service that restarts.
 _PASSING = (502, 503, 504)
 _TOO_MANY = 429
+_CONFLICT = 409
 
 
 class Patience:
     """The retries of one request. is_repeatable: sending it twice does what sending it once does.
 
+    has_key: an Idempotency-Key. Then a 409 means that an earlier try, whose answer was lost, is
+    still being answered.
+
     Each method returns the seconds to wait before the next try, or raises what the request comes
     to. A used-up quota is an answer, not a passing fault.
     """
 
-    def __init__(self, *, is_repeatable: bool, max_retries: int, url: str) -> None:
+    def __init__(
+        self, *, is_repeatable: bool, max_retries: int, url: str, has_key: bool = False
+    ) -> None:
         self._left = max_retries if is_repeatable else 0
         self._max_retries = max_retries
         self._pause_s = FIRST_PAUSE_S
         self._url = url
+        self._passing = (*_PASSING, _CONFLICT) if has_key else _PASSING
 
     def refresh(self) -> None:
         """Something came through: the next failure is the first again."""
@@ -42,7 +49,7 @@ class Patience:
     def after_answer(self, status: int, headers: Mapping[str, str], body: bytes) -> float:
         """status: no success."""
         retry_after_s = _retry_after_s(headers)
-        is_passing = status in _PASSING or (status == _TOO_MANY and kind_of(body) != QUOTA)
+        is_passing = status in self._passing or (status == _TOO_MANY and kind_of(body) != QUOTA)
         too_long = retry_after_s is not None and retry_after_s > LONGEST_RETRY_AFTER_S
         if not is_passing or too_long or self._left == 0:
             raise error_of(status, body, url=self._url)

@@ -250,6 +250,7 @@ class Key:
     id: str
     name: str
     scopes: tuple[str, ...]
+    created_by: str | None = None
     created_at: str | None = None
     expires_at: str | None = None
     revoked_at: str | None = None

@@ -73,6 +73,14 @@ def test_a_submission_is_sent_again_under_the_same_idempotency_key(
     assert len(keys) == 1
 
 
+def test_a_submission_whose_first_try_is_still_being_answered_waits_for_it(
+    server: FaultyServer, client: Client
+) -> None:
+    server.turns.extend([drop, problem(409, "conflict", "being answered"), answer(JOB)])
+    assert client.submit(RECIPE).id == "a" * 32
+    assert len(server.seen) == 3
+
+
 def test_equal_recipes_have_equal_keys_and_others_have_others(
     server: FaultyServer, client: Client, tmp_path: Path
 ) -> None:
