@@ -30,6 +30,7 @@ from datagen.failpoints import failpoint
 from datagen.faults import suggest
 from datagen.plan import seed_of_fire
 from datagen.recipe import Recipe
+from datagen.registry import models_dirs
 from datagen.resolve import resolve_recipe
 from datagen.settings import Settings
 from datagen.store import Store
@@ -111,13 +112,13 @@ def fire_due(catalog: Catalog, store: Store, settings: Settings, wake: Wake) -> 
     Raises RetryableError; what was begun then is taken up again once its lock has ended.
     """
     fires = claim_abandoned_fires(catalog, lock_s=LOCK_S, limit=_BATCH)
-    made = sum(_make_job(fire, catalog, settings, wake) for fire in fires)
+    made = sum(_make_job(fire, catalog, store, settings, wake) for fire in fires)
     now, due = due_schedules(catalog, limit=_BATCH)
     for schedule in due:
         fire = _claim(catalog, schedule, now)
         if fire is not None:
             failpoint("schedule.after_claim")
-            made += _make_job(fire, catalog, settings, wake)
+            made += _make_job(fire, catalog, store, settings, wake)
     return made
 
 
@@ -135,10 +136,12 @@ def _claim(catalog: Catalog, schedule: Schedule, now: float) -> ClaimedFire | No
     return claim_fire(catalog, schedule, fire_at, next_fire_at=next_fire_at, lock_s=LOCK_S)
 
 
-def _make_job(fire: ClaimedFire, catalog: Catalog, settings: Settings, wake: Wake) -> bool:
+def _make_job(
+    fire: ClaimedFire, catalog: Catalog, store: Store, settings: Settings, wake: Wake
+) -> bool:
     """Returns whether there is a job. Why there is none is kept with the fire."""
     try:
-        job_id = job_of_fire(catalog, fire) or _submit(fire, catalog, settings)
+        job_id = job_of_fire(catalog, fire) or _submit(fire, catalog, store, settings)
     except RetryableError:
         raise
     except DatagenError as error:
@@ -154,19 +157,20 @@ def _make_job(fire: ClaimedFire, catalog: Catalog, settings: Settings, wake: Wak
     return True
 
 
-def _submit(fire: ClaimedFire, catalog: Catalog, settings: Settings) -> int:
+def _submit(fire: ClaimedFire, catalog: Catalog, store: Store, settings: Settings) -> int:
     schedule = fire.schedule
     content = json.loads(schedule.recipe)
     if schedule.new_seed:
         content["seed"] = seed_of_fire(schedule.id, fire.fire_at)
-    resolved = resolve_recipe(Recipe.model_validate(content), [settings.models_dir])
+    recipe = Recipe.model_validate(content)
+    mine, theirs = catalog.of(schedule.tenant), settings.of(schedule.tenant)
+    folders = models_dirs(mine, store, theirs, [recipe.generator.model])
     request = Request(
         priority=schedule.priority,
         created_by=schedule.created_by,
         idempotency_key=fire.idempotency_key,
     )
-    tenant = schedule.tenant
-    return submit(catalog.of(tenant), resolved, settings.of(tenant), request).id
+    return submit(mine, resolve_recipe(recipe, folders), theirs, request).id
 
 
 def _fire_times(cron: str, timezone: str, *, after: float) -> Iterator[int]:

@@ -32,7 +32,6 @@ from datagen.webhooks import (
     Address,
     Resolver,
     Target,
-    TargetError,
     parse_target,
     resolve_host,
     signature_headers,
@@ -119,7 +118,9 @@ def send(
     deadline = time.monotonic() + transport.timeout_s
     try:
         target = parse_target(claimed.url)
-        addresses = _look_up(target, allowed_networks, transport.resolver, deadline)
+        addresses = vetted_addresses(
+            target, transport.resolver, allowed_networks, timeout_s=transport.timeout_s
+        )
         status = _post(claimed, target, addresses, transport.tls, deadline)
     except (DatagenError, OSError, http.client.HTTPException, ValueError) as error:
         if time.monotonic() >= deadline:
@@ -148,28 +149,6 @@ def _record(catalog: Catalog, claimed: ClaimedDelivery, outcome: Outcome, jitter
     )
     if outcome.status == _GONE:
         disable_webhook(catalog, claimed.webhook_id, error="the receiver answered 410: it is gone")
-
-
-def _look_up(
-    target: Target, allowed_networks: Sequence[str], resolver: Resolver, deadline: float
-) -> list[Address]:
-    """In a thread of its own: a resolver heeds no deadline."""
-    found: list[list[Address] | DatagenError] = []
-
-    def look_up() -> None:
-        try:
-            found.append(vetted_addresses(target, resolver, allowed_networks))
-        except DatagenError as error:
-            found.append(error)
-
-    thread = threading.Thread(target=look_up, daemon=True)
-    thread.start()
-    thread.join(max(0.0, deadline - time.monotonic()))
-    if not found:
-        raise TargetError(f"host {target.host!r}: no address was found in time")
-    if isinstance(found[0], DatagenError):
-        raise found[0]
-    return found[0]
 
 
 def _post(

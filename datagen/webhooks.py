@@ -14,7 +14,9 @@ import ipaddress
 import re
 import secrets
 import socket
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from urllib.parse import urlsplit
@@ -88,36 +90,45 @@ def parse_target(url: str) -> Target:
 
 
 def resolve_host(host: str, port: int) -> list[str]:
-    """Every address of the name. Raises TargetError."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise TargetError(
-            f"host {host!r} has no address ({error}); check the name, then try again"
-        ) from None
+    """Every address of the name."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def vetted_addresses(
-    target: Target, resolver: Resolver, allowed_networks: Sequence[str]
+    target: Target, resolver: Resolver, allowed_networks: Sequence[str], *, timeout_s: float
 ) -> list[Address]:
     """The addresses of the target's host, each of which may be connected to.
 
     allowed_networks: that may be reached although they are not public, as 10.1.0.0/16.
-    Raises TargetError if any other address is not public, or if there is none.
+    Raises TargetError if any other address is not public, or if none is found in time.
     """
     allowed = [ipaddress.ip_network(network) for network in allowed_networks]
-    addresses = [ipaddress.ip_address(text) for text in resolver(target.host, target.port)]
-    if not addresses:
-        raise TargetError(f"host {target.host!r} has no address; check the name")
+    addresses = [ipaddress.ip_address(text) for text in _resolved(target, resolver, timeout_s)]
     for address in addresses:
-        # A mixed version is False here, never an error.
+        # Of another version, an address is in no network.
         if not is_public(address) and not any(address in network for network in allowed):
             raise TargetError(
                 f"host {target.host!r} is at {address}, which is no public address; an operator "
                 "can allow its network with DATAGEN_WEBHOOK_NETWORKS"
             )
     return addresses
+
+
+def _resolved(target: Target, resolver: Resolver, timeout_s: float) -> Sequence[str]:
+    """In a thread of its own: a resolver heeds no deadline."""
+    found: list[Sequence[str]] = []
+
+    def resolve() -> None:
+        with suppress(OSError, UnicodeError):
+            found.append(resolver(target.host, target.port))
+
+    thread = threading.Thread(target=resolve, daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if not found or not found[0]:
+        raise TargetError(f"host {target.host!r}: no address was found; check the name")
+    return found[0]
 
 
 def is_public(address: Address) -> bool:

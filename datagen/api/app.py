@@ -12,7 +12,19 @@ from contextlib import asynccontextmanager
 from fastapi import APIRouter, FastAPI
 
 from datagen import __version__
-from datagen.api import audit, events, health, jobs, keys, metrics, previews, recipes, usage
+from datagen.api import (
+    audit,
+    events,
+    health,
+    jobs,
+    keys,
+    metrics,
+    previews,
+    recipes,
+    schedules,
+    usage,
+    webhooks,
+)
 from datagen.api.auth import Authentication, Authenticator
 from datagen.api.dependencies import Service, Wake
 from datagen.api.limits import Limits
@@ -28,6 +40,8 @@ _ROUTERS: tuple[Callable[[], APIRouter], ...] = (
     jobs.router,
     events.router,
     previews.router,
+    schedules.router,
+    webhooks.router,
     keys.router,
     audit.router,
     usage.router,

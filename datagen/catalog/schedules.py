@@ -136,21 +136,22 @@ def list_schedules(
 def set_paused(
     catalog: Catalog, schedule_id: str, *, paused: bool, next_fire_at: int | None
 ) -> Schedule:
-    """next_fire_at: from when on it fires again; what it missed while paused is not made up.
+    """next_fire_at: when it fires first once it goes on; what it missed is not made up for.
 
-    Raises NotFoundError.
+    Raises NotFoundError. One that is so already keeps its next fire time.
     """
-    changed = (
-        update(schedules)
-        .where(schedules.c.id == schedule_id, catalog.owns(schedules.c.tenant))
-        .values(paused=int(paused), next_fire_at=next_fire_at)
-        .returning(schedules)
-    )
+    values = {"paused": 1} if paused else {"paused": 0, "next_fire_at": next_fire_at}
     with catalog.transaction() as connection:
-        row = connection.execute(changed).first()
-    if row is None:
-        raise _unknown(schedule_id)
-    return _schedule(row)
+        connection.execute(
+            update(schedules)
+            .where(
+                schedules.c.id == schedule_id,
+                catalog.owns(schedules.c.tenant),
+                schedules.c.paused != int(paused),
+            )
+            .values(values)
+        )
+    return get_schedule(catalog, schedule_id)
 
 
 def delete_schedule(catalog: Catalog, schedule_id: str) -> None:
@@ -177,6 +178,12 @@ def last_fires(
             rows = connection.execute(_fires_of(schedule_id).limit(limit))
             fires[schedule_id] = [Fire(**row._mapping) for row in rows]
     return fires
+
+
+def database_time(catalog: Catalog) -> float:
+    """From when on the next fire times count."""
+    with catalog.reading() as connection:
+        return now_s(connection)
 
 
 # --- what a beat does -----------------------------------------------------------------------------
