@@ -10,6 +10,7 @@ from datagen import __version__
 from datagen.commands.completion import completion
 from datagen.commands.edge import Edge, debug_option, home_option
 from datagen.commands.inspection import remake, show
+from datagen.commands.keys import audit, keys, tenants
 from datagen.commands.models import models, train
 from datagen.commands.recipes import plan, run, validate
 from datagen.commands.speed import bench
@@ -17,7 +18,7 @@ from datagen.commands.versions import diff, list_, pull, verify
 
 _EPILOG = """\b
 Exit codes: 0 done, 2 bad input, 3 not found, 4 a job or training failed, 5 damage found,
-6 the store or the catalog refused or is out of reach, 130 interrupted, 1 anything unexpected.
+6 the store or the catalog refused or is out of reach, 7 no key that allows this, 130 interrupted, 1 anything unexpected.
 """
 
 
@@ -32,6 +33,7 @@ def main(home: Path | None) -> None:
 _COMMANDS = (
     *(validate, plan, run, list_, show, pull, verify, diff, remake),
     *(train, models, bench, completion),
+    *(keys, audit, tenants),
 )
 for command in _COMMANDS:
     main.add_command(command)

@@ -113,6 +113,16 @@ def audited_tenants(catalog: Catalog) -> list[str]:
         return sorted(connection.execute(query).scalars())
 
 
+def has_row(catalog: Catalog, tenant: str, head: str) -> bool:
+    """head: SEQ:HASH, as a report named it earlier."""
+    seq, _, row_hash = head.partition(":")
+    query = select(audit_log.c.seq).where(
+        audit_log.c.tenant == tenant, audit_log.c.seq == int(seq), audit_log.c.hash == row_hash
+    )
+    with catalog.reading() as connection:
+        return connection.execute(query).first() is not None
+
+
 def verify_chain(catalog: Catalog, tenant: str) -> ChainReport:
     """Reads the whole log of the tenant, streaming."""
     query = select(audit_log).where(audit_log.c.tenant == tenant).order_by(audit_log.c.seq)
