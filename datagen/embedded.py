@@ -37,6 +37,7 @@ from datagen.engine import Worker
 from datagen.errors import DatagenError, JobError, RetryableError
 from datagen.interruption import Interruption, blocked_signals
 from datagen.owners import drop_stale_locks, is_dead, owner_lock
+from datagen.registry import check_usable
 from datagen.resolve import ResolvedRecipe
 from datagen.settings import Settings
 from datagen.store import Store, open_store
@@ -101,6 +102,7 @@ def run_recipe(
         if job is None:
             store.check()
             migrate(catalog)
+            check_usable(catalog, resolved.model)
             job = open_or_create_job(catalog, resolved, settings)
             drop_stale_locks(settings)
             _work(job, catalog, store, settings, workers=workers, on_progress=on_progress)

@@ -12,6 +12,7 @@ embedded processes do it in a loop, a cluster's workers when a message wakes the
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from collections import OrderedDict
@@ -41,6 +42,7 @@ from datagen.errors import (
 from datagen.failpoints import failpoint
 from datagen.generators.interface import Sampler
 from datagen.plan import Plan
+from datagen.registry import models_dirs
 from datagen.resolve import ResolvedRecipe, resolve_stored
 from datagen.settings import Settings
 from datagen.stages.finish import finish
@@ -198,18 +200,20 @@ def open_job(
     settings: Settings,
     samplers: SamplerCache | None = None,
 ) -> JobWork:
-    """Raises JobError if the job's model has changed."""
+    """Raises JobError if the job's model has changed, RevokedError if it was revoked."""
     import cv2
 
     cv2.setNumThreads(settings.threads_per_worker)
-    settings = settings.of(job.tenant)
-    resolved = resolve_stored(job.recipe_body, [settings.models_dir])
+    settings, catalog = settings.of(job.tenant), catalog.of(job.tenant)
+    model_name = json.loads(job.recipe_body)["generator"]["model"]
+    folders = models_dirs(catalog, store, settings, [model_name])
+    resolved = resolve_stored(job.recipe_body, folders)
     cache = samplers or SamplerCache()
     return JobWork(
         job=job,
         resolved=resolved,
         plan=Plan(resolved.recipe, unit_size=job.unit_size),
-        catalog=catalog.of(job.tenant),
+        catalog=catalog,
         store=store,
         settings=settings,
         load_sampler=lambda: cache.load(resolved, settings, batch_size=job.batch_size),

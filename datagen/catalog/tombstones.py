@@ -203,7 +203,7 @@ def spread(catalog: Catalog) -> int:
                 tombstones.c.kind == MODEL,
                 contexts.c.tenant == tombstones.c.tenant,
                 or_(
-                    jobs.c.state == RUNNING,
+                    _is_stoppable(),
                     and_(jobs.c.state == PUBLISHED, dataset_versions.c.revoked_at.is_(None)),
                 ),
             )
@@ -367,7 +367,7 @@ class _Burial:
     def cancel(self, job: JobRef, reason: str) -> None:
         cancelled = self._connection.execute(
             update(jobs)
-            .where(jobs.c.id == job.id, jobs.c.state == RUNNING)
+            .where(jobs.c.id == job.id, _is_stoppable())
             .values(state=CANCELLED, error=f"revoked: {reason}", finished_at=self._now)
         )
         if cancelled.rowcount == 1:
@@ -386,16 +386,11 @@ def _descent(
     in_contexts = contexts.c.model_digest.in_(digests)
     mine = select(contexts.c.id).where(in_contexts, catalog.owns(contexts.c.tenant))
     of_models = jobs.c.context_id.in_(mine)
-    running = (
-        select(jobs.c.id, jobs.c.uid, jobs.c.name, jobs.c.version)
-        .where(of_models, jobs.c.state == RUNNING)
-        .order_by(jobs.c.id)
-    )
     num_attempts, attempt_bytes = _count_attempts(connection, catalog, in_contexts)
     return Descent(
         models=list(found),
         versions=_kept_versions(connection, catalog, of_models),
-        jobs=[JobRef(*row) for row in connection.execute(running)],
+        jobs=_live_jobs(connection, catalog, of_models),
         num_attempts=num_attempts,
         attempt_bytes=attempt_bytes,
         sharing=[],
@@ -411,17 +406,34 @@ def _version_descent(connection: Connection, catalog: Catalog, version: VersionR
     return Descent(
         models=[],
         versions=_kept_versions(connection, catalog, of_version),
-        jobs=[],
+        jobs=_live_jobs(
+            connection, catalog, and_(jobs.c.context_id == context, jobs.c.kind == "preview")
+        ),
         num_attempts=num_attempts,
         attempt_bytes=attempt_bytes,
         sharing=_kept_versions(connection, catalog, others),
     )
 
 
+def _live_jobs(connection: Connection, catalog: Catalog, condition: Any) -> list[JobRef]:
+    """Those that run, and previews that can still be looked at."""
+    query = (
+        select(jobs.c.id, jobs.c.uid, jobs.c.name, jobs.c.version)
+        .where(catalog.owns(jobs.c.tenant), condition, _is_stoppable())
+        .order_by(jobs.c.id)
+    )
+    return [JobRef(*row) for row in connection.execute(query)]
+
+
+def _is_stoppable() -> Any:
+    preview = and_(jobs.c.kind == "preview", jobs.c.state.in_((FAILED, PUBLISHED)))
+    return or_(jobs.c.state == RUNNING, preview)
+
+
 def _kept_versions(connection: Connection, catalog: Catalog, condition: Any) -> list[VersionRow]:
     query = (
         select_versions(catalog)
-        .where(condition, dataset_versions.c.revoked_at.is_(None))
+        .where(condition, jobs.c.kind == "dataset", dataset_versions.c.revoked_at.is_(None))
         .order_by(dataset_versions.c.name, dataset_versions.c.version)
     )
     return [VersionRow(**row._mapping) for row in connection.execute(query)]

@@ -36,7 +36,7 @@ from datagen.formats.origin import ModelOrigin
 from datagen.images import contact_sheet, decode_png, encode_png
 from datagen.manifest import Manifest, ObjectEntry
 from datagen.stages.job import JobWork
-from datagen.versions import MANIFEST
+from datagen.versions import MANIFEST, TOMBSTONE
 
 _INDEX_ROWS = 8_192
 _SHEET_IMAGES, _SHEET_COLUMNS, _SHEET_SCALE = 24, 12, 2
@@ -231,7 +231,7 @@ def _entry(work: JobWork, stored: NewObject) -> ObjectEntry:
 
 def _collect_orphans(work: JobWork, manifest: Manifest) -> None:
     """Objects of tries whose commit was lost."""
-    named = {MANIFEST} | {
+    named = {MANIFEST, TOMBSTONE} | {
         entry.path for entry in (*manifest.shards, *manifest.index, *manifest.documents)
     }
     for info in work.store.list(work.prefix):
