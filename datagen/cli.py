@@ -18,7 +18,8 @@ from datagen.commands.versions import diff, list_, pull, verify
 
 _EPILOG = """\b
 Exit codes: 0 done, 2 bad input, 3 not found, 4 a job or training failed, 5 damage found,
-6 the store or the catalog refused or is out of reach, 7 no key that allows this, 130 interrupted, 1 anything unexpected.
+6 the store or the catalog refused or is out of reach, 7 no key that allows this,
+130 interrupted, 1 anything unexpected.
 """
 
 

@@ -42,6 +42,8 @@ _ROUTERS: tuple[Callable[[], APIRouter], ...] = (
     previews.router,
     schedules.router,
     webhooks.router,
+    schedules.router,
+    webhooks.router,
     keys.router,
     audit.router,
     usage.router,
