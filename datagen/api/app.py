@@ -42,8 +42,6 @@ _ROUTERS: tuple[Callable[[], APIRouter], ...] = (
     previews.router,
     schedules.router,
     webhooks.router,
-    schedules.router,
-    webhooks.router,
     keys.router,
     audit.router,
     usage.router,
