@@ -5,6 +5,8 @@ Called through `open_store`. boto3 costs a third of a second to import, so reque
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import os
 import threading
@@ -34,6 +36,8 @@ CONNECT_TIMEOUT_S = 2.0
 READ_TIMEOUT_S = 20.0
 NUM_ATTEMPTS = 3
 CONFLICT_PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8)
+# Of an object that seems to be another than ours: a reply can be changed on its way.
+NUM_READS = 3
 
 
 class S3Store:
@@ -56,8 +60,9 @@ class S3Store:
             return self._put(self._name(key), source)
 
     def _put(self, name: str, source: BinaryIO) -> bool:
+        content_md5 = _content_md5(source)
         for pause_s in CONFLICT_PAUSES_S:
-            status = self._put_once(name, source)
+            status = self._put_once(name, source, content_md5)
             if status == 200:
                 return True
             if status == 412 and self._holds(name, source):
@@ -144,9 +149,10 @@ class S3Store:
 
     def check(self) -> None:
         name = self._name(f"probe-{uuid4().hex}")
-        self._put_once(name, io.BytesIO(b"first"))
+        first, second = io.BytesIO(b"first"), io.BytesIO(b"second")
+        self._put_once(name, first, _content_md5(first))
         try:
-            if self._put_once(name, io.BytesIO(b"second")) == 200:
+            if self._put_once(name, second, _content_md5(second)) == 200:
                 raise StoreError(
                     f"the S3 server of {self._address('')} ignores If-None-Match: writers could "
                     "overwrite each other's objects; use a server with conditional writes (AWS, "
@@ -163,12 +169,18 @@ class S3Store:
     def _address(self, name: str) -> str:
         return f"s3://{self._bucket}/{name}"
 
-    def _put_once(self, name: str, source: BinaryIO) -> int:
+    def _put_once(self, name: str, source: BinaryIO, content_md5: str) -> int:
         """Returns 200, or 412 and 409 as the server gave them."""
         source.seek(0)
         try:
             with self._errors("write", name) as client:
-                client.put_object(Bucket=self._bucket, Key=name, Body=source, IfNoneMatch="*")
+                client.put_object(
+                    Bucket=self._bucket,
+                    Key=name,
+                    Body=source,
+                    IfNoneMatch="*",
+                    ContentMD5=content_md5,
+                )
         except StoreError as error:
             status = http_status(error.__cause__)
             if status not in (409, 412):
@@ -179,16 +191,18 @@ class S3Store:
     def _holds(self, name: str, source: BinaryIO) -> bool:
         """False if it is gone; raises ObjectExistsError if it is another object."""
         wanted_bytes = source.seek(0, os.SEEK_END)
-        source.seek(0)
-        try:
-            with self._errors("read", name) as client:
-                reply = client.get_object(Bucket=self._bucket, Key=name)
-                num_bytes = int(reply["ContentLength"])
-                with closing(reply["Body"]) as body:
-                    if num_bytes == wanted_bytes and same_bytes(body, source):
-                        return True
-        except ObjectMissingError:
-            return False
+        num_bytes = 0
+        for _ in range(NUM_READS):
+            source.seek(0)
+            try:
+                with self._errors("read", name) as client:
+                    reply = client.get_object(Bucket=self._bucket, Key=name)
+                    num_bytes = int(reply["ContentLength"])
+                    with closing(reply["Body"]) as body:
+                        if num_bytes == wanted_bytes and same_bytes(body, source):
+                            return True
+            except ObjectMissingError:
+                return False
         raise differs(self._address(name), num_bytes=num_bytes, source=source)
 
     def _require_bucket(self) -> None:
@@ -218,6 +232,15 @@ class S3Store:
             raise store_error(error, what, bucket=self._bucket) from error
 
 
+def _content_md5(source: BinaryIO) -> str:
+    """So that the server refuses a body that was changed on its way."""
+    source.seek(0)
+    digest = hashlib.md5(usedforsecurity=False)
+    while piece := source.read(STREAM_BUFFER_BYTES):
+        digest.update(piece)
+    return base64.b64encode(digest.digest()).decode()
+
+
 def _make_client(endpoint_url: str | None) -> Any:
     import boto3
     from botocore.config import Config
@@ -228,8 +251,9 @@ def _make_client(endpoint_url: str | None) -> Any:
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=READ_TIMEOUT_S,
         max_pool_connections=32,
-        # boto3's newer default checksums fail on several servers other than AWS; the signed
-        # payload guards a put everywhere, our own sha256 everything read back.
+        # boto3's newer default checksums fail on several servers other than AWS. A Content-MD5
+        # guards each put (SeaweedFS signs the payload's hash, and stores other bytes all the
+        # same), our own sha256 everything read back.
         signature_version="s3v4",  # else presigned addresses are of an older kind
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",

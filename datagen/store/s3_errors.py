@@ -7,7 +7,11 @@ from typing import Any
 from datagen.errors import ObjectMissingError, StoreError, StoreFullError, StoreUnavailableError
 
 _FULL = ("QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded")
-_PASSING = ("RequestTimeout", "SlowDown", "OperationAborted")
+# BadDigest and its like: the body was changed on its way.
+_PASSING = (
+    *("RequestTimeout", "SlowDown", "OperationAborted"),
+    *("BadDigest", "XAmzContentSHA256Mismatch"),
+)
 _KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE)"
 
 
