@@ -206,7 +206,18 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Fire:
+    """A moment that came. job_id and error: both None while the job is being made."""
+
+    fire_at: str
+    job_id: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
 class Schedule:
+    """next_fire_times: the next five; none while it is paused. last_fires: the newest five."""
+
     id: str
     name: str
     cron: str
@@ -215,18 +226,21 @@ class Schedule:
     priority: str
     paused: bool
     next_fire_times: tuple[str, ...] = ()
+    last_fires: tuple[Fire, ...] = ()
     recipe: dict[str, Any] | None = None
     created_at: str | None = None
 
 
 @dataclass(frozen=True)
 class Webhook:
-    """secret: shown once, by the answer that creates it."""
+    """secret: shown once, by the answer that creates it. disabled_at: since when nothing is sent,
+    because the receiver answered 410."""
 
     id: str
     url: str
     events: tuple[str, ...]
     created_at: str | None = None
+    disabled_at: str | None = None
     secret: str | None = None
 
 
@@ -237,10 +251,12 @@ class Delivery:
     event_type: str
     state: str
     tries: int
+    next_at: str | None = None
     last_status: int | None = None
     last_error: str | None = None
     created_at: str | None = None
     delivered_at: str | None = None
+    body: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
