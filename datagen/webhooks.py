@@ -159,9 +159,12 @@ def signature_headers(secret: str, *, event_id: str, timestamp: int, body: bytes
 def _host(host: str) -> str:
     if ":" in host:
         try:
-            return str(ipaddress.IPv6Address(host))
+            address = ipaddress.IPv6Address(host)
         except ValueError:
-            raise ValueError("an IPv6 address in brackets, such as [2606:4700::1]") from None
+            address = None
+        if address is None or address.scope_id is not None:
+            raise ValueError("an IPv6 address in brackets, such as [2606:4700::1]")
+        return str(address)
     if not re.fullmatch(r"[a-z0-9_.-]{1,253}", host):
         raise ValueError("a host's name of letters, digits, '-' and '.', or its address")
     return host
