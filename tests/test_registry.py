@@ -34,19 +34,12 @@ from datagen.revocation import revoke
 from datagen.settings import Settings
 from datagen.store import Store, open_store
 from tests.generators.tiny_models import TINY, save_random_model
+from tests.places import PLACES, place_of
 
 
-@pytest.fixture(params=["embedded", "servers"])
+@pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest, settings: Settings) -> Settings:
-    """SQLite and a directory, then PostgreSQL and S3."""
-    if request.param == "embedded":
-        return settings
-    return replace(
-        settings,
-        database_url=str(request.getfixturevalue("postgres_url")),
-        store_url=str(request.getfixturevalue("s3_url")),
-        s3_endpoint_url=str(request.getfixturevalue("s3_endpoint")),
-    )
+    return place_of(request, settings)
 
 
 @pytest.fixture
