@@ -22,6 +22,7 @@ def create_celery(broker_url: str, *, queues: Sequence[str] = ()) -> Celery:
     """queues: to be served, in the order in which messages are taken from them."""
     app = Celery("datagen", broker=broker_url, set_as_current=False)
     app.conf.update(
+        broker_transport="workers.broker:Transport",
         task_queues=[Queue(name) for name in queues],
         task_serializer="json",
         accept_content=["json"],
@@ -38,6 +39,8 @@ def create_celery(broker_url: str, *, queues: Sequence[str] = ()) -> Celery:
         worker_enable_remote_control=False,
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
+        # Nothing runs when a lost connection is noticed; this only says so, once and for all.
+        worker_cancel_long_running_tasks_on_connection_loss=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_connection_timeout=CONNECT_TIMEOUT_S,
