@@ -35,7 +35,7 @@ from datagen.formats.index import write_index
 from datagen.formats.origin import ModelOrigin
 from datagen.images import contact_sheet, decode_png, encode_png
 from datagen.manifest import Manifest, ObjectEntry
-from datagen.stages.job import JobWork
+from datagen.stages.job import JobWork, read_sound
 from datagen.versions import MANIFEST, TOMBSTONE
 
 _INDEX_ROWS = 8_192
@@ -173,14 +173,25 @@ def _put_documents(
 
 def _contact_sheet(work: JobWork, class_name: str, shards: Sequence[NewObject]) -> bytes | None:
     rows = first_samples(work.catalog, work.job.id, class_name, limit=_SHEET_IMAGES)
-    images = [
-        decode_png(work.store.get_range(shards[row.shard].key, row.offset, row.size))
-        for row in rows
-    ]
+    images = [decode_png(_read_image(work, shards[row.shard].key, row)) for row in rows]
     if not images:
         return None
     sheet = contact_sheet(images, columns=_SHEET_COLUMNS, scale=_SHEET_SCALE)
     return encode_png(sheet, text={"datagen": "synthetic"})
+
+
+def _read_image(work: JobWork, shard_key: str, row: SampleRow) -> bytes:
+    """Raises StoreError if the shard is not what was packed."""
+    data = read_sound(
+        lambda: work.store.get_range(shard_key, row.offset, row.size),
+        lambda found: hashlib.sha256(found).hexdigest() == row.image_sha256,
+    )
+    if data is None:
+        raise StoreError(
+            f"{work.store.url(shard_key)} was changed after it was packed: image "
+            f"{row.class_name}-{row.ordinal:08d} is another; remove it and restart the job"
+        )
+    return data
 
 
 def _origin(work: JobWork) -> ModelOrigin:
