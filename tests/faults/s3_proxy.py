@@ -78,7 +78,7 @@ class FaultyS3(ThreadingHTTPServer):
             if share < 0:
                 if name == "corrupt_writes" and not has_body:
                     return "pass"
-                return self._random.choice(("500", "SlowDown")) if name == "refused" else name
+                return name
         return "pass"
 
     def flip(self, body: bytes) -> bytes:
@@ -103,10 +103,9 @@ class _Handler(BaseHTTPRequestHandler):
         fault = proxy.draw(has_body=bool(body))
         if fault == "down":
             self.close_connection = True
-        elif fault == "500":
-            self._send(500, [("Content-Type", "application/xml")], _INTERNAL)
-        elif fault == "SlowDown":
-            self._send(503, [("Content-Type", "application/xml")], _SLOW_DOWN)
+        elif fault == "refused":
+            status, reply = (500, _INTERNAL) if proxy.num_requests % 2 else (503, _SLOW_DOWN)
+            self._send(status, [("Content-Type", "application/xml")], reply)
         else:
             self._forward(proxy, fault, body)
 
