@@ -74,8 +74,8 @@ def _fold(word: str) -> str:
     return word.casefold().replace("_", "-")
 
 
-def show(value: Any) -> str:
-    """One short printable line, whatever the value."""
+def show(value: Any, *, depth: int = 3) -> str:
+    """One short printable line, whatever the value. depth: of lists that are spelled out."""
     if value is None:
         return "nothing given"
     if isinstance(value, bool):
@@ -83,7 +83,9 @@ def show(value: Any) -> str:
     if isinstance(value, Mapping):
         return f"a mapping of {len(value)}"
     if isinstance(value, (list, tuple)):
-        short = f"[{', '.join(show(item) for item in value[:4])}]"
+        if depth == 0:
+            return f"a list of {len(value)}"
+        short = f"[{', '.join(show(item, depth=depth - 1) for item in value[:4])}]"
         return short if len(value) <= 4 and len(short) <= 80 else f"a list of {len(value)}"
     text = repr(value) if isinstance(value, (str, int, float)) else type(value).__name__
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
