@@ -10,9 +10,12 @@ from datagen import __version__
 from datagen.commands.completion import completion
 from datagen.commands.edge import Edge, debug_option, home_option
 from datagen.commands.inspection import remake, show
-from datagen.commands.keys import audit, keys, tenants
+from datagen.commands.keys import audit, tenants
 from datagen.commands.models import models, train
 from datagen.commands.recipes import plan, run, validate
+from datagen.commands.remote_keys import keys
+from datagen.commands.schedules import schedules
+from datagen.commands.service import cancel, jobs, preview, retry, submit, watch
 from datagen.commands.speed import bench
 from datagen.commands.versions import diff, list_, pull, verify
 
@@ -20,6 +23,10 @@ _EPILOG = """\b
 Exit codes: 0 done, 2 bad input, 3 not found, 4 a job or training failed, 5 damage found,
 6 the store or the catalog refused or is out of reach, 7 no key that allows this,
 130 interrupted, 1 anything unexpected.
+
+\b
+With DATAGEN_API_URL and DATAGEN_API_KEY set, validate, plan, ls, show, pull, diff and keys speak to
+that service, as submit, jobs, watch, cancel, retry, preview and schedules always do.
 """
 
 
@@ -33,8 +40,9 @@ def main(home: Path | None) -> None:
 
 _COMMANDS = (
     *(validate, plan, run, list_, show, pull, verify, diff, remake),
-    *(train, models, bench, completion),
-    *(keys, audit, tenants),
+    *(train, models, bench),
+    *(submit, jobs, watch, cancel, retry, preview, schedules),
+    *(keys, audit, tenants, completion),
 )
 for command in _COMMANDS:
     main.add_command(command)

@@ -52,6 +52,15 @@ class Validation:
 
 
 @dataclass(frozen=True)
+class PlanCost:
+    """device: None if nobody measured the model."""
+
+    device: float | None
+    storage_per_month: float
+    currency: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """counts: class name -> split -> images. seconds: None if nobody measured the model."""
 
@@ -62,7 +71,7 @@ class Plan:
     dataset_bytes: int
     cache_bytes: int
     seconds: float | None
-    cost: dict[str, Any]
+    cost: PlanCost
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,16 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """amount: of the device's time, and of a month of the bytes."""
+
+    device_seconds: float
+    bytes: int
+    amount: float
+    currency: str
+
+
+@dataclass(frozen=True)
 class Job:
     """counts and digest: once published. waiting_for: what the job needs that is not there."""
 
@@ -104,7 +123,7 @@ class Job:
     progress: Progress | None = None
     counts: dict[str, dict[str, int]] | None = None
     digest: str | None = None
-    cost: dict[str, Any] | None = None
+    cost: Cost | None = None
     fingerprint: Any = None
     waiting_for: str | None = None
 

@@ -24,12 +24,14 @@ from datagen.commands.output import (
     size_text,
     time_text,
 )
-from datagen.commands.progress import progress_bar
+from datagen.commands.progress import Report, progress_bar
+from datagen.commands.remote import list_remote, pull_remote
 from datagen.errors import InputError, NotFoundError, VerifyError
 
 if TYPE_CHECKING:
     from datagen.catalog.rows import VersionRow
     from datagen.diff import ClassDiff, VersionDiff
+    from datagen.settings import Settings
     from datagen.verify import Verification
 
 _version_argument = click.argument("version", metavar="NAME[@VERSION]")
@@ -42,7 +44,9 @@ def list_(name: str | None, home: Path | None, as_json: bool) -> None:
     """List the versions of all data sets, or of one."""
     settings = open_settings(home)
     rows: list[dict[str, Any]] = []
-    if has_catalog(settings):
+    if settings.api_url is not None:
+        rows = list_remote(name, settings)
+    elif has_catalog(settings):
         with open_library(settings) as library:
             from datagen.catalog.versions import list_versions
 
@@ -66,7 +70,7 @@ def list_(name: str | None, home: Path | None, as_json: bool) -> None:
             ],
         )
     else:
-        click.echo(f"no data set in {settings.home}", err=True)
+        click.echo(f"no data set in {settings.api_url or settings.home}", err=True)
 
 
 def _describe(library: Library, row: VersionRow) -> dict[str, Any]:
@@ -104,30 +108,42 @@ def pull(version: str, out: Path, layout: str | None, home: Path | None, as_json
     if layout is not None and layout not in FORMATS:
         known = ", ".join(FORMATS)
         raise InputError(f"--format {layout!r}: expected {known}{suggest(layout, FORMATS)}")
-    with open_library(open_settings(home)) as library:
+    settings = open_settings(home)
+    with progress_bar() as report:
+        pull_from = _pull_from_home if settings.api_url is None else pull_remote
+        pulled = pull_from(version, out, layout, settings, report)
+    if as_json:
+        print_json(pulled)
+    else:
+        name, images = (
+            f"{pulled['name']}@{pulled['version']}",
+            plural(pulled["num_samples"], "image"),
+        )
+        click.echo(f"{name}: {images} written to {out} as {pulled['format']}")
+
+
+def _pull_from_home(
+    version: str, out: Path, layout: str | None, settings: Settings, report: Report
+) -> dict[str, Any]:
+    from datagen.formats import FORMATS
+
+    with open_library(settings) as library:
         from datagen.versions import open_version
 
         opened = open_version(library.catalog, library.store, library.settings.tenant, version)
         total = opened.manifest.num_samples
         if layout is None:
             layout = str(opened.manifest.recipe["output"]["formats"][0])
-        with progress_bar() as report:
-            for done in FORMATS[layout](opened.reader, out):
-                report("pull", done, total)
-        name = f"{opened.row.name}@{opened.row.version}"
-    if as_json:
-        print_json(
-            {
-                "name": opened.row.name,
-                "version": opened.row.version,
-                "digest": opened.row.digest,
-                "format": layout,
-                "num_samples": total,
-                "path": str(out.absolute()),
-            }
-        )
-    else:
-        click.echo(f"{name}: {plural(total, 'image')} written to {out} as {layout}")
+        for done in FORMATS[layout](opened.reader, out):
+            report("pull", done, total)
+    return {
+        "name": opened.row.name,
+        "version": opened.row.version,
+        "digest": opened.row.digest,
+        "format": layout,
+        "num_samples": total,
+        "path": str(out.absolute()),
+    }
 
 
 @click.command()
