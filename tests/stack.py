@@ -75,7 +75,7 @@ class ServiceStack:
         port = free_ports(1)[0]
         self.api_url = f"http://127.0.0.1:{port}"
         program = self._program("api", ("api", "--port", str(port)), env)
-        self.supervisor.start(replace(program, probe=lambda: _get_ok(f"{self.api_url}/healthz")))
+        self.supervisor.start(replace(program, probe=lambda: _get_ok(f"{self.api_url}/v1/healthz")))
         return "api"
 
     def start_worker(

@@ -15,9 +15,10 @@ class QoS(redis.QoS):
         """The place is free whether or not the broker hears of it; at worst it sends the message
         once more, which is harmless here."""
         try:
-            self._remove_from_indices(delivery_tag).execute()
-        finally:
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+        except BaseException:
             virtual.QoS.ack(self, delivery_tag)
+            raise
 
 
 class Channel(redis.Channel):

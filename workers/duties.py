@@ -7,13 +7,17 @@ caretaker. Every duty decides in the database who does it.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.workers import forget_dead
+from datagen.schedules import fire_due
 from datagen.settings import Settings
 from datagen.store import Store
 from datagen.sweeper import Wake, sweep
+from datagen.webhook_delivery import deliver_due
 
 logger = logging.getLogger(__name__)
 
@@ -28,14 +32,26 @@ class Duties:
         self._catalog = catalog
         self._settings = settings
         self._wake = wake
+        self._sender: threading.Thread | None = None
         self._all: Mapping[str, Callable[[], object]] = {
             "sweep": self.sweep,
             "forget dead workers": lambda: forget_dead(catalog),
+            "schedules": lambda: fire_due(catalog, store, settings, wake),
+            "webhooks": self.send_webhooks,
         }
 
     def sweep(self) -> None:
         wake_after_s = WAKE_AFTER_SWEEPS * self._settings.sweep_s
         sweep(self._catalog, self._wake, wake_after_s=wake_after_s)
+
+    def send_webhooks(self) -> None:
+        """In a thread of its own: receivers may take seconds, and units wait for none of them."""
+        if self._sender is None or not self._sender.is_alive():
+            deliver = partial(deliver_due, self._catalog, self._settings)
+            self._sender = threading.Thread(
+                target=guarded, args=("webhooks", deliver), name="webhooks", daemon=True
+            )
+            self._sender.start()
 
     def do_all(self) -> None:
         for name, duty in self._all.items():
