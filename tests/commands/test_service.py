@@ -1,0 +1,241 @@
+"""The command line over a service, as shells and scripts see it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datagen.recipe import canonical_json
+from tests.api.conftest import Api, recipe
+from tests.api.conftest import api as api
+
+DATAGEN = [sys.executable, "-m", "datagen"]
+ROOT = Path(__file__).resolve().parents[2]
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Nothing of the machine's settings, and no service yet."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("DATAGEN_")}
+    return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def run(environment: dict[str, str], tmp_path: Path) -> Run:
+    """datagen in an empty folder; arguments and changes to the environment."""
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+
+    def call(*arguments: str | Path, **changes: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*DATAGEN, *map(str, arguments)],
+            cwd=folder,
+            env={**environment, **changes},
+            capture_output=True,
+            text=True,
+        )
+
+    return call
+
+
+@pytest.fixture
+def service(api: Api, environment: dict[str, str]) -> Api:
+    """The environment now names it, with an admin key."""
+    environment |= {"DATAGEN_API_URL": api.url, "DATAGEN_API_KEY": api.key()}
+    return api
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.json"
+    path.write_bytes(canonical_json(recipe()))
+    return path
+
+
+def one_object(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    content = json.loads(done.stdout)
+    assert isinstance(content, dict)
+    return content
+
+
+def test_a_job_from_recipe_to_folder(service: Api, run: Run, recipe_file: Path) -> None:
+    job = one_object(run("submit", recipe_file, "--json"))
+    assert (job["name"], job["state"], job["priority"]) == ("small", "RUNNING", "batch")
+    assert one_object(run("submit", recipe_file, "--json"))["id"] == job["id"]
+    listed = one_object(run("jobs", "--json"))["jobs"]
+    assert [each["id"] for each in listed] == [job["id"]]
+    service.work(job["id"])
+    done = one_object(run("watch", job["id"], "--json"))
+    assert (done["state"], done["counts"]["cat"]["train"]) == ("PUBLISHED", 48)
+    text = run("jobs", job["id"])
+    assert ["cat", "48", "9", "3", "60"] in [line.split() for line in text.stdout.splitlines()]
+    assert f"digest         {done['digest']}" in text.stdout
+    versions = one_object(run("ls", "--json"))["versions"]
+    assert [(v["name"], v["version"], v["digest"]) for v in versions] == [
+        ("small", 1, done["digest"])
+    ]
+    pulled = one_object(run("pull", "small", "out", "--format", "imagefolder", "--json"))
+    assert (pulled["digest"], pulled["num_samples"]) == (done["digest"], 100)
+    assert len(list(Path(pulled["path"], "train", "cat").iterdir())) == 48
+
+
+def test_the_words_of_a_service_print_what_the_embedded_ones_print(
+    service: Api, run: Run, recipe_file: Path
+) -> None:
+    """The same keys; values of this machine's own aside."""
+    local = {"DATAGEN_API_URL": "", "DATAGEN_HOME": str(recipe_file.parent / "local")}
+    one_object(run("run", recipe_file, "--json", **local))
+    service.publish()
+    ours, theirs = (one_object(run("ls", "--json", **e))["versions"][0] for e in (local, {}))
+    assert ours.keys() <= theirs.keys()
+    assert ours["digest"] == theirs["digest"]
+    ours, theirs = (one_object(run("validate", recipe_file, "--json", **e)) for e in (local, {}))
+    assert ours == theirs
+    ours, theirs = (one_object(run("plan", recipe_file, "--json", **e)) for e in (local, {}))
+    assert all(ours[k] == theirs[k] for k in ("name", "recipe_digest", "counts", "shards"))
+    pulls = [run("pull", "small@1", f"out{len(e)}", "--json", **e) for e in (local, {})]
+    ours, theirs = map(one_object, pulls)
+    assert ours.keys() == theirs.keys()
+    assert ours["digest"] == theirs["digest"]
+
+
+def test_submit_and_wait_ends_with_the_published_job(
+    service: Api, run: Run, recipe_file: Path
+) -> None:
+    service.publish()
+    done = one_object(run("submit", recipe_file, "--wait", "--json"))
+    assert done["state"] == "PUBLISHED"
+
+
+def test_a_failed_job_exits_with_4_and_says_why(service: Api, run: Run, tmp_path: Path) -> None:
+    strict = {"filters": [{"filter": "blank", "min_contrast": 0.5}]}
+    changed = recipe({**strict, "limits": {"max_attempts_per_class": 1}})
+    (tmp_path / "strict.json").write_bytes(canonical_json(changed))
+    job = one_object(run("submit", tmp_path / "strict.json", "--json"))
+    assert service.work(job["id"]).state == "FAILED"
+    watched = run("watch", job["id"])
+    assert watched.returncode == 4
+    assert "class" in watched.stderr
+    assert one_object(run("retry", job["id"], "--json"))["state"] == "RUNNING"
+
+
+def test_a_job_is_cancelled_once(service: Api, run: Run, recipe_file: Path) -> None:
+    job = one_object(run("submit", recipe_file, "--json"))
+    assert "CANCELLED" in run("cancel", job["id"]).stdout
+    assert run("watch", job["id"]).returncode == 4
+    refused = run("retry", job["id"])
+    assert (refused.returncode, "CANCELLED" in refused.stderr) == (4, True)
+
+
+def test_a_recipe_with_faults_exits_with_2_and_names_file_and_line(
+    service: Api, run: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(
+        "version: 1\nname: small\nimage_size: [8, 8]\nclasses: [{name: a, count: 1}]\n"
+        "generator: {model: nois}\n"
+    )
+    for command in ("validate", "plan", "submit"):
+        refused = run(command, path)
+        assert refused.returncode == 2, refused.stderr
+        assert f"{path}:5: generator.model: 'nois'" in refused.stderr
+    assert one_object(run("jobs", "--json"))["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["submit", "RECIPE"],
+        ["jobs"],
+        ["watch", "a" * 32],
+        ["cancel", "a" * 32],
+        ["retry", "a" * 32],
+        ["preview", "RECIPE", "out"],
+        ["schedules", "ls"],
+    ],
+    ids=" ".join,
+)
+def test_without_a_service_every_command_says_what_to_set(
+    run: Run, recipe_file: Path, arguments: list[str]
+) -> None:
+    filled = [str(recipe_file) if a == "RECIPE" else a for a in arguments]
+    refused = run(*filled)
+    assert (refused.returncode, "DATAGEN_API_URL" in refused.stderr) == (2, True)
+    refused = run(*filled, DATAGEN_API_URL="http://127.0.0.1:9")
+    assert (refused.returncode, "DATAGEN_API_KEY" in refused.stderr) == (2, True)
+
+
+def test_exit_codes_tell_what_was_wrong(service: Api, run: Run, recipe_file: Path) -> None:
+    assert run("jobs", DATAGEN_API_KEY="dg_wrong").returncode == 7
+    assert run("submit", recipe_file, DATAGEN_API_KEY=service.key("read")).returncode == 7
+    assert run("jobs", "a" * 32).returncode == 3
+    assert run("pull", "nothing", "out").returncode == 3
+    assert run("jobs", "not-an-id").returncode == 2
+    assert run("submit", recipe_file, "--idempotency-key", "two words").returncode == 2
+
+
+def test_a_service_that_is_away_exits_with_6(service: Api, run: Run) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        away = run("jobs", DATAGEN_API_URL=f"http://127.0.0.1:{held.getsockname()[1]}")
+    assert away.returncode == 6
+    assert "does not answer" in away.stderr
+    assert "Traceback" not in away.stderr
+
+
+def test_schedules_by_name(service: Api, run: Run, recipe_file: Path) -> None:
+    make = ("schedules", "create", "nightly", recipe_file, "--cron", "30 2 * * *")
+    made = one_object(run(*make, "--timezone", "Europe/Berlin", "--json"))
+    assert len(made["next_fire_times"]) == 5
+    assert one_object(run("schedules", "pause", "nightly", "--json"))["paused"] is True
+    assert "paused" in run("schedules", "ls").stdout
+    assert one_object(run("schedules", "resume", made["id"], "--json"))["paused"] is False
+    assert "Europe/Berlin" in run("schedules", "show", "nightly").stdout
+    assert run("schedules", "delete", "nightly").returncode == 0
+    assert run("schedules", "show", "nightly").returncode == 3
+    assert run(*make[:-1], "sometimes").returncode == 2
+
+
+def test_keys_go_to_the_service(service: Api, run: Run) -> None:
+    made = one_object(run("keys", "create", "--name", "ci", "--scope", "read", "--json"))
+    assert run("jobs", DATAGEN_API_KEY=made["key"]).returncode == 0
+    listed = one_object(run("keys", "list", "--json"))["keys"]
+    assert made["id"] in [key["id"] for key in listed]
+    assert made["key"] not in run("keys", "list").stdout
+    assert run("keys", "revoke", made["id"]).returncode == 0
+    assert run("jobs", DATAGEN_API_KEY=made["key"]).returncode == 7
+
+
+def test_without_a_service_keys_go_to_the_database(run: Run) -> None:
+    made = one_object(run("keys", "create", "--tenant", "acme", "--name", "first", "--json"))
+    assert made["tenant"] == "acme"
+
+
+def test_a_preview_is_a_folder_of_pictures(service: Api, run: Run, recipe_file: Path) -> None:
+    import threading
+
+    from datagen.catalog.jobs import list_jobs
+
+    def work() -> None:
+        while not (found := list_jobs(service.catalog, limit=1, kind="preview")):
+            pass
+        service.work(found[0].uid)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    made = one_object(run("preview", recipe_file, "looks", "--json"))
+    worker.join()
+    names = {path.name for path in Path(made["path"]).iterdir()}
+    assert names == {f"{c}-{i:08d}.png" for c in ("cat", "dog") for i in range(8)}
