@@ -86,7 +86,7 @@ def service_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceS
             pytest.MonkeyPatch.context() as environment,
             open_stack(tmp_path_factory.mktemp("service")) as stack,
         ):
-            for name, value in stack.s3.identity.environment.items():
+            for name, value in stack.keys.items():
                 environment.setenv(name, value)
             yield stack
     except ServiceMissingError as error:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datagen.stack.programs import Program, ServiceMissingError, launch, stop, wait_ready
-from datagen.stack.servers import S3, Postgres, prepare_postgres, prepare_s3
+from datagen.stack.servers import S3, SERVICE, Postgres, prepare_postgres, prepare_s3
 
 __all__ = ["BUCKET", "PostgresServer", "S3Server", "ServiceMissingError", "temporary_folder"]
 
@@ -32,11 +32,11 @@ class S3Server:
 
     @property
     def access_key(self) -> str:
-        return self.s3.identity.access_key
+        return self.s3.identity(SERVICE).access_key
 
     @property
     def secret_key(self) -> str:
-        return self.s3.identity.secret_key
+        return self.s3.identity(SERVICE).secret_key
 
     @property
     def bucket(self) -> str:
@@ -44,7 +44,7 @@ class S3Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        return self.s3.identity.environment
+        return self.s3.identity(SERVICE).environment
 
     def stop(self) -> None:
         stop(self.process, self.s3.program.stop)
@@ -101,7 +101,7 @@ def temporary_folder(name: str) -> Path:
 def _start(program: Program) -> subprocess.Popen[bytes]:
     process = launch(program)
     try:
-        wait_ready(program, process)
+        wait_ready(program, lambda: process.poll() is None)
     except ServiceMissingError:
         stop(process, program.stop)
         raise

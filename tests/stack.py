@@ -15,7 +15,6 @@ import itertools
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,16 +26,9 @@ from datagen.catalog.catalog import Catalog
 from datagen.catalog.keys import create_key
 from datagen.catalog.schema import migrate
 from datagen.settings import Settings, load_settings
-from datagen.stack.programs import Program, ServiceMissingError
-from datagen.stack.servers import (
-    S3,
-    Postgres,
-    Valkey,
-    free_ports,
-    prepare_postgres,
-    prepare_s3,
-    prepare_valkey,
-)
+from datagen.stack.local import LocalServers, start_servers, worker_program
+from datagen.stack.programs import Program
+from datagen.stack.servers import S3, SERVICE, Postgres, Valkey, free_ports
 from datagen.stack.supervisor import Supervisor
 from datagen.store import Store, open_store
 from tests.servers import BUCKET, temporary_folder
@@ -47,7 +39,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 LEASE_S = 3.0
 TENANT = "local"
-DATABASE = "datagen"
 
 
 @dataclass
@@ -59,14 +50,29 @@ class ServiceStack:
 
     folder: Path
     supervisor: Supervisor
-    postgres: Postgres
-    s3: S3
-    valkey: Valkey
+    servers: LocalServers
     settings: Settings
     environment: Mapping[str, str]
     api_key: str
     api_url: str = ""
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def postgres(self) -> Postgres:
+        return self.servers.postgres
+
+    @property
+    def s3(self) -> S3:
+        return self.servers.s3
+
+    @property
+    def valkey(self) -> Valkey:
+        return self.servers.valkey
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """What boto3 reads: keys that may do everything."""
+        return self.s3.identity(SERVICE).environment
 
     # --- processes of datagen
 
@@ -142,7 +148,7 @@ class ServiceStack:
             catalog.close()
 
     def store(self) -> Store:
-        """Needs the environment of `s3.identity`."""
+        """Needs `keys` in the environment."""
         return open_store(self.settings.store_url, endpoint_url=self.settings.s3_endpoint_url)
 
     def log(self, name: str) -> str:
@@ -162,13 +168,8 @@ class ServiceStack:
     def _program(
         self, name: str, arguments: tuple[str, ...], env: Mapping[str, str] | None
     ) -> Program:
-        return Program(
-            name=name,
-            command=(sys.executable, "-m", "workers", *arguments),
-            folder=self.folder,
-            log=self.folder / f"{name}.log",
-            environment={**self.environment, **(env or {})},
-        )
+        environment = {**self.environment, **(env or {})}
+        return worker_program(name, arguments, folder=self.folder, environment=environment)
 
 
 @contextmanager
@@ -182,7 +183,7 @@ def open_stack(
     folder = temporary_folder("stack")
     try:
         with Supervisor() as supervisor:
-            stack = _start_servers(folder, home, supervisor, env or {})
+            stack = _start(folder, home, supervisor, env or {})
             try:
                 if api:
                     stack.start_api()
@@ -193,30 +194,18 @@ def open_stack(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start_servers(
+def _start(
     folder: Path, home: Path, supervisor: Supervisor, env: Mapping[str, str]
 ) -> ServiceStack:
-    postgres = prepare_postgres(folder / "postgres", run=folder, durable=False)
-    valkey = prepare_valkey(folder / "valkey")
-    supervisor.launch(postgres.program)
-    supervisor.launch(valkey.program)
-    s3 = _start_s3(folder, supervisor)
-    supervisor.await_ready("postgres")
-    supervisor.await_ready("valkey")
-    postgres.execute(f"CREATE DATABASE {DATABASE}")
+    servers = start_servers(supervisor, folder, run=folder, bucket=BUCKET, durable=False)
     environment = {
         **_inherited(),
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
-        "DATAGEN_HOME": str(home),
-        "DATAGEN_DATABASE_URL": postgres.url(DATABASE),
-        "DATAGEN_STORE_URL": f"s3://{s3.bucket}/data",
-        "DATAGEN_S3_ENDPOINT_URL": s3.endpoint_url,
-        "DATAGEN_BROKER_URL": valkey.url,
         "DATAGEN_LEASE_S": str(LEASE_S),
         "DATAGEN_HEARTBEAT_S": "0.5",
         "DATAGEN_SWEEP_S": "0.5",
-        **s3.identity.environment,
+        **servers.environment(home),
         **env,
     }
     settings = load_settings(environment, home=home)
@@ -225,20 +214,7 @@ def _start_servers(
     scopes = ("read", "submit", "admin")
     _, key = create_key(catalog, tenant=TENANT, name="tests", scopes=scopes, created_by=None)
     catalog.close()
-    return ServiceStack(folder, supervisor, postgres, s3, valkey, settings, environment, key)
-
-
-def _start_s3(folder: Path, supervisor: Supervisor) -> S3:
-    for is_last in (False, False, True):  # a port can be taken between the look and the start
-        s3 = prepare_s3(folder / "s3", run=folder, bucket=BUCKET)
-        try:
-            supervisor.start(s3.program)
-            return s3
-        except ServiceMissingError:
-            supervisor.stop("s3")
-            if is_last:
-                raise
-    raise AssertionError("unreachable")
+    return ServiceStack(folder, supervisor, servers, settings, environment, key)
 
 
 def _inherited() -> dict[str, str]:

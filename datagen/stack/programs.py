@@ -64,7 +64,7 @@ def launch(program: Program) -> subprocess.Popen[bytes]:
         )
 
 
-def wait_ready(program: Program, process: subprocess.Popen[bytes]) -> None:
+def wait_ready(program: Program, has_hope: Callable[[], bool]) -> None:
     """Until the probe passes; an answering port alone does not mean that a server can store.
 
     Raises ServiceMissingError with the end of the log.
@@ -74,7 +74,7 @@ def wait_ready(program: Program, process: subprocess.Popen[bytes]) -> None:
         try:
             return program.probe()
         except Exception as error:
-            if process.poll() is not None or time.monotonic() > deadline:
+            if not has_hope() or time.monotonic() > deadline:
                 raise ServiceMissingError(
                     f"{program.name} does not start: {error}; the end of {program.log}:\n"
                     f"{log_tail(program.log)}"

@@ -26,6 +26,7 @@ from datagen.stack.programs import Program, ServiceMissingError, launch
 
 # A Unix socket's path may have 107 characters; PostgreSQL's ends in /.s.PGSQL.5432.
 _LONGEST_SOCKET_FOLDER = 90
+SERVICE = "service"  # the name of datagen's own keys
 _S3_PARTS = ("master", "volume", "filer", "s3", "admin")
 # As root, where other users may not enter the home.
 _SYSTEM_DATA = Path("/var/lib")
@@ -43,6 +44,12 @@ class Postgres:
 
     def execute(self, statement: str) -> None:
         _execute(self.sockets, statement)
+
+    def ensure_database(self, name: str) -> None:
+        import psycopg
+
+        with contextlib.suppress(psycopg.errors.DuplicateDatabase):
+            self.execute(f"CREATE DATABASE {name}")
 
 
 @dataclass(frozen=True)
@@ -74,8 +81,12 @@ class S3:
     program: Program
     endpoint_url: str
     bucket: str
-    identity: Identity
+    identities: tuple[Identity, ...]
     ports: tuple[int, ...]
+
+    def identity(self, name: str) -> Identity:
+        """name: of a tenant, or `service`, which may do everything."""
+        return next(each for each in self.identities if each.name == name)
 
     def remove_sockets(self) -> None:
         """Some of its sockets heed no setting and stay behind when it ends."""
@@ -151,7 +162,7 @@ def prepare_s3(
     (folder / "data").mkdir(parents=True, exist_ok=True)
     config = folder / "s3.json"
     limits = {"service": None} | {tenant: f"{bucket}/{prefix}{tenant}/" for tenant in tenants}
-    identities = s3_identities(config, limits)
+    identities = _identities(config, limits)
     ports = free_ports(2 * len(_S3_PARTS))
     if port:
         ports[_S3_PARTS.index("s3")] = port
@@ -163,16 +174,15 @@ def prepare_s3(
     options += [f"-{part}.port={number}" for part, number in zip(_S3_PARTS, plain, strict=True)]
     options += [f"-{part}.port.grpc={number}" for part, number in zip(_S3_PARTS, grpc, strict=True)]
     endpoint_url = f"http://127.0.0.1:{ports[_S3_PARTS.index('s3')]}"
-    identity = identities["service"]
     program = Program(
         name="s3",
         command=(str(weed), "mini", *options),
         folder=folder,
         log=folder / "log",
         environment=_plain_environment(run),
-        probe=lambda: _put_probe(endpoint_url, identity, bucket),
+        probe=lambda: _put_probe(endpoint_url, identities[0], bucket),
     )
-    return S3(program, endpoint_url, bucket, identity, tuple(ports))
+    return S3(program, endpoint_url, bucket, identities, tuple(ports))
 
 
 def prepare_valkey(folder: Path, *, port: int = 0) -> Valkey:
@@ -191,7 +201,7 @@ def prepare_valkey(folder: Path, *, port: int = 0) -> Valkey:
     password = secrets.token_urlsafe(24)
     config = folder / "valkey.conf"
     # In a file: arguments can be read by every user of the machine.
-    _write_secret(
+    write_secret(
         config,
         f'bind 127.0.0.1\nport {port}\nrequirepass {password}\nsave ""\nappendonly no\n'
         f"dir {json.dumps(str(folder))}\n",
@@ -206,23 +216,6 @@ def prepare_valkey(folder: Path, *, port: int = 0) -> Valkey:
         probe=lambda: ping_valkey(port, password),
     )
     return Valkey(program, url)
-
-
-def s3_identities(config: Path, limits: Mapping[str, str | None]) -> dict[str, Identity]:
-    """Name -> keys; limits: name -> bucket/prefix/, or None for everything. Keys that the file
-    holds already are kept."""
-    known: dict[str, tuple[str, str]] = {}
-    with contextlib.suppress(FileNotFoundError):
-        for entry in json.loads(config.read_text())["identities"]:
-            keys = entry["credentials"][0]
-            known[entry["name"]] = (keys["accessKey"], keys["secretKey"])
-    identities = {}
-    for name, prefix in limits.items():
-        access_key, secret_key = known.get(name) or (secrets.token_hex(10), secrets.token_hex(20))
-        identities[name] = Identity(name, access_key, secret_key, prefix)
-    written = [_s3_identity(identity) for identity in identities.values()]
-    _write_secret(config, json.dumps({"identities": written}, indent=1) + "\n")
-    return identities
 
 
 def free_ports(num_ports: int) -> list[int]:
@@ -243,6 +236,32 @@ def ping_valkey(port: int, password: str) -> None:
             if not received:
                 raise ConnectionError(f"Valkey on port {port} answered {answer!r}")
             answer += received
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Readable by its owner alone, from its first byte on; never half written."""
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    new.replace(path)
+
+
+def _identities(config: Path, limits: Mapping[str, str | None]) -> tuple[Identity, ...]:
+    """Writes the server's file. limits: name -> bucket/prefix/, or None for everything. Keys that
+    the file holds already are kept."""
+    known: dict[str, tuple[str, str]] = {}
+    with contextlib.suppress(FileNotFoundError):
+        for entry in json.loads(config.read_text())["identities"]:
+            keys = entry["credentials"][0]
+            known[entry["name"]] = (keys["accessKey"], keys["secretKey"])
+    identities = []
+    for name, prefix in limits.items():
+        access_key, secret_key = known.get(name) or (secrets.token_hex(10), secrets.token_hex(20))
+        identities.append(Identity(name, access_key, secret_key, prefix))
+    written = [_s3_identity(identity) for identity in identities]
+    write_secret(config, json.dumps({"identities": written}, indent=1) + "\n")
+    return tuple(identities)
 
 
 def _s3_identity(identity: Identity) -> dict[str, object]:
@@ -339,12 +358,3 @@ def _put_probe(endpoint_url: str, identity: Identity, bucket: str) -> None:
 def _plain_environment(folder: Path) -> dict[str, str]:
     """Nothing of ours; temporary files and sockets go to `folder`."""
     return {"HOME": str(folder), "TMPDIR": str(folder)}
-
-
-def _write_secret(path: Path, text: str) -> None:
-    """Readable by its owner alone, from its first byte on; never half written."""
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    new.replace(path)

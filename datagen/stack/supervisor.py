@@ -22,6 +22,8 @@ from datagen.stack.programs import Program, launch, stop, wait_ready
 _POLL_S = 0.1
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 10.0
+# While a child is waited for: one that was killed just now can still be in the way of the first.
+_HOPELESS_RESTARTS = 4
 # A child that ran this long was well: its next end is the first again.
 _STEADY_S = 20.0
 
@@ -69,17 +71,17 @@ class Supervisor:
 
     def start(self, program: Program) -> None:
         """Returns when it can do its work. Raises ServiceMissingError."""
-        wait_ready(program, self.launch(program))
+        self.launch(program)
+        self.await_ready(program.name)
 
     def launch(self, program: Program) -> subprocess.Popen[bytes]:
         """Does not wait until it is ready."""
         return self._ordered(lambda: self._launch(program))
 
     def await_ready(self, name: str) -> None:
-        """Of one that was launched. Raises ServiceMissingError."""
-        child = self._child(name)
-        if child.process is not None:
-            wait_ready(child.program, child.process)
+        """Of one that was launched. Raises ServiceMissingError if it keeps ending."""
+        program = self._child(name).program
+        wait_ready(program, lambda: self._child(name).num_restarts < _HOPELESS_RESTARTS)
 
     def stop(self, name: str) -> None:
         """Cleanly, and for good."""
