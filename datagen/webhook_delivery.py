@@ -43,7 +43,7 @@ TIMEOUT_S = 10.0  # of one try, from the look-up of the name to the end of the a
 MAX_ANSWER_BYTES = 64 * 1024  # the rest of an answer is not read
 _LEASE_S = 60.0  # far above TIMEOUT_S: no two senders at work on one delivery
 _NUM_SENDERS = 8
-_MAX_SENT = 500  # by one call and sender: calls end
+_CALL_S = 5.0  # how long one call begins new tries; it ends TIMEOUT_S later at most
 
 _GONE = 410
 
@@ -81,19 +81,20 @@ def deliver_due(
     transport: Transport | None = None,
     jitter: Callable[[], float] = random.random,
 ) -> int:
-    """Sends all that is due. catalog: of all tenants. Returns how many were accepted.
+    """Sends what is due, for some seconds. catalog: of all tenants. Returns how many were accepted.
 
     A receiver that fails is left alone for the rest of the call: it holds up no other for longer.
     """
     senders = min(count_due(catalog), _NUM_SENDERS)
     if senders == 0:
         return 0
+    last_begin = time.monotonic() + _CALL_S
     means = transport or Transport()
     failing: set[str] = set()
 
     def send_some(_: int) -> int:
         accepted = 0
-        for _ in range(_MAX_SENT):
+        while time.monotonic() < last_begin:
             claimed = claim_delivery(
                 catalog, lease_s=_LEASE_S, max_tries=MAX_TRIES, skipping=tuple(failing)
             )
