@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,10 +20,12 @@ from datagen.commands.output import (
     size_text,
 )
 from datagen.commands.progress import progress_bar
+from datagen.commands.remote import plan_remote, refuse_remote, validate_remote
 
 if TYPE_CHECKING:
+    from datagen.client.results import Plan
     from datagen.embedded import RunResult
-    from datagen.forecast import Forecast, Pilot
+    from datagen.forecast import Cost, Forecast, Pilot
     from datagen.resolve import ResolvedRecipe
     from datagen.settings import Settings
 
@@ -40,36 +42,46 @@ _workers_option = click.option(
 @shared_options
 def validate(recipe: Path, home: Path | None, as_json: bool) -> None:
     """Check a recipe, without making or writing anything."""
-    resolved = _resolve(recipe, open_settings(home))
-    asked = resolved.recipe
+    settings = open_settings(home)
+    validated = _validate if settings.api_url is None else validate_remote
+    found = validated(recipe, settings)
     if as_json:
-        print_json(
-            {
-                "valid": True,
-                "name": asked.name,
-                "num_images": asked.num_images,
-                "num_classes": len(asked.classes),
-                "seed": resolved.seed,
-                "model": resolved.model.name,
-                "model_digest": resolved.model.digest,
-                "recipe_digest": resolved.digest,
-            }
-        )
+        print_json(found)
         return
     click.echo(
-        f"{recipe}: valid: {asked.name}, {plural(asked.num_images, 'image')} in "
-        f"{plural(len(asked.classes), 'class', 'classes')}, by model {resolved.model.name}"
+        f"{recipe}: valid: {found['name']}, {plural(found['num_images'], 'image')} in "
+        f"{plural(found['num_classes'], 'class', 'classes')}, by model {found['model']}"
     )
+
+
+def _validate(recipe: Path, settings: Settings) -> dict[str, Any]:
+    resolved = _resolve(recipe, settings)
+    asked = resolved.recipe
+    return {
+        "valid": True,
+        "name": asked.name,
+        "num_images": asked.num_images,
+        "num_classes": len(asked.classes),
+        "seed": resolved.seed,
+        "model": resolved.model.name,
+        "model_digest": resolved.model.digest,
+        "recipe_digest": resolved.digest,
+    }
 
 
 @click.command()
 @_recipe_argument
 @_workers_option
-@click.option("--pilot", is_flag=True, help="Make 8 images, and measure on them; none is kept.")
+@click.option("--pilot", is_flag=True, help="Make some images, and measure on them; none is kept.")
 @shared_options
 def plan(recipe: Path, workers: int, pilot: bool, home: Path | None, as_json: bool) -> None:
     """Say what a recipe will make, and how long it will take."""
     settings = open_settings(home)
+    if settings.api_url is not None:
+        if pilot:
+            refuse_remote(settings, "--pilot")
+        _print_plan(*plan_remote(recipe, settings), as_json=as_json)
+        return
     pin_threads(settings)
     resolved = _resolve(recipe, settings)
     from datagen.forecast import forecast, run_pilot
@@ -77,13 +89,15 @@ def plan(recipe: Path, workers: int, pilot: bool, home: Path | None, as_json: bo
     measured = run_pilot(resolved, settings) if pilot else None
     if has_catalog(settings):
         with open_library(settings) as library:
-            cost = forecast(resolved, workers=workers, catalog=library.catalog, pilot=measured)
+            cost = forecast(
+                resolved, settings, workers=workers, catalog=library.catalog, pilot=measured
+            )
     else:
-        cost = forecast(resolved, workers=workers, catalog=None, pilot=measured)
+        cost = forecast(resolved, settings, workers=workers, catalog=None, pilot=measured)
     if as_json:
         print_json({"name": resolved.recipe.name, "recipe_digest": resolved.digest, **asdict(cost)})
     else:
-        _print_forecast(resolved, cost)
+        _print_forecast(resolved, settings, cost)
 
 
 @click.command()
@@ -127,16 +141,45 @@ def _resolve(recipe: Path, settings: Settings) -> ResolvedRecipe:
     return resolve(document, [settings.models_dir])
 
 
-def _print_forecast(resolved: ResolvedRecipe, cost: Forecast) -> None:
+def _print_plan(facts: dict[str, Any], plan: Plan, *, as_json: bool) -> None:
+    """As the service forecasts it, for the workers that it has."""
+    if as_json:
+        named = {"name": facts["name"], "recipe_digest": facts["recipe_digest"]}
+        print_json({**named, **asdict(plan)})
+        return
+    print_counts(plan.counts)
+    click.echo()
+    known = plan.seconds is not None
+    amount = (plan.cost.device or 0) + plan.cost.storage_per_month
+    print_facts(
+        {
+            "model": f"{facts['model']} ({facts['model_digest'][:12]})",
+            "work": f"{plural(plan.units, 'unit')} to generate, "
+            f"{plural(plan.shards, 'shard')} to pack",
+            "size": f"about {size_text(plan.dataset_bytes)}, and {size_text(plan.cache_bytes)} of "
+            "raw images in the cache",
+            "time": f"about {duration_text(plan.seconds or 0)}"
+            if known
+            else "not known: nobody measured this model there yet",
+            "cost": f"{amount:.2f} {plan.cost.currency}, a month of storage included"
+            + ("" if plan.cost.device is not None else ", the device not"),
+        }
+    )
+
+
+def _print_forecast(resolved: ResolvedRecipe, settings: Settings, cost: Forecast) -> None:
     print_counts(cost.counts)
     click.echo()
     facts = {
         "model": f"{resolved.model.name} ({resolved.model.digest[:12]})",
         "work": f"{plural(cost.units, 'unit')} to generate, {plural(cost.shards, 'shard')} to pack",
+        "attempts": f"about {cost.attempts:,} images to make for {cost.num_images:,}",
         "size": f"about {size_text(cost.dataset_bytes)}, and {size_text(cost.cache_bytes)} of raw "
         "images in the cache",
         "time": _time_line(cost),
     }
+    if settings.price_per_device_hour or settings.price_per_gb_month:
+        facts["price"] = _price_line(cost.cost)
     if cost.pilot is not None:
         facts["pilot"] = _pilot_line(cost.pilot)
     if cost.published is not None:
@@ -158,10 +201,15 @@ def _time_line(cost: Forecast) -> str:
     )
 
 
+def _price_line(cost: Cost) -> str:
+    device = "not known" if cost.device is None else f"{cost.device:,.2f} {cost.currency}"
+    return f"{device} to make, {cost.storage_per_month:,.2f} {cost.currency} a month to keep"
+
+
 def _pilot_line(pilot: Pilot) -> str:
     reasons = ", ".join(f"{reason}: {n}" for reason, n in pilot.rejected.items())
     rejected = f"rejected by {reasons}" if reasons else "none rejected"
-    return f"{pilot.num_images} images, {rejected}, {size_text(pilot.png_bytes)} as PNG"
+    return f"{pilot.num_images} images, {rejected}"
 
 
 def _print_result(resolved: ResolvedRecipe, result: RunResult, home: Path | None) -> None:

@@ -24,7 +24,7 @@ from datagen.filters.interface import ClassJudge
 from datagen.stages.job import JobWork
 
 # At most this many attempts of one sample are made ahead, however rarely one passes.
-_MAX_AHEAD = 8
+MAX_AHEAD = 8
 
 
 @dataclass
@@ -155,7 +155,7 @@ def _next_attempts(
     changes the number of rounds, never the result."""
     num_passed = work.plan.counts[class_index] - len(verdict.absent) - len(verdict.unfilled)
     per_image = verdict.num_considered / max(1, num_passed)
-    ahead = max(1, min(_MAX_AHEAD, round(per_image)))
+    ahead = max(1, min(MAX_AHEAD, round(per_image)))
     for ordinal, first in verdict.absent.items():
         for attempt in range(first, min(first + ahead, verdict.cap)):
             yield class_index, ordinal, attempt
