@@ -140,7 +140,7 @@ def any_api(request: pytest.FixtureRequest) -> Api:
 
 @contextmanager
 def run_api(settings: Settings, **options: Any) -> Iterator[Api]:
-    """options: fields of Settings to change are the caller's own business; these are create_app's."""
+    """options: of create_app."""
     catalog = Catalog(settings.database_url, tenant=None)
     migrate(catalog)
     wakes: list[tuple[str, int, int]] = []
