@@ -17,6 +17,7 @@ from datagen.commands.remote_keys import keys
 from datagen.commands.schedules import schedules
 from datagen.commands.service import cancel, jobs, preview, retry, submit, watch
 from datagen.commands.speed import bench
+from datagen.commands.up import up
 from datagen.commands.versions import diff, list_, pull, verify
 
 _EPILOG = """\b
@@ -42,7 +43,7 @@ _COMMANDS = (
     *(validate, plan, run, list_, show, pull, verify, diff, remake),
     *(train, models, bench),
     *(submit, jobs, watch, cancel, retry, preview, schedules),
-    *(keys, audit, tenants, completion),
+    *(up, keys, audit, tenants, completion),
 )
 for command in _COMMANDS:
     main.add_command(command)

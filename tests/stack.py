@@ -181,16 +181,16 @@ def open_stack(
     env: settings of every process. Raises ServiceMissingError if a wheel is not installed.
     """
     folder = temporary_folder("stack")
+    stack = None
     try:
         with Supervisor() as supervisor:
             stack = _start(folder, home, supervisor, env or {})
-            try:
-                if api:
-                    stack.start_api()
-                yield stack
-            finally:
-                stack.s3.remove_sockets()
+            if api:
+                stack.start_api()
+            yield stack
     finally:
+        if stack is not None:
+            stack.s3.remove_sockets()
         shutil.rmtree(folder, ignore_errors=True)
 
 

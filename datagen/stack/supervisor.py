@@ -64,8 +64,7 @@ class Supervisor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stops every child, the last started first."""
-        self._ordered(self._stop_all)
+        self.stop_all()
         self._closing.set()
         self._thread.join()
 
@@ -86,6 +85,10 @@ class Supervisor:
     def stop(self, name: str) -> None:
         """Cleanly, and for good."""
         self._ordered(lambda: self._stop(name))
+
+    def stop_all(self) -> None:
+        """The last started first."""
+        self._ordered(self._stop_all)
 
     def restart(self, name: str) -> None:
         """A clean stop and a start, waited for."""
