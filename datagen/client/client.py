@@ -309,7 +309,7 @@ class Client:
         remote = RemoteVersion(
             manifest=self._send(calls.manifest(exact)),
             manifest_sha256=found.manifest_sha256,
-            files={entry.path: entry for entry in self.files(exact)},
+            list_files=lambda: self.files(exact),
         )
         with httpx.Client(timeout=self._connection.timeout()) as store:
             return pull_version(
@@ -470,8 +470,8 @@ class Client:
         self, store: httpx.Client, version: str, entry: FileEntry, num_try: int
     ) -> Iterator[Iterator[bytes]]:
         """From the store itself, whose address is no business of our key; then by the service."""
-        through_service = num_try > 0 or entry.url is None
-        url = entry.url or ""
+        through_service = num_try > 0 or entry.url.startswith("/")
+        url = entry.url
         if through_service:
             url = self._connection.url(calls.object_path(version, entry.path))
         sender = self._http if through_service else store

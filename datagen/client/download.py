@@ -8,11 +8,13 @@ on the way never gets its name there.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import shutil
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
@@ -30,17 +32,20 @@ NUM_CONNECTIONS = 4
 # Before each try; the first goes to the store itself, the others through the service.
 PAUSES_S = (0.0, 0.0, 0.5, 2.0)
 
+# Signed addresses work for a minute from when they were listed.
+FRESH_S = 30.0
+
 # A stream of an object's bytes, by its entry and the number of the try.
 OpenStream = Callable[[FileEntry, int], AbstractContextManager[Iterator[bytes]]]
 
 
 @dataclass(frozen=True)
 class RemoteVersion:
-    """manifest: as published, bytes and all. files: path -> entry, with a presigned URL."""
+    """manifest: as published, bytes and all. list_files: with addresses signed at the call."""
 
     manifest: bytes
     manifest_sha256: str
-    files: Mapping[str, FileEntry]
+    list_files: Callable[[], Iterable[FileEntry]]
 
 
 def pull_version(
@@ -93,7 +98,7 @@ class _Objects:
         self, folder: Path, remote: RemoteVersion, manifest: Manifest, open_stream: OpenStream
     ) -> None:
         self._folder = folder
-        self._remote = remote
+        self._listing = _Listing(remote.list_files)
         self._shards = manifest.shards
         self._open_stream = open_stream
         self._fetched: dict[str, Future[Path]] = {}
@@ -118,17 +123,11 @@ class _Objects:
         path = self._folder / entry.sha256
         if path.is_file() and _digest_of(path) == (entry.size_bytes, entry.sha256):
             return path
-        source = self._remote.files.get(entry.path)
-        if source is None:
-            raise NotFoundError(
-                f"{entry.path} is in the manifest, and the service does not offer it; it was "
-                "revoked or is lost: ask the operator to run `datagen verify`"
-            )
         fault: Exception | None = None
         for num_try, pause_s in enumerate(PAUSES_S):
             time.sleep(pause_s)
             try:
-                return self._fetch_once(source, entry, path, num_try)
+                return self._fetch_once(self._listing.find(entry.path), entry, path, num_try)
             except (StoreError, VerifyError) as error:
                 fault = error
         assert fault is not None
@@ -158,6 +157,30 @@ class _Objects:
         finally:
             partial.unlink(missing_ok=True)
         return path
+
+
+class _Listing:
+    """The files of a version, asked for again before their addresses run out."""
+
+    def __init__(self, list_files: Callable[[], Iterable[FileEntry]]) -> None:
+        self._list_files = list_files
+        self._lock = threading.Lock()
+        self._files: dict[str, FileEntry] = {}
+        self._listed_at = -math.inf
+
+    def find(self, path: str) -> FileEntry:
+        """Raises NotFoundError, and what the service raises: a version may be revoked meanwhile."""
+        with self._lock:
+            if time.monotonic() - self._listed_at > FRESH_S:
+                self._listed_at = time.monotonic()
+                self._files = {entry.path: entry for entry in self._list_files()}
+            found = self._files.get(path)
+        if found is None:
+            raise NotFoundError(
+                f"{path} is in the manifest, and the service does not offer it: ask its operator "
+                "to run `datagen verify`"
+            )
+        return found
 
 
 def _digest_of(path: Path) -> tuple[int, str]:

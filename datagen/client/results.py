@@ -164,9 +164,12 @@ class Preview:
 
 @dataclass(frozen=True)
 class Dataset:
+    """versions: how many. latest: the newest, revoked or not."""
+
     name: str
-    versions: int = 0
-    latest: int | None = None
+    versions: int
+    latest: int
+    published_at: str
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,7 @@ class Sample:
     augmentation_seed: int
     image_sha256: str
     raw_sha256: str
-    shard: str | int
+    shard: str
     offset: int
     size: int
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -294,12 +297,13 @@ class Key:
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One object of a version. url: presigned; None where the store is a folder."""
+    """One object of a version. url: signed, for about a minute; below the service's own address,
+    beginning with "/", where the store is a folder."""
 
     path: str
     sha256: str
     size_bytes: int
-    url: str | None = None
+    url: str
 
 
 @dataclass(frozen=True)

@@ -270,4 +270,15 @@ def test_a_revoked_version_is_refused(served: Served, client: Client, tmp_path: 
     served.server.routes[f"{API}/1/files"] = problem(410, "revoked", "small@1 was revoked")
     with pytest.raises(RevokedError, match="revoked"):
         client.pull("small", tmp_path / "out")
-    assert list(tmp_path.iterdir()) == []
+    assert left_in(tmp_path) == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_addresses_are_asked_for_again_before_they_run_out(
+    served: Served, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.pull("small", tmp_path / "soon")
+    assert served.server.paths().count(f"{API}/1/files") == 1
+    monkeypatch.setattr("datagen.client.download.FRESH_S", -1.0)
+    client.pull("small", tmp_path / "late")
+    assert served.server.paths().count(f"{API}/1/files") == 1 + len(served.shards)
