@@ -145,15 +145,25 @@ def erase_all(catalog: Catalog, store: Store) -> int:
     return total
 
 
+def find_models(catalog: Catalog, settings: Settings, name: str) -> list[Ref]:
+    """Of that name: the tenant's, used or not, and the service's own."""
+    return sorted({*models_of_name(catalog, name), *_models_here(settings, name=name)})
+
+
+def find_source(catalog: Catalog, settings: Settings, sha256: str) -> list[Ref]:
+    """The models that were trained on it: the tenant's, used or not, and the service's own."""
+    return sorted({*models_of_source(catalog, sha256), *_models_here(settings, source=sha256)})
+
+
 def _find_subject(catalog: Catalog, settings: Settings, text: str) -> _Subject:
     if re.fullmatch(r"[0-9a-f]{64}", text):
-        models = {*models_of_source(catalog, text), *_models_here(settings, source=text)}
+        models = find_source(catalog, settings, text)
         if not models and get_tombstone(catalog, SOURCE, text) is None:
             raise NotFoundError(
                 f"source {text}: no model was trained on it; `datagen models show NAME` tells a "
                 "model's training data"
             )
-        return _Subject(SOURCE, Ref(text, text), sorted(models), None)
+        return _Subject(SOURCE, Ref(text, text), models, None)
     if "@" in text:
         row = find_any_version(catalog, text)
         return _Subject(VERSION, Ref(f"{row.name}@{row.version}", row.digest), [], row)
@@ -162,13 +172,13 @@ def _find_subject(catalog: Catalog, settings: Settings, text: str) -> _Subject:
             f"cannot revoke {text[:80]!r}: expected the sha256 of training data, the name of a "
             "model, or a version as NAME@VERSION"
         )
-    models = {*models_of_name(catalog, text), *_models_here(settings, name=text)}
+    models = find_models(catalog, settings, text)
     if not models:
         hint = ""
         if get_version(catalog, text) is not None:
             hint = f"; it is a data set: revoke its versions, such as {text}@1"
         raise NotFoundError(f"model {text!r} does not exist{hint}")
-    return _Subject(MODEL, sorted(models)[0], sorted(models), None)
+    return _Subject(MODEL, models[0], models, None)
 
 
 def _models_here(

@@ -105,7 +105,12 @@ def open_version(catalog: Catalog, store: Store, tenant: str, text: str) -> Open
 
 
 def read_manifest(store: Store, prefix: str, *, sha256: str) -> Manifest:
-    """sha256: as published. Raises VerifyError if the manifest was changed since."""
+    """sha256: as published. Raises as manifest_bytes does."""
+    return Manifest.from_bytes(manifest_bytes(store, prefix, sha256=sha256))
+
+
+def manifest_bytes(store: Store, prefix: str, *, sha256: str) -> bytes:
+    """Raises RevokedError or NotFoundError if it is gone, VerifyError if it was changed since."""
     try:
         data = store.get(prefix + MANIFEST)
     except ObjectMissingError:
@@ -120,7 +125,7 @@ def read_manifest(store: Store, prefix: str, *, sha256: str) -> Manifest:
             f"{store.url(prefix + MANIFEST)}: sha256 {found}, expected {sha256}: it was changed "
             "after it was published; restore it from a backup"
         )
-    return Manifest.from_bytes(data)
+    return data
 
 
 def _raise_if_revoked(store: Store, prefix: str) -> None:

@@ -33,10 +33,10 @@ LAYERS = (
     ("engine",),
     ("submission", "sweeper"),
     ("embedded", "records"),
-    ("bench", "diff", "forecast", "remake", "verify", "lineage", "retention"),
+    ("bench", "diff", "forecast", "remake", "verify", "retention"),
     ("webhooks",),
     ("revocation", "schedules", "webhook_delivery", "usage"),
-    ("client", "stack"),
+    ("client", "stack", "lineage"),
     ("commands", "api"),
     ("cli",),
 )

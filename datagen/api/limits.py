@@ -18,8 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from datagen.api.problems import problem_response
 
 MAX_BODY_BYTES = 2**20
-MAX_MODEL_BYTES = 64 * 2**20
-BODY_TIMEOUT_S = 30.0
+MAX_MODEL_BYTES = 2**30 + 2**23  # the largest weights, and what comes with them
+BODY_TIMEOUT_S, MODEL_TIMEOUT_S = 30.0, 1800.0
 
 _MODELS = ("POST", "/v1/models")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -72,8 +72,8 @@ class _Exchange:
         self._send = send
         is_model = (scope["method"], scope["path"]) == _MODELS
         self.max_bytes = MAX_MODEL_BYTES if is_model else MAX_BODY_BYTES
-        self._timeout_s = timeout_s
-        self._deadline = time.monotonic() + timeout_s
+        self._timeout_s = MODEL_TIMEOUT_S if is_model else timeout_s
+        self._deadline = time.monotonic() + self._timeout_s
         self._num_bytes = 0
         self._has_body = True  # more of the request's body may come
         self._answered = False

@@ -70,6 +70,13 @@ class PageRequest:
         cursor = _write(tenant, scope, last) if more and last is not None else None
         return Page[Item](items=items[: self.limit], next_cursor=cursor)
 
+    def short_page(
+        self, items: list[Item], tenant: str, scope: str, last: Key | None
+    ) -> Page[Item]:
+        """As page, where fewer items than were asked for are no end. last: None at the end."""
+        cursor = None if last is None else _write(tenant, scope, last)
+        return Page[Item](items=items, next_cursor=cursor)
+
 
 Paging = Annotated[PageRequest, Depends()]
 

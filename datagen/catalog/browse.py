@@ -3,7 +3,7 @@ after the last key of the page before, along an index. Called by the API."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -155,6 +155,17 @@ def page_objects(
         query = query.where(place > tuple_(literal(after[0]), literal(after[1])))
     with catalog.reading() as connection:
         return [NewObject(*row) for row in connection.execute(query)]
+
+
+def shard_keys(catalog: Catalog, job_id: int, positions: Collection[int]) -> dict[int, str]:
+    """Position -> key of the store."""
+    query = select(objects.c.position, objects.c.key).where(
+        objects.c.job_id == job_id,
+        objects.c.kind == "shard",
+        objects.c.position.in_(sorted(positions)),
+    )
+    with catalog.reading() as connection:
+        return {int(position): str(key) for position, key in connection.execute(query)}
 
 
 def find_object(catalog: Catalog, job_id: int, key: str) -> NewObject | None:
