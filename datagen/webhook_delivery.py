@@ -204,13 +204,17 @@ class _Connection(http.client.HTTPConnection):
         self._deadline = deadline
 
     def connect(self) -> None:
-        for place, address in enumerate(self._addresses, start=1):
+        for num_left, address in zip(
+            range(len(self._addresses), 0, -1), self._addresses, strict=True
+        ):
+            share_s = self._left_s() / num_left  # one that never answers leaves time for the next
             try:
-                self.sock = socket.create_connection((str(address), self.port), self._left_s())
+                self.sock = socket.create_connection((str(address), self.port), share_s)
                 break
             except OSError:
-                if place == len(self._addresses):
+                if num_left == 1:
                     raise
+        self.sock.settimeout(self._left_s())
         if self._tls is not None:
             self.sock = self._tls.wrap_socket(
                 self.sock, server_hostname=self.host, do_handshake_on_connect=False
