@@ -20,17 +20,24 @@ from datagen.settings import Settings, load_settings
 if TYPE_CHECKING:
     from workers.process import Role
 
-# Patience of the watchdog, and of a connection that is to be closed in good order.
-_PATIENCE_S = 120.0
+# For connections that are to be closed in good order.
 _GOODBYE_S = 5
 
-_patience_option = click.option(
-    "--patience",
-    "patience_s",
-    type=click.FloatRange(min=1.0),
-    default=_PATIENCE_S,
+_idle_option = click.option(
+    "--idle-limit",
+    "idle_s",
+    type=click.FloatRange(min=0.5),
+    default=120.0,
     show_default=True,
     help="End the process when it claims nothing for so many seconds while units wait for it.",
+)
+_unit_option = click.option(
+    "--unit-limit",
+    "unit_s",
+    type=click.FloatRange(min=0.5),
+    default=3600.0,
+    show_default=True,
+    help="End the process when it is at one unit for so many seconds.",
 )
 
 
@@ -42,22 +49,24 @@ def main() -> None:
 
 @main.command()
 @click.option("--families", default="", metavar="A,B,...", help="Generators to serve; else all.")
-@_patience_option
-def generate(families: str, patience_s: float) -> None:
+@_idle_option
+@_unit_option
+def generate(families: str, idle_s: float, unit_s: float) -> None:
     """Make raw images, on DATAGEN_DEVICE. One process per GPU."""
     from workers.process import generate_role
 
     names = [name.strip() for name in families.split(",") if name.strip()]
-    _work(lambda settings: generate_role(settings, names), patience_s)
+    _work(lambda settings: generate_role(settings, names), idle_s=idle_s, unit_s=unit_s)
 
 
 @main.command()
-@_patience_option
-def cpu(patience_s: float) -> None:
+@_idle_option
+@_unit_option
+def cpu(idle_s: float, unit_s: float) -> None:
     """Judge, pack and publish, and look after schedules, webhooks and retention."""
     from workers.process import cpu_role
 
-    _work(lambda settings: cpu_role(), patience_s)
+    _work(lambda settings: cpu_role(), idle_s=idle_s, unit_s=unit_s)
 
 
 @main.command()
@@ -99,12 +108,13 @@ def _settings() -> Settings:
     return settings
 
 
-def _work(role_of: Callable[[Settings], Role], patience_s: float) -> None:
+def _work(role_of: Callable[[Settings], Role], *, idle_s: float, unit_s: float) -> None:
     settings = _settings()
+    from workers.caretaker import Patience
     from workers.run import run_worker
 
     try:
-        code = run_worker(settings, role_of(settings), patience_s=patience_s)
+        code = run_worker(settings, role_of(settings), Patience(idle_s, unit_s))
     except DatagenError as error:
         click.echo(f"error: {error}", err=True)
         code = error.exit_code

@@ -1,5 +1,5 @@
 """The thread beside the work: tells the catalog that the worker lives, sweeps, and ends a process
-that claims nothing while there is work for it. Started by the command line of this package.
+that claims nothing while there is work for it, or never ends its work. Started by the command line of this package.
 """
 
 from __future__ import annotations
@@ -10,40 +10,54 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from datagen.catalog.units import claimable
 from datagen.catalog.workers import forget_worker, register_worker, worker_seen
-from workers.duties import Duties, guarded
+from workers.duties import guarded, sweep_once
 from workers.process import WorkerProcess
 
 logger = logging.getLogger(__name__)
 
 # What a supervisor sees of a worker that the watchdog ended.
 STUCK_EXIT_CODE = 75
-# Sweeps between two rounds of all duties, which are beat's to begin.
-_SWEEPS_PER_ROUND = 6
+
+
+@dataclass(frozen=True)
+class Patience:
+    """idle_s: without a claim while units wait. unit_s: with one unit, which takes minutes."""
+
+    idle_s: float = 120.0
+    unit_s: float = 3600.0
 
 
 class Watchdog:
-    """look() returns whether the worker is stuck: for patience_s, it claimed nothing and was not at
-    work while units that it may claim waited."""
+    """look() returns why the worker is taken to be stuck, or None. clock: monotonic."""
 
     def __init__(
-        self, process: WorkerProcess, *, patience_s: float, clock: Callable[[], float]
+        self,
+        process: WorkerProcess,
+        patience: Patience,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._process = process
-        self._patience_s = patience_s
+        self._patience = patience
         self._clock = clock
-        self._seen_claims = -1
+        self._seen_claims = 0
         self._waiting_since = clock()
 
-    def look(self) -> bool:
-        activity = self._process.activity
-        has_moved = activity.is_busy or activity.num_claims != self._seen_claims
+    def look(self) -> str | None:
+        activity, now = self._process.activity, self._clock()
+        busy_since = activity.busy_since
+        if busy_since is not None and now - busy_since > self._patience.unit_s:
+            return f"it has been at one unit for {now - busy_since:.0f} s"
+        has_claimed = activity.num_claims != self._seen_claims
         self._seen_claims = activity.num_claims
-        if has_moved or not self._has_work():
-            self._waiting_since = self._clock()
-        return self._clock() - self._waiting_since > self._patience_s
+        if busy_since is not None or has_claimed or not self._has_work():
+            self._waiting_since = now
+        if now - self._waiting_since > self._patience.idle_s:
+            return f"it has claimed nothing for {now - self._waiting_since:.0f} s while units wait"
+        return None
 
     def _has_work(self) -> bool:
         queues = set(self._process.role.queues)
@@ -51,10 +65,9 @@ class Watchdog:
 
 
 class Caretaker:
-    def __init__(self, process: WorkerProcess, duties: Duties, *, patience_s: float) -> None:
+    def __init__(self, process: WorkerProcess, patience: Patience) -> None:
         self._process = process
-        self._duties = duties
-        self._watchdog = Watchdog(process, patience_s=patience_s, clock=time.monotonic)
+        self._watchdog = Watchdog(process, patience)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="caretaker", daemon=True)
 
@@ -68,22 +81,21 @@ class Caretaker:
         guarded("leave", lambda: forget_worker(self._process.catalog, name))
 
     def _run(self) -> None:
-        round_number = 0
+        process = self._process
         pause_s = 0.0
         while not self._done.wait(pause_s):
             guarded("report", self._report)
-            if self._process.role.takes_ticks and round_number % _SWEEPS_PER_ROUND == 0:
-                self._duties.do_all()
-            else:
-                guarded("sweep", self._duties.sweep)
+            guarded(
+                "sweep",
+                lambda: sweep_once(process.catalog, process.settings, process.waker.wake),
+            )
             guarded("watchdog", self._watch)
-            round_number += 1
             # Not in step with the other workers, who do the same.
-            pause_s = self._process.settings.sweep_s * random.uniform(0.8, 1.2)
+            pause_s = process.settings.sweep_s * random.uniform(0.8, 1.2)
 
     def _report(self) -> None:
         process = self._process
-        has_claimed = process.activity.is_busy
+        has_claimed = process.activity.busy_since is not None
         if not worker_seen(process.catalog, process.name, has_claimed=has_claimed):
             register_worker(
                 process.catalog,
@@ -93,9 +105,10 @@ class Caretaker:
             )
 
     def _watch(self) -> None:
-        if not self._watchdog.look():
+        reason = self._watchdog.look()
+        if reason is None:
             return
         self._process.waker.ping()  # with the broker down, a new process would be as deaf
-        logger.error("this worker claims nothing while units wait for it: it ends, to start anew")
+        logger.error("this worker is stuck and ends, to be started again: %s", reason)
         logging.shutdown()
         os._exit(STUCK_EXIT_CODE)  # its main thread may hang in anything

@@ -1,18 +1,21 @@
 """What is to be done from time to time, whoever is asked to, and however many are at once.
 
-Called by the tick that beat sends and, should beat or the broker be dead, by each CPU worker's
-caretaker. Every duty decides in the database who does it.
+Each CPU worker has a thread for it, which a tick of beat wakes; should beat or the broker be dead,
+it wakes by itself. Every duty decides in the database who does it.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
-from functools import partial
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.workers import forget_dead
+from datagen.retention import collect
+from datagen.revocation import erase_revoked
 from datagen.schedules import fire_due
 from datagen.settings import Settings
 from datagen.store import Store
@@ -23,39 +26,59 @@ logger = logging.getLogger(__name__)
 
 # Of those that find a job's units waiting, one wakes its queues in so many sweeps.
 WAKE_AFTER_SWEEPS = 2
+# Without a tick for so many sweeps, the thread goes to work unasked.
+UNASKED_SWEEPS = 6
+HOUSEKEEPING_S = 60.0
+
+
+@dataclass(frozen=True)
+class Duty:
+    name: str
+    do: Callable[[], object]
+    every_s: float = 0.0
 
 
 class Duties:
-    """catalog: of all tenants."""
+    """catalog: of all tenants. Slow ones, such as a webhook's target that does not answer, hold up
+    neither the work nor the worker's signs of life: they have this thread to themselves."""
 
     def __init__(self, catalog: Catalog, store: Store, settings: Settings, wake: Wake) -> None:
-        self._catalog = catalog
-        self._settings = settings
-        self._wake = wake
-        self._sender: threading.Thread | None = None
-        self._all: Mapping[str, Callable[[], object]] = {
-            "sweep": self.sweep,
-            "forget dead workers": lambda: forget_dead(catalog),
-            "schedules": lambda: fire_due(catalog, store, settings, wake),
-            "webhooks": self.send_webhooks,
-        }
+        self._pause_s = UNASKED_SWEEPS * settings.sweep_s
+        self._asked = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="duties", daemon=True)
+        self._last_done: dict[str, float] = {}
+        self._duties = (
+            Duty("sweep", lambda: sweep_once(catalog, settings, wake)),
+            Duty("schedules", lambda: fire_due(catalog, store, settings, wake)),
+            Duty("webhooks", lambda: deliver_due(catalog, settings)),
+            Duty("erasure", lambda: erase_revoked(catalog, store)),
+            Duty("retention", lambda: collect(catalog, store), HOUSEKEEPING_S),
+            Duty("dead workers", lambda: forget_dead(catalog), HOUSEKEEPING_S),
+        )
 
-    def sweep(self) -> None:
-        wake_after_s = WAKE_AFTER_SWEEPS * self._settings.sweep_s
-        sweep(self._catalog, self._wake, wake_after_s=wake_after_s)
+    def start(self) -> None:
+        self._thread.start()
 
-    def send_webhooks(self) -> None:
-        """In a thread of its own: receivers may take seconds, and units wait for none of them."""
-        if self._sender is None or not self._sender.is_alive():
-            deliver = partial(deliver_due, self._catalog, self._settings)
-            self._sender = threading.Thread(
-                target=guarded, args=("webhooks", deliver), name="webhooks", daemon=True
-            )
-            self._sender.start()
+    def ask(self) -> None:
+        """Returns at once. Asked while at it, the thread goes through all of them again."""
+        self._asked.set()
 
     def do_all(self) -> None:
-        for name, duty in self._all.items():
-            guarded(name, duty)
+        for duty in self._duties:
+            now = time.monotonic()
+            if now - self._last_done.get(duty.name, -duty.every_s) >= duty.every_s:
+                self._last_done[duty.name] = now
+                guarded(duty.name, duty.do)
+
+    def _run(self) -> None:
+        while True:
+            self._asked.wait(self._pause_s)
+            self._asked.clear()
+            self.do_all()
+
+
+def sweep_once(catalog: Catalog, settings: Settings, wake: Wake) -> None:
+    sweep(catalog, wake, wake_after_s=WAKE_AFTER_SWEEPS * settings.sweep_s)
 
 
 def guarded(name: str, duty: Callable[[], object]) -> None:

@@ -88,9 +88,12 @@ def cpu_role() -> Role:
 
 @dataclass
 class Activity:
-    """What the watchdog asks. Written by the working thread, read by the caretaker's."""
+    """What the watchdog asks. Written by the working thread, read by the caretaker's.
 
-    is_busy: bool = False
+    busy_since: by the monotonic clock; None between two messages.
+    """
+
+    busy_since: float | None = None
     num_claims: int = 0
 
 
@@ -109,7 +112,7 @@ class WorkerProcess:
 
     def step(self, job_id: int) -> bool:
         """At most one unit of the job. Returns whether its message is still of use."""
-        self.activity.is_busy = True
+        self.activity.busy_since = time.monotonic()
         try:
             done = self._step(job_id)
         except Stopped:
@@ -122,7 +125,7 @@ class WorkerProcess:
             logger.error("job %s: %s", job_id, error)
             return False
         finally:
-            self.activity.is_busy = False
+            self.activity.busy_since = None
         self.activity.num_claims += done
         return done
 

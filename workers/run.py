@@ -10,21 +10,23 @@ from celery.worker import state
 from datagen.settings import Settings
 from datagen.store import open_store
 from workers.app import create_celery
-from workers.caretaker import Caretaker
+from workers.caretaker import Caretaker, Patience
 from workers.duties import Duties
 from workers.process import Role, open_process
 from workers.tasks import register
 
 
-def run_worker(settings: Settings, role: Role, *, patience_s: float) -> int:
+def run_worker(settings: Settings, role: Role, patience: Patience) -> int:
     """Returns the exit code."""
     process = open_process(settings, role, _stop_asked)
     store = open_store(settings.store_url, endpoint_url=settings.s3_endpoint_url)
     duties = Duties(process.catalog, store, settings, process.waker.wake)
     app = create_celery(settings.broker_url, queues=role.queues)
     register(app, process, duties)
-    caretaker = Caretaker(process, duties, patience_s=patience_s)
+    caretaker = Caretaker(process, patience)
     caretaker.start()
+    if role.takes_ticks:
+        duties.start()
     worker = app.Worker(
         hostname=process.name,
         loglevel="WARNING",

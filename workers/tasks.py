@@ -1,4 +1,4 @@
-"""The two tasks: one unit of a job, and what is to be done from time to time. Called by Celery."""
+"""The two tasks: one unit of a job, and a tick. Called by Celery, in the worker's main thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def register(app: Celery, process: WorkerProcess, duties: Duties) -> None:
             process.waker.pass_on(task.request.delivery_info["routing_key"], job_id)
 
     def tick() -> None:
-        duties.do_all()
+        duties.ask()
 
     app.task(step, name=STEP, bind=True)
     app.task(tick, name=TICK)
