@@ -33,6 +33,7 @@ from datagen.catalog.browse import (
 )
 from datagen.catalog.jobs import get_job
 from datagen.catalog.rows import SampleRow, VersionRow
+from datagen.catalog.tombstones import VERSION
 from datagen.catalog.versions import deprecate_version
 from datagen.diff import diff_versions
 from datagen.errors import NotFoundError, StoreError
@@ -374,7 +375,8 @@ def revoke_subject(context: Context, text: str, body: RevokeRequest) -> Revocati
         actor=context.principal.actor,
     )
     detail = {"reason": body.reason, "digest": done.digest, "versions": len(done.descent.versions)}
-    audit(context, f"{done.kind}.revoke", done.subject, detail)
+    what = "dataset" if done.kind == VERSION else done.kind
+    audit(context, f"{what}.revoke", done.subject, detail)
     with contextlib.suppress(StoreError):  # it is refused already; a collection does the rest
         close_revoked(context.catalog, context.store, done.descent.versions[:_CLOSED_AT_ONCE])
     return _revocation_view(done, dry_run=False)
