@@ -90,17 +90,17 @@ def service_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceS
                 environment.setenv(name, value)
             yield stack
     except ServiceMissingError as error:
-        _give_up(str(error))
+        give_up(str(error))
 
 
 def _start(start: Callable[[], Server]) -> Server:
     try:
         return start()
     except ServiceMissingError as error:
-        _give_up(str(error))
+        give_up(str(error))
 
 
-def _give_up(reason: str) -> NoReturn:
+def give_up(reason: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)

@@ -1,5 +1,7 @@
 """The thread beside the work: tells the catalog that the worker lives, sweeps, and ends a process
-that claims nothing while there is work for it, or never ends its work. Started by the command line of this package.
+that claims nothing while there is work for it, or that never ends a unit.
+
+Started by run.py.
 """
 
 from __future__ import annotations

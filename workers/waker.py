@@ -48,13 +48,18 @@ class Waker:
         with self._app.pool.acquire(block=True, timeout=CONNECT_TIMEOUT_S) as connection:
             self._client(connection).ping()
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether the broker failed just now, and is asked nothing."""
+        return time.monotonic() < self._silent_until
+
     def close(self) -> None:
         self._app.close()
 
     def _send(
         self, queue: str, job_id: int, num_messages: int, *, at_least: int, enough: int
     ) -> None:
-        if time.monotonic() < self._silent_until:
+        if self.is_silent:
             return
         try:
             with self._app.pool.acquire(block=True, timeout=CONNECT_TIMEOUT_S) as connection:

@@ -40,6 +40,7 @@ class Child:
     due: float = 0.0
     pause_s: float = 0.0
     num_restarts: int = 0
+    exit_code: int | None = None
 
 
 class Supervisor:
@@ -107,6 +108,10 @@ class Supervisor:
     def num_restarts(self, name: str) -> int:
         return self._child(name).num_restarts
 
+    def last_exit_code(self, name: str) -> int | None:
+        """Of the run before its last restart; negative: the signal that ended it."""
+        return self._child(name).exit_code
+
     def _child(self, name: str) -> Child:
         try:
             return self._children[name]
@@ -144,7 +149,7 @@ class Supervisor:
                 pause_s = min(pause_s, _LONGEST_PAUSE_S)
                 self._on_restart(name, code, pause_s)
                 self._children[name] = replace(
-                    child, process=None, due=now + pause_s, pause_s=pause_s
+                    child, process=None, due=now + pause_s, pause_s=pause_s, exit_code=code
                 )
             elif child.process is None and child.due and now >= child.due:
                 self._children[name] = replace(
