@@ -345,7 +345,7 @@ def _add_changes(routes: APIRouter) -> None:
         audit(context, "dataset.deprecate", f"{name}@{row.version}", detail)
         return version_view(context, changed)
 
-    @routes.post(_AT + "/revoke")
+    @routes.post(_AT + "/revoke", responses=problem_responses(410))
     def revoke_version(
         context: Admin, name: Name, version: Number, body: RevokeRequest
     ) -> RevocationView:

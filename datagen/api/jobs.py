@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Response
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BeforeValidator, Field
 
 from datagen.api.dependencies import Context, Reader, Submitter, audit
 from datagen.api.job_view import JobView, Priority, State, full_view, summary
@@ -44,6 +45,16 @@ IdempotencyKey = Annotated[
 _NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 
 
+def _written_out(value: Any) -> Any:
+    """A bare number would be taken for seconds since the epoch."""
+    if isinstance(value, str) and not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]", value):
+        raise ValueError("expected a date and time such as 2026-01-31T12:00:00Z")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), Query()]
+
+
 class JobRequest(Body):
     recipe: RecipeObject
     priority: Priority = "batch"
@@ -61,7 +72,11 @@ class TopUp(Body):
             Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")],
             Annotated[int, Field(ge=1, le=10_000_000)],
         ],
-        Field(min_length=1, max_length=10_000),
+        Field(
+            min_length=1,
+            max_length=10_000,
+            json_schema_extra={"additionalProperties": False},
+        ),
     ]
 
 
@@ -114,8 +129,8 @@ def _add_reading(routes: APIRouter) -> None:
         page: Paging,
         state: Annotated[list[State] | None, Query(max_length=5)] = None,
         name: Annotated[str | None, Query(pattern=_NAME)] = None,
-        created_after: Annotated[AwareDatetime | None, Query()] = None,
-        created_before: Annotated[AwareDatetime | None, Query()] = None,
+        created_after: Moment | None = None,
+        created_before: Moment | None = None,
     ) -> Page[JobView]:
         """Newest first, without progress and cost."""
         after = page.after(context.tenant, "jobs", (int,))

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from datagen.api.problems import FieldError, Problem
+from datagen.api.problems import Problem
 
 _FRAMEWORKS_OWN = ("HTTPValidationError", "ValidationError")
 
@@ -24,10 +24,9 @@ def describe(app: FastAPI) -> None:
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             for name in _FRAMEWORKS_OWN:
                 schemas.pop(name, None)
-            for model in (Problem, FieldError):
-                schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-                schema.pop("$defs", None)
-                schemas[model.__name__] = schema
+            problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas |= problem.pop("$defs")
+            schemas["Problem"] = problem
             app.openapi_schema = document
         return app.openapi_schema
 

@@ -7,7 +7,6 @@ that lists.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Sequence
@@ -16,7 +15,6 @@ from typing import Annotated, Generic, TypeVar
 from fastapi import Depends, Query
 from pydantic import BaseModel
 
-from datagen.api.problems import field_problem
 from datagen.errors import NotFoundError
 
 Item = TypeVar("Item")
@@ -41,7 +39,7 @@ class PageRequest:
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Items per page")] = 50,
         cursor: Annotated[
             str | None,
-            Query(max_length=1024, description="next_cursor of the page before"),
+            Query(pattern=r"^[A-Za-z0-9_-]{1,1024}$", description="next_cursor of the page before"),
         ] = None,
     ) -> None:
         self.limit = limit
@@ -51,16 +49,14 @@ class PageRequest:
         """The key of the last item of the page before, or None for the first page.
 
         scope: the list, with the filters if a cursor must not outlive them. kinds: of the key's
-        parts. Raises RequestError for a cursor that is none, NotFoundError for another tenant's.
+        parts. Raises NotFoundError: a cursor that this list has not given to this tenant is none.
         """
         if self.cursor is None:
             return None
-        owner, list_name, key = _read(self.cursor)
-        if owner != _bound(tenant, ""):
-            raise NotFoundError("this cursor does not exist; begin with the first page")
+        bound, key = _read(self.cursor)
         fits = len(key) == len(kinds) and all(map(_is, key, kinds))
-        if list_name != _bound(tenant, scope) or not fits:
-            raise _no_cursor(self.cursor)
+        if bound != _bound(tenant, scope) or not fits:
+            raise _no_cursor()
         return key
 
     def page(self, items: list[Item], tenant: str, scope: str, last: Key | None) -> Page[Item]:
@@ -82,29 +78,24 @@ Paging = Annotated[PageRequest, Depends()]
 
 
 def _write(tenant: str, scope: str, key: Key) -> str:
-    content = [_bound(tenant, ""), _bound(tenant, scope), *key]
+    content = [_bound(tenant, scope), *key]
     text = json.dumps(content, separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _read(cursor: str) -> tuple[str, str, Key]:
+def _read(cursor: str) -> tuple[object, Key]:
+    padded = cursor + "=" * (-len(cursor) % 4)
     try:
-        padded = cursor + "=" * (-len(cursor) % 4)
         content = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except (ValueError, binascii.Error, RecursionError):
-        raise _no_cursor(cursor) from None
-    if not isinstance(content, list) or len(content) < 2:
-        raise _no_cursor(cursor)
-    owner, list_name, *key = content
-    if not isinstance(owner, str) or not isinstance(list_name, str):
-        raise _no_cursor(cursor)
-    return owner, list_name, key
+    except (ValueError, RecursionError):
+        raise _no_cursor() from None
+    if not isinstance(content, list) or not content:
+        raise _no_cursor()
+    return content[0], content[1:]
 
 
-def _no_cursor(cursor: str) -> Exception:
-    return field_problem(
-        "query.cursor", cursor, "next_cursor of this list's page before", status=400
-    )
+def _no_cursor() -> NotFoundError:
+    return NotFoundError("this list has no such cursor; begin with its first page")
 
 
 def _bound(tenant: str, scope: str) -> str:

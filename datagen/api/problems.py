@@ -229,7 +229,7 @@ def _declared_fault(detail: Mapping[str, Any]) -> FieldError:
     field = join(tuple(path)) if where == "body" else join((where, *path))
     if detail["type"] == "json_invalid":
         return field_error("body", detail["ctx"]["error"], "valid JSON")
-    expected = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    expected = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, expected ")
     if detail["type"] == "missing":
         return field_error(field or "body", None, "a value: it is required")
     if detail["type"] == "extra_forbidden":

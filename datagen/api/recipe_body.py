@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
+from pydantic_core import CoreSchema
 
 from datagen.api.dependencies import Context
 from datagen.faults import MAX_PROBLEMS, InvalidRecipe
@@ -20,18 +21,24 @@ from datagen.registry import models_dirs
 from datagen.resolve import ResolvedRecipe, resolve_recipe, resolve_stored
 from datagen.schema_faults import details_of, problems_of
 
-RecipeObject = Annotated[
-    dict[str, Any],
-    Field(
-        description="A recipe; /v1/recipes/validate and recipes/recipe.schema.json know its form"
-    ),
-]
+
+class _AsRecipe:
+    """In the OpenAPI document: the recipe's own schema."""
+
+    def __get_pydantic_json_schema__(
+        self, _: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return handler(Recipe.__pydantic_core_schema__)
+
+
+# Any object to the framework: read_recipe tells more faults, and better, than it does.
+RecipeObject = Annotated[dict[str, Any], _AsRecipe()]
 
 
 class Body(BaseModel):
-    """Of every request: a field that is not known is refused."""
+    """Of every request: an unknown field is refused, and so is a value of another type."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class RecipeBody(Body):

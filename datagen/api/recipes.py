@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
 from datagen.api.dependencies import Context, Reader
-from datagen.api.recipe_body import RecipeBody, models_for, read_recipe, resolve_in
+from datagen.api.recipe_body import Body, RecipeBody, models_for, read_recipe, resolve_in
 from datagen.catalog.workers import live_workers
 from datagen.errors import RecipeError
 from datagen.faults import InvalidRecipe, show
@@ -66,12 +66,18 @@ async def _read_body(request: Request) -> bytes:
     return await request.body()
 
 
+class AnyRecipeBody(Body):
+    """recipe: whatever it holds, the answer says what is wrong with it."""
+
+    recipe: dict[str, Any]
+
+
 _BODIES = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/json": {"schema": RecipeBody.model_json_schema()},
-            _YAML: {"schema": {"type": "string"}},
+            "application/json": {"schema": AnyRecipeBody.model_json_schema()},
+            _YAML: {"schema": {"description": "The text of a recipe"}},
         },
     }
 }
@@ -119,7 +125,7 @@ def _resolve_text(context: Context, text: bytes) -> ResolvedRecipe:
 
 def _json_recipe(body: bytes) -> dict[str, Any]:
     try:
-        return RecipeBody.model_validate_json(body).recipe
+        return AnyRecipeBody.model_validate_json(body).recipe
     except ValidationError as error:
         details = error.errors(include_url=False)
         raise RequestValidationError(

@@ -161,9 +161,11 @@ def test_a_cursor_is_the_tenants_own(api: Api) -> None:
         api.submit({"seed": seed}, key=f"k{seed}")
     cursor = api.acme.get("/jobs", params={"limit": 1}).json()["next_cursor"]
     assert api.other.get("/jobs", params={"cursor": cursor}).status_code == 404
-    assert api.acme.get("/keys", params={"cursor": cursor}).status_code == 400
-    for bad in ("x", "=", "é", cursor[:-2], "e30", "bnVsbA", "W10", "A" * 1024):
-        assert api.acme.get("/jobs", params={"cursor": bad}).status_code == 400, bad
+    assert api.acme.get("/keys", params={"cursor": cursor}).status_code == 404
+    for bad in ("x", cursor[:-2], "e30", "bnVsbA", "W10", "W10" * 300):
+        assert api.acme.get("/jobs", params={"cursor": bad}).status_code == 404, bad
+    for bad in ("", "=", "é", "A" * 1025):
+        assert api.acme.get("/jobs", params={"cursor": bad}).status_code == 422, bad
 
 
 def test_jobs_are_filtered_by_state_name_and_time(api: Api) -> None:

@@ -127,9 +127,13 @@ def test_a_bad_filter_is_a_problem(api: Api) -> None:
 
 
 def test_the_ends_of_time_are_no_error_of_ours(api: Api) -> None:
-    for moment in ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "1e400", "x"):
+    for moment in ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"):
         query = {"created_after": moment, "created_before": moment}
-        assert api.acme.get("/jobs", params=query).status_code in (200, 422), moment
+        assert api.acme.get("/jobs", params=query).status_code == 200, moment
+    for bad in ("x", "0.5", "1e400", "2026-01-31", "2026-01-31T12:00:00", "2026-13-01T00:00:00Z"):
+        response = api.acme.get("/jobs", params={"created_after": bad})
+        assert response.status_code == 422, bad
+        assert response.json()["errors"][0]["field"] == "query.created_after"
 
 
 def test_an_id_that_is_none_is_named(api: Api) -> None:
