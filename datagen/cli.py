@@ -14,6 +14,7 @@ from datagen.commands.keys import audit, tenants
 from datagen.commands.models import models, train
 from datagen.commands.recipes import plan, run, validate
 from datagen.commands.remote_keys import keys
+from datagen.commands.revoke import revoke
 from datagen.commands.schedules import schedules
 from datagen.commands.service import cancel, jobs, preview, retry, submit, watch
 from datagen.commands.speed import bench
@@ -43,7 +44,7 @@ _COMMANDS = (
     *(validate, plan, run, list_, show, pull, verify, diff, remake),
     *(train, models, bench),
     *(submit, jobs, watch, cancel, retry, preview, schedules),
-    *(up, keys, audit, tenants, completion),
+    *(up, keys, audit, tenants, revoke, completion),
 )
 for command in _COMMANDS:
     main.add_command(command)

@@ -124,23 +124,23 @@ def erase_revoked(
     Any number of callers at once, killed at any moment, are harmless: what is left is found again.
     """
     spread(catalog)
-    budget = max_objects
-    for tombstone in unerased(catalog, limit=_CHUNK):
-        if budget <= 0:
-            break
-        num_deleted = _erase(catalog.of(tombstone.tenant), store, tombstone, limit=budget)
-        budget -= num_deleted
-        if num_deleted == 0:
-            mark_erased(catalog, tombstone, settle_s=settle_s)
+    budget, after_id = max_objects, 0
+    while found := unerased(catalog, after_id=after_id, limit=_CHUNK):
+        after_id = found[-1].id
+        for tombstone in found:
+            if budget <= 0:
+                return max_objects - budget
+            num_deleted = _erase(catalog.of(tombstone.tenant), store, tombstone, limit=budget)
+            budget -= num_deleted
+            if num_deleted == 0:
+                mark_erased(catalog, tombstone, settle_s=settle_s)
     return max_objects - budget
 
 
-def erase_all(catalog: Catalog, store: Store) -> int:
-    """Until nothing is left, where no worker can be writing: at the command line of a home."""
+def erase_all(catalog: Catalog, store: Store, *, settle_s: float = 0.0) -> int:
+    """Until nothing is found. settle_s: 0 where no worker can be writing, as in a home."""
     total = 0
-    while (num_deleted := erase_revoked(catalog, store, settle_s=0.0)) or unerased(
-        catalog, limit=1
-    ):
+    while num_deleted := erase_revoked(catalog, store, settle_s=settle_s):
         total += num_deleted
     return total
 
@@ -215,9 +215,11 @@ def _erase(catalog: Catalog, store: Store, tombstone: Tombstone, *, limit: int) 
         row = get_version(catalog, name, int(number))
         if row is None:
             return 0  # a preview that has expired
-        close_revoked(catalog, store, [row])
         prefix = version_prefix(tombstone.tenant, name, int(number))
-        num_deleted = _delete_below(store, prefix, keep=prefix + TOMBSTONE, limit=limit)
+        num_deleted = 0
+        if [each.key for each in store.list(prefix)] != [prefix + TOMBSTONE]:
+            close_revoked(catalog, store, [row])
+            num_deleted = 1 + _delete_below(store, prefix, keep=prefix + TOMBSTONE, limit=limit)
         cached = attempts_of_version(catalog, row.job_id, limit=_CHUNK)
         return num_deleted + _delete_attempts(catalog, store, cached)
     num_deleted = _delete_attempts(

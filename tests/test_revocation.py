@@ -204,7 +204,8 @@ def test_what_a_late_worker_writes_is_erased_until_all_must_have_heard(
         pass
     store.put_new("local/datasets/small/1/shards/late.tar", b"x")
 
-    assert erase_revoked(catalog.of(None), store, settle_s=3600.0) == 1
+    assert erase_revoked(catalog.of(None), store, settle_s=3600.0) >= 1
+    assert keys(store) == ["local/datasets/small/1/tombstone.json"]
     assert find_any_version(catalog, "small@1").erased_at is None
 
 

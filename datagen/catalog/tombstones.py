@@ -225,11 +225,11 @@ def spread(catalog: Catalog) -> int:
     return num_buried
 
 
-def unerased(catalog: Catalog, *, limit: int) -> list[Tombstone]:
-    """The oldest first."""
+def unerased(catalog: Catalog, *, after_id: int, limit: int) -> list[Tombstone]:
+    """The oldest first. after_id: of the last one before."""
     query = (
         _select_tombstones(catalog)
-        .where(tombstones.c.erased_at.is_(None))
+        .where(tombstones.c.erased_at.is_(None), tombstones.c.id > after_id)
         .order_by(tombstones.c.id)
         .limit(limit)
     )

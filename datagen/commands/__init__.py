@@ -4,7 +4,7 @@ recipes      validate, plan, run                edge      errors to exit codes, 
 versions     ls, pull, verify, diff             opening   settings, catalog and store
 inspection   show, remake                       output    tables, JSON, sizes
 models       train, models                      progress  bars on stderr
-speed        bench
+speed        bench                              revoke    revoke
 completion   completion
 
 These modules import click alone: what a command needs is imported when it runs, so that `--help`

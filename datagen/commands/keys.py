@@ -26,7 +26,7 @@ _DAY_S = 86_400.0
 _MAX_ROWS = 10_000
 
 
-def _named(_: click.Context, parameter: click.Parameter, value: str) -> str:
+def named_tenant(_: click.Context, parameter: click.Parameter, value: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", value):
         raise InputError(
             f"--{parameter.name} {value!r}: expected 1 to 63 lower-case letters, digits and '-', "
@@ -36,7 +36,7 @@ def _named(_: click.Context, parameter: click.Parameter, value: str) -> str:
 
 
 _tenant_option = click.option(
-    "--tenant", required=True, metavar="NAME", help="Whose it is.", callback=_named
+    "--tenant", required=True, metavar="NAME", help="Whose it is.", callback=named_tenant
 )
 
 
