@@ -44,8 +44,10 @@ from datagen.client.results import (
     Preview,
     Progress,
     Pulled,
+    Revocation,
     Sample,
     Schedule,
+    Usage,
     Validation,
     Version,
     Webhook,
@@ -317,9 +319,12 @@ class AsyncClient:
     async def deprecate(self, version: str, reason: str) -> Version:
         return await self._send(calls.deprecate(version, reason))
 
-    async def revoke(self, version: str, reason: str) -> dict[str, Any]:
-        """Takes a version away for ever: its bytes are deleted, its digest is kept."""
-        return await self._send(calls.revoke(version, reason))
+    async def revoke(self, version: str, reason: str, *, dry_run: bool = False) -> Revocation:
+        """Takes a version away for ever: its bytes are deleted, its digest is kept.
+
+        dry_run: only tells what would go.
+        """
+        return await self._send(calls.revoke(version, reason, dry_run=dry_run))
 
     async def lineage_of_model(self, name: str) -> dict[str, Any]:
         """Everything that a model made."""
@@ -330,6 +335,14 @@ class AsyncClient:
         name, _, number = version.partition("@")
         return await self._send(calls.lineage("samples", name, number or "latest", key))
 
+    async def lineage_of_source(self, sha256: str) -> dict[str, Any]:
+        """Everything that came of training data. sha256: as a model's training names it."""
+        return await self._send(calls.lineage("sources", sha256))
+
+    async def revoke_source(self, sha256: str, reason: str, *, dry_run: bool = False) -> Revocation:
+        """Training data with every model and version that came of it."""
+        return await self._send(calls.revoke_source(sha256, reason, dry_run=dry_run))
+
     # --- models, schedules, webhooks, keys --------------------------------------------------------
 
     def models(self) -> AsyncIterator[Model]:
@@ -339,7 +352,7 @@ class AsyncClient:
         return await self._send(calls.model(name))
 
     async def register_model(self, name: str, folder: Path | str) -> Model:
-        """folder: config.json, model.safetensors and, if there is one, README.md."""
+        """folder: config.json and, where they are there, model.safetensors and README.md."""
         url = self._connection.url("/models")
         with open_model_files(Path(folder)) as files:
             try:
@@ -350,6 +363,13 @@ class AsyncClient:
             raise error_of(answer.status_code, answer.content, url=url)
         registered: Model = read_json(Model, answer.content)
         return registered
+
+    async def deprecate_model(self, name: str, reason: str) -> Model:
+        return await self._send(calls.deprecate_model(name, reason))
+
+    async def revoke_model(self, name: str, reason: str, *, dry_run: bool = False) -> Revocation:
+        """With everything that it made. dry_run: only tells what would go."""
+        return await self._send(calls.revoke_model(name, reason, dry_run=dry_run))
 
     def schedules(self) -> AsyncIterator[Schedule]:
         return self._pages(calls.schedules())
@@ -417,7 +437,7 @@ class AsyncClient:
     async def revoke_key(self, key_id: str) -> None:
         await self._send(calls.revoke_key(key_id))
 
-    async def usage(self) -> dict[str, Any]:
+    async def usage(self) -> Usage:
         """Cost and quota of the tenant."""
         return await self._send(calls.usage())
 

@@ -23,8 +23,10 @@ from datagen.client.results import (
     Page,
     Plan,
     Preview,
+    Revocation,
     Sample,
     Schedule,
+    Usage,
     Validation,
     Version,
     Webhook,
@@ -277,14 +279,21 @@ def deprecate(text: str, reason: str) -> Call[Version]:
     return send("POST", path, Version, {"reason": reason}, is_repeatable=True)
 
 
-def revoke(text: str, reason: str) -> Call[dict[str, Any]]:
+def revoke(text: str, reason: str, *, dry_run: bool) -> Call[Revocation]:
+    content = {"reason": reason, "dry_run": dry_run}
     path = version_path(text) + "/revoke"
-    return send("POST", path, dict[str, Any], {"reason": reason}, is_repeatable=True)
+    return send("POST", path, Revocation, content, is_repeatable=True)
 
 
 def lineage(kind: str, *names: str) -> Call[dict[str, Any]]:
     """kind: models NAME, samples DATASET VERSION KEY, or sources SHA256."""
     return get("/".join(["/lineage", part(kind), *map(part, names)]), dict[str, Any])
+
+
+def revoke_source(sha256: str, reason: str, *, dry_run: bool) -> Call[Revocation]:
+    content = {"reason": reason, "dry_run": dry_run}
+    path = f"/lineage/sources/{part(sha256)}/revoke"
+    return send("POST", path, Revocation, content, is_repeatable=True)
 
 
 # --- models, schedules, webhooks, keys ------------------------------------------------------------
@@ -296,6 +305,17 @@ def models() -> Call[Page[Model]]:
 
 def model(name: str) -> Call[Model]:
     return get(f"/models/{part(name)}", Model)
+
+
+def deprecate_model(name: str, reason: str) -> Call[Model]:
+    path = f"/models/{part(name)}/deprecate"
+    return send("POST", path, Model, {"reason": reason}, is_repeatable=True)
+
+
+def revoke_model(name: str, reason: str, *, dry_run: bool) -> Call[Revocation]:
+    content = {"reason": reason, "dry_run": dry_run}
+    path = f"/models/{part(name)}/revoke"
+    return send("POST", path, Revocation, content, is_repeatable=True)
 
 
 def schedules() -> Call[Page[Schedule]]:
@@ -372,5 +392,5 @@ def revoke_key(key_id: str) -> Call[None]:
     return send("DELETE", f"/keys/{part(key_id)}", None, is_repeatable=True)
 
 
-def usage() -> Call[dict[str, Any]]:
-    return get("/usage", dict[str, Any])
+def usage() -> Call[Usage]:
+    return get("/usage", Usage)

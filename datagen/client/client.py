@@ -36,8 +36,10 @@ from datagen.client.results import (
     Preview,
     Progress,
     Pulled,
+    Revocation,
     Sample,
     Schedule,
+    Usage,
     Validation,
     Version,
     Webhook,
@@ -327,9 +329,12 @@ class Client:
     def deprecate(self, version: str, reason: str) -> Version:
         return self._send(calls.deprecate(version, reason))
 
-    def revoke(self, version: str, reason: str) -> dict[str, Any]:
-        """Takes a version away for ever: its bytes are deleted, its digest is kept."""
-        return self._send(calls.revoke(version, reason))
+    def revoke(self, version: str, reason: str, *, dry_run: bool = False) -> Revocation:
+        """Takes a version away for ever: its bytes are deleted, its digest is kept.
+
+        dry_run: only tells what would go.
+        """
+        return self._send(calls.revoke(version, reason, dry_run=dry_run))
 
     def lineage_of_model(self, name: str) -> dict[str, Any]:
         """Everything that a model made."""
@@ -340,6 +345,14 @@ class Client:
         name, _, number = version.partition("@")
         return self._send(calls.lineage("samples", name, number or "latest", key))
 
+    def lineage_of_source(self, sha256: str) -> dict[str, Any]:
+        """Everything that came of training data. sha256: as a model's training names it."""
+        return self._send(calls.lineage("sources", sha256))
+
+    def revoke_source(self, sha256: str, reason: str, *, dry_run: bool = False) -> Revocation:
+        """Training data with every model and version that came of it."""
+        return self._send(calls.revoke_source(sha256, reason, dry_run=dry_run))
+
     # --- models, schedules, webhooks, keys --------------------------------------------------------
 
     def models(self) -> Iterator[Model]:
@@ -349,7 +362,7 @@ class Client:
         return self._send(calls.model(name))
 
     def register_model(self, name: str, folder: Path | str) -> Model:
-        """folder: config.json, model.safetensors and, if there is one, README.md."""
+        """folder: config.json and, where they are there, model.safetensors and README.md."""
         url = self._connection.url("/models")
         with open_model_files(Path(folder)) as files:
             try:
@@ -360,6 +373,13 @@ class Client:
             raise error_of(answer.status_code, answer.content, url=url)
         registered: Model = read_json(Model, answer.content)
         return registered
+
+    def deprecate_model(self, name: str, reason: str) -> Model:
+        return self._send(calls.deprecate_model(name, reason))
+
+    def revoke_model(self, name: str, reason: str, *, dry_run: bool = False) -> Revocation:
+        """With everything that it made. dry_run: only tells what would go."""
+        return self._send(calls.revoke_model(name, reason, dry_run=dry_run))
 
     def schedules(self) -> Iterator[Schedule]:
         return self._pages(calls.schedules())
@@ -427,7 +447,7 @@ class Client:
     def revoke_key(self, key_id: str) -> None:
         self._send(calls.revoke_key(key_id))
 
-    def usage(self) -> dict[str, Any]:
+    def usage(self) -> Usage:
         """Cost and quota of the tenant."""
         return self._send(calls.usage())
 
@@ -470,8 +490,8 @@ class Client:
         self, store: httpx.Client, version: str, entry: FileEntry, num_try: int
     ) -> Iterator[Iterator[bytes]]:
         """From the store itself, whose address is no business of our key; then by the service."""
-        through_service = num_try > 0 or entry.url.startswith("/")
-        url = entry.url
+        through_service = num_try > 0 or entry.url is None
+        url = entry.url or ""
         if through_service:
             url = self._connection.url(calls.object_path(version, entry.path))
         sender = self._http if through_service else store

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from datagen.errors import ModelError
 
-# Field of the form -> file. The card alone may be missing.
+# Field of the form -> file. Some models have no weights; a card is not asked for.
 _FILES = {"config": "config.json", "weights": "model.safetensors", "card": "README.md"}
 
 
@@ -20,7 +20,7 @@ def open_model_files(folder: Path) -> Iterator[dict[str, tuple[str, BinaryIO]]]:
         opened: dict[str, tuple[str, BinaryIO]] = {}
         for field, name in _FILES.items():
             path = folder / name
-            if field == "card" and not path.exists():
+            if field != "config" and not path.exists():
                 continue
             try:
                 opened[field] = (name, stack.enter_context(path.open("rb")))

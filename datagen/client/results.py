@@ -216,15 +216,73 @@ class Sample:
 
 @dataclass(frozen=True)
 class Model:
+    """class_names: empty if it takes any; in lists, the first of num_classes. image_size: (height,
+    width), None if it takes any. registered: by the tenant; else the service's own."""
+
     name: str
     digest: str
     generator: str
+    num_classes: int = 0
     class_names: tuple[str, ...] = ()
     image_size: tuple[int, int] | None = None
     channels: int | None = None
+    network: dict[str, Any] = field(default_factory=dict)
+    licence: str = ""
+    source: str = ""
+    description: str = ""
+    training: dict[str, Any] | None = None
+    throughput: dict[str, Any] | None = None
+    registered: bool = False
     size_bytes: int | None = None
+    created_at: str | None = None
     deprecated_at: str | None = None
     deprecated_reason: str | None = None
+    revoked_at: str | None = None
+    revoked_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class VersionRef:
+    name: str
+    version: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Revocation:
+    """What goes, or went. sharing: versions that may hold the same images; they stay."""
+
+    kind: str
+    subject: str
+    digest: str
+    already: bool
+    versions: tuple[VersionRef, ...] = ()
+    jobs: tuple[str, ...] = ()
+    num_attempts: int = 0
+    attempt_bytes: int = 0
+    sharing: tuple[VersionRef, ...] = ()
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Quota:
+    """None: unlimited."""
+
+    max_running_jobs: int | None = None
+    max_images_per_day: int | None = None
+    max_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """images_last_day: asked for in 24 hours. cost: of 30 days of devices, a month of the bytes."""
+
+    tenant: str
+    running_jobs: int
+    images_last_day: int
+    bytes: int
+    quota: Quota
+    cost: Cost
 
 
 @dataclass(frozen=True)
@@ -297,13 +355,13 @@ class Key:
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One object of a version. url: signed, for about a minute; below the service's own address,
-    beginning with "/", where the store is a folder."""
+    """One object of a version. url: signed, for about a minute; None where the store is a folder:
+    then the service alone gives it."""
 
     path: str
     sha256: str
     size_bytes: int
-    url: str
+    url: str | None = None
 
 
 @dataclass(frozen=True)

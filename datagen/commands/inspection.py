@@ -27,11 +27,14 @@ from datagen.commands.output import (
     size_text,
     time_text,
 )
+from datagen.commands.remote import refuse_remote
+from datagen.commands.remote_inspection import show_sample_remote, show_version_remote
 from datagen.errors import InputError, VerifyError
 
 if TYPE_CHECKING:
     from datagen.catalog.rows import SampleRow
     from datagen.remake import Remade
+    from datagen.settings import Settings
     from datagen.versions import OpenVersion
 
 _version_argument = click.argument("version", metavar="NAME[@VERSION]")
@@ -46,23 +49,31 @@ def show(version: str, sample: str | None, home: Path | None, as_json: bool) -> 
 
     SAMPLE is the key of an image, such as trouser-00000012.
     """
-    with open_library(open_settings(home)) as library:
-        from datagen.versions import open_version
-
-        opened = open_version(library.catalog, library.store, library.settings.tenant, version)
-        if sample is None:
-            content = _version_content(library, opened)
-        else:
-            from datagen.remake import find_sample
-
-            row = find_sample(library.catalog, opened.row, sample)
-            content = _sample_content(library, opened, row)
+    settings = open_settings(home)
+    if settings.api_url is None:
+        content = _from_home(version, sample, settings)
+    elif sample is None:
+        content = show_version_remote(version, settings)
+    else:
+        content = show_sample_remote(version, sample, settings)
     if as_json:
         print_json(content)
     elif sample is None:
         _print_version(content)
     else:
         _print_sample(content)
+
+
+def _from_home(version: str, sample: str | None, settings: Settings) -> dict[str, Any]:
+    with open_library(settings) as library:
+        from datagen.versions import open_version
+
+        opened = open_version(library.catalog, library.store, library.settings.tenant, version)
+        if sample is None:
+            return _version_content(library, opened)
+        from datagen.remake import find_sample
+
+        return _sample_content(library, opened, find_sample(library.catalog, opened.row, sample))
 
 
 def _version_content(library: Library, opened: OpenVersion) -> dict[str, Any]:
@@ -188,6 +199,7 @@ def remake(
 ) -> None:
     """Make one image again and compare it with the stored one."""
     settings = open_settings(home)
+    refuse_remote(settings, "remake")
     pin_threads(settings)
     with open_library(settings) as library:
         from datagen.remake import remake_sample

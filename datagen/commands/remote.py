@@ -32,11 +32,11 @@ def open_client(settings: Settings, *, waiting: bool = False) -> Iterator[Client
         yield client
 
 
-def refuse_remote(settings: Settings, option: str) -> None:
-    """For what only works beside the store."""
+def refuse_remote(settings: Settings, what: str) -> None:
+    """For what only works beside the store. Raises InputError where a service is meant."""
     if settings.api_url is not None:
         raise InputError(
-            f"{option} works on this machine's home alone, and DATAGEN_API_URL is set; unset it"
+            f"{what} works on a home or database of your own, and DATAGEN_API_URL is set: unset it"
         )
 
 

@@ -25,12 +25,13 @@ from datagen.commands.output import (
     time_text,
 )
 from datagen.commands.progress import Report, progress_bar
-from datagen.commands.remote import list_remote, pull_remote
+from datagen.commands.remote import list_remote, pull_remote, refuse_remote
+from datagen.commands.remote_inspection import diff_remote
 from datagen.errors import InputError, NotFoundError, VerifyError
 
 if TYPE_CHECKING:
     from datagen.catalog.rows import VersionRow
-    from datagen.diff import ClassDiff, VersionDiff
+    from datagen.diff import VersionDiff
     from datagen.settings import Settings
     from datagen.verify import Verification
 
@@ -57,7 +58,7 @@ def list_(name: str | None, home: Path | None, as_json: bool) -> None:
         print_json({"versions": rows})
     elif rows:
         print_table(
-            ["data set", "images", "size", "published", "digest"],
+            ["data set", "images", "size", "published", "digest", ""],
             [
                 [
                     f"{row['name']}@{row['version']}",
@@ -65,6 +66,7 @@ def list_(name: str | None, home: Path | None, as_json: bool) -> None:
                     size_text(row["size_bytes"]),
                     row["published_at"],
                     row["digest"][:12],
+                    _mark(row),
                 ]
                 for row in rows
             ],
@@ -88,7 +90,22 @@ def _describe(library: Library, row: VersionRow) -> dict[str, Any]:
         "recipe_digest": row.recipe_digest,
         "manifest_sha256": row.manifest_sha256,
         "path": address_text(library.store.url(prefix.rstrip("/"))),
+        "deprecated_at": _optional_time(row.deprecated_at),
+        "deprecated_reason": row.deprecated_reason,
+        "revoked_at": _optional_time(row.revoked_at),
+        "revoked_reason": row.revoked_reason,
     }
+
+
+def _optional_time(seconds_since_epoch: float | None) -> str | None:
+    return None if seconds_since_epoch is None else time_text(seconds_since_epoch)
+
+
+def _mark(row: dict[str, Any]) -> str:
+    """What a reader of the list must know before using the version."""
+    if row["revoked_at"]:
+        return f"revoked: {row['revoked_reason']}"
+    return f"deprecated: {row['deprecated_reason']}" if row["deprecated_at"] else ""
 
 
 @click.command()
@@ -152,7 +169,9 @@ def _pull_from_home(
 @click.pass_context
 def verify(ctx: click.Context, version: str, home: Path | None, as_json: bool) -> None:
     """Read a version back and name all that is missing or changed."""
-    with open_library(open_settings(home)) as library:
+    settings = open_settings(home)
+    refuse_remote(settings, "verify")
+    with open_library(settings) as library:
         from datagen.verify import verify_version
         from datagen.versions import find_version
 
@@ -198,16 +217,22 @@ def _print_verification(result: Verification) -> None:
 @shared_options
 def diff(before: str, after: str, home: Path | None, as_json: bool) -> None:
     """Say what differs between two versions: recipe, counts, images."""
-    with open_library(open_settings(home)) as library:
+    settings = open_settings(home)
+    compared = _diff_in_home if settings.api_url is None else diff_remote
+    found = compared(before, after, settings)
+    if as_json:
+        print_json(found)
+    else:
+        _print_diff(found)
+
+
+def _diff_in_home(before: str, after: str, settings: Settings) -> dict[str, Any]:
+    with open_library(settings) as library:
         from datagen.diff import diff_versions
         from datagen.versions import find_version
 
         versions = [find_version(library.catalog, text) for text in (before, after)]
-        found = diff_versions(library.catalog, versions[0], versions[1])
-    if as_json:
-        print_json(_diff_json(found))
-    else:
-        _print_diff(found)
+        return _diff_json(diff_versions(library.catalog, versions[0], versions[1]))
 
 
 def _diff_json(found: VersionDiff) -> dict[str, Any]:
@@ -230,37 +255,40 @@ def _diff_json(found: VersionDiff) -> dict[str, Any]:
     }
 
 
-def _print_diff(found: VersionDiff) -> None:
-    click.echo(f"{found.before} -> {found.after}")
-    if found.recipe:
+def _print_diff(found: dict[str, Any]) -> None:
+    click.echo(f"{found['before']} -> {found['after']}")
+    if found["recipe"]:
         click.echo()
-        rows = [[c.field, _short(c.before), "->", _short(c.after)] for c in found.recipe]
+        rows = [
+            [c["field"], _short(c["before"]), "->", _short(c["after"])] for c in found["recipe"]
+        ]
         print_table(["recipe", "", "", ""], rows)
     click.echo()
-    changed = {name: c for name, c in found.classes.items() if _is_changed(c)}
+    kinds = ("added", "removed", "changed")
+    changed = {name: c for name, c in found["classes"].items() if any(c[k] for k in kinds)}
     if changed:
         print_table(
-            ["class", "added", "removed", "changed", "unchanged", "ordinals"],
+            ["class", *kinds, "unchanged", "ordinals"],
             [
-                [name, c.added.count, c.removed.count, c.changed.count, c.unchanged, _places(c)]
+                [name, *(_count(c[kind]) for kind in kinds), c["unchanged"], _places(c)]
                 for name, c in changed.items()
             ],
         )
         click.echo()
-    click.echo(", ".join(f"{count:,} {what}" for what, count in found.totals.items()))
+    click.echo(", ".join(f"{count:,} {what}" for what, count in found["images"].items()))
 
 
-def _is_changed(found: ClassDiff) -> bool:
-    return bool(found.added.count or found.removed.count or found.changed.count)
+def _count(ranges: list[list[int]]) -> int:
+    return sum(high - low + 1 for low, high in ranges)
 
 
-def _places(found: ClassDiff) -> str:
+def _places(found: dict[str, Any]) -> str:
     """The first ranges of each kind; --json has them all."""
-    kinds = {"+": found.added, "-": found.removed, "~": found.changed}
+    kinds = {"+": found["added"], "-": found["removed"], "~": found["changed"]}
     parts = []
-    for sign, ordinals in kinds.items():
-        shown = [f"{low}" if low == high else f"{low}-{high}" for low, high in ordinals.ranges[:4]]
-        if len(ordinals.ranges) > 4:
+    for sign, ranges in kinds.items():
+        shown = [f"{low}" if low == high else f"{low}-{high}" for low, high in ranges[:4]]
+        if len(ranges) > 4:
             shown.append("...")
         if shown:
             parts.append(f"{sign} {', '.join(shown)}")

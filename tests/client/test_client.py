@@ -19,9 +19,12 @@ from datagen.errors import (
     ForbiddenError,
     InputError,
     JobError,
+    ModelError,
     NotFoundError,
+    RevokedError,
 )
 from datagen.faults import InvalidRecipe
+from datagen.resources import shipped_models_dir
 from tests.api.conftest import Api, recipe
 
 
@@ -269,7 +272,7 @@ def test_keys_are_made_listed_and_revoked(api: Api, client: Client) -> None:
 def test_usage_tells_cost_and_quota(client: Client) -> None:
     client.submit(recipe())
     usage = client.usage()
-    assert (usage["tenant"], usage["running_jobs"], usage["images_last_day"]) == ("acme", 1, 100)
+    assert (usage.tenant, usage.running_jobs, usage.images_last_day) == ("acme", 1, 100)
 
 
 # --- schedules and webhooks -----------------------------------------------------------------------
@@ -307,3 +310,77 @@ def test_webhooks_are_made_listed_and_deleted(client: Client) -> None:
 def test_a_webhook_to_a_private_address_is_refused(client: Client) -> None:
     with pytest.raises(InputError, match="url"):
         client.create_webhook("http://127.0.0.1/hook", ["*"])
+
+
+# --- data sets and models -------------------------------------------------------------------------
+
+
+def test_a_published_version_is_found_read_and_pulled(
+    api: Api, client: Client, tmp_path: Path
+) -> None:
+    job = api.publish()
+    api.publish({"classes": [{"name": "cat", "count": 61}, {"name": "dog", "count": 40}]})
+    [dataset] = client.datasets()
+    assert (dataset.name, dataset.versions, dataset.latest) == ("small", 2, 2)
+    assert [found.version for found in client.versions("small")] == [2, 1]
+    first = client.version("small@1")
+    assert (first.digest, first.num_samples) == (job["digest"], 100)
+    assert client.manifest("small@1").digest == job["digest"]
+    assert {file.path for file in client.files("small@1")} > {"manifest.json", "README.md"}
+    dogs = list(client.samples("small@1", class_name="dog", split="val"))
+    assert [sample.class_name for sample in dogs] == ["dog"] * 6
+    behind = client.lineage_of_sample("small@1", dogs[0].key)
+    assert behind["sample"]["image_sha256"] == dogs[0].image_sha256
+    assert client.lineage_of_model("noise")["num_versions"] == 2
+    difference = client.diff("small@1", "small@2")
+    assert difference["images"]["added"] == 1
+    pulled = client.pull("small@1", tmp_path / "out", layout="imagefolder")
+    assert pulled.digest == job["digest"]
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 100
+
+
+def test_a_pull_from_s3_goes_past_the_service(server_api: Api, tmp_path: Path) -> None:
+    job = server_api.publish()
+    with Client(server_api.url, server_api.key("read")) as client:
+        entries = client.files("small")
+        assert all("X-Amz-Signature" in (entry.url or "") for entry in entries)
+        pulled = client.pull("small", tmp_path / "out")
+    assert pulled.digest == job["digest"]
+    assert len(list((tmp_path / "out").glob("*.tar"))) == 5
+
+
+def test_a_revoked_version_is_pulled_by_nobody(api: Api, client: Client, tmp_path: Path) -> None:
+    job = api.publish()
+    planned = client.revoke("small@1", "consent withdrawn", dry_run=True)
+    assert [each.digest for each in planned.versions] == [job["digest"]]
+    client.pull("small", tmp_path / "before")
+    assert client.deprecate("small@1", "newer one").deprecated_reason == "newer one"
+    done = client.revoke("small@1", "consent withdrawn")
+    assert (done.digest, done.already, done.dry_run) == (job["digest"], False, False)
+    assert client.revoke("small@1", "consent withdrawn").already
+    with pytest.raises(RevokedError, match=job["digest"]):
+        client.pull("small@1", tmp_path / "after")
+    assert not (tmp_path / "after").exists()
+
+
+def test_a_model_is_registered_and_listed(client: Client, tmp_path: Path) -> None:
+    shipped = shipped_models_dir() / "fashion-mnist-cgan"
+    registered = client.register_model("my-cgan", shipped)
+    assert (registered.name, registered.generator) == ("my-cgan", "cgan")
+    assert client.model("my-cgan").digest == registered.digest
+    assert {"noise", "my-cgan"} <= {found.name for found in client.models()}
+    assert client.deprecate_model("my-cgan", "a better one").deprecated_reason == "a better one"
+    with pytest.raises(ModelError, match=r"config\.json"):
+        client.register_model("empty", tmp_path)
+
+
+def test_the_async_client_registers_as_well(api: Api) -> None:
+    key = api.key()
+
+    async def register() -> str:
+        async with AsyncClient(api.url, key) as client:
+            shipped = shipped_models_dir() / "fashion-mnist-cgan"
+            return (await client.register_model("my-cgan", shipped)).digest
+
+    with Client(api.url, key) as client:
+        assert anyio.run(register) == client.model("my-cgan").digest

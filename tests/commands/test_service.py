@@ -105,10 +105,22 @@ def test_the_words_of_a_service_print_what_the_embedded_ones_print(
     assert ours == theirs
     ours, theirs = (one_object(run("plan", recipe_file, "--json", **e)) for e in (local, {}))
     assert all(ours[k] == theirs[k] for k in ("name", "recipe_digest", "counts", "shards"))
+    for words in (["show", "small"], ["show", "small@1", "cat-3"], ["diff", "small", "small@1"]):
+        ours, theirs = (one_object(run(*words, "--json", **e)) for e in (local, {}))
+        assert ours.keys() == theirs.keys()
+        same = ("digest", "counts", "recipe_digest", "image_sha256", "augmentations", "images")
+        assert all(ours[name] == theirs[name] for name in same if name in ours)
+        assert run(*words).returncode == 0
     pulls = [run("pull", "small@1", f"out{len(e)}", "--json", **e) for e in (local, {})]
     ours, theirs = map(one_object, pulls)
     assert ours.keys() == theirs.keys()
     assert ours["digest"] == theirs["digest"]
+
+
+@pytest.mark.parametrize("arguments", [["verify", "small"], ["remake", "small", "cat-3"]])
+def test_what_works_beside_the_store_alone_says_so(run: Run, arguments: list[str]) -> None:
+    refused = run(*arguments, DATAGEN_API_URL="http://127.0.0.1:9")
+    assert (refused.returncode, "DATAGEN_API_URL" in refused.stderr) == (2, True)
 
 
 def test_submit_and_wait_ends_with_the_published_job(
