@@ -11,6 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from datagen.catalog.jobs import list_jobs
 from datagen.client import AsyncClient, Client
 from datagen.client.results import Event, Job, Progress
 from datagen.errors import (
@@ -229,8 +230,6 @@ def test_a_preview_is_the_first_images_of_each_class(api: Api, client: Client) -
 
 
 def _previews(api: Api) -> Iterator[Job]:
-    from datagen.catalog.jobs import list_jobs
-
     for row in list_jobs(api.catalog, limit=10, kind="preview"):
         with Client(api.url, api.key()) as client:
             yield client.job(row.uid)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from datagen.catalog.jobs import list_jobs
 from datagen.recipe import canonical_json
 from tests.api.conftest import Api, recipe
 from tests.api.conftest import api as api
+from tests.client.faulty_server import answer, faulty_server, stream
+from tests.client.test_patience import JOB, KEY
 
 DATAGEN = [sys.executable, "-m", "datagen"]
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,6 +149,37 @@ def test_a_failed_job_exits_with_4_and_says_why(service: Api, run: Run, tmp_path
     assert one_object(run("retry", job["id"], "--json"))["state"] == "RUNNING"
 
 
+def test_an_interrupted_watch_exits_with_130_and_says_that_the_job_goes_on(
+    environment: dict[str, str],
+) -> None:
+    job = {**JOB, "id": "a" * 32}
+    is_watched, is_over = threading.Event(), threading.Event()
+
+    def silence(request: BaseHTTPRequestHandler) -> None:
+        stream(": here\n\n")(request)
+        is_watched.set()
+        is_over.wait()
+
+    with faulty_server() as server:
+        server.routes |= {
+            f"/v1/jobs/{job['id']}": answer(job),
+            f"/v1/jobs/{job['id']}/events": silence,
+        }
+        watching = subprocess.Popen(
+            [*DATAGEN, "watch", job["id"]],
+            env={**environment, "DATAGEN_API_URL": server.url, "DATAGEN_API_KEY": KEY},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        is_watched.wait()
+        watching.send_signal(signal.SIGINT)
+        _, told = watching.communicate()
+        is_over.set()
+    assert watching.returncode == 130
+    assert f"datagen watch {job['id']}" in told
+    assert "/cancel" not in "".join(server.paths())
+
+
 def test_a_job_is_cancelled_once(service: Api, run: Run, recipe_file: Path) -> None:
     job = one_object(run("submit", recipe_file, "--json"))
     assert "CANCELLED" in run("cancel", job["id"]).stdout
@@ -236,10 +273,6 @@ def test_without_a_service_keys_go_to_the_database(run: Run) -> None:
 
 
 def test_a_preview_is_a_folder_of_pictures(service: Api, run: Run, recipe_file: Path) -> None:
-    import threading
-
-    from datagen.catalog.jobs import list_jobs
-
     def work() -> None:
         while not (found := list_jobs(service.catalog, limit=1, kind="preview")):
             pass
