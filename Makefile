@@ -63,10 +63,12 @@ bench: $(INSTALLED)
 secrets:
 	@[[ ! -e secrets ]] || { echo "secrets/ exists: remove it first to make new ones" >&2; exit 1; }
 	@random() { head -c 24 /dev/urandom | base64 | tr '+/' '-_'; }; \
-	umask 022; mkdir -m 700 secrets; cd secrets; database=$$(random); store=$$(random); \
+	umask 022; mkdir -m 700 secrets; cd secrets; database=$$(random); store=$$(random); broker=$$(random); \
 	printf '%s' "$$database" >postgres_password; \
 	printf '[datagen]\nhost=postgres\nport=5432\ndbname=datagen\nuser=datagen\npassword=%s\n' \
 	  "$$database" >pg_service; \
+	printf 'requirepass %s\nsave ""\nappendonly no\n' "$$broker" >valkey_config; \
+	printf 'redis://:%s@valkey:6379/0' "$$broker" >broker_url; \
 	printf '[default]\naws_access_key_id = datagen\naws_secret_access_key = %s\n' \
 	  "$$store" >aws_credentials; \
 	printf '{"identities": [{"name": "datagen", "actions": %s, "credentials": %s}]}\n' \

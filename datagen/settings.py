@@ -71,7 +71,7 @@ def load_settings(environ: Mapping[str, str] = os.environ, *, home: Path | None 
         lease_s=_number(environ, "DATAGEN_LEASE_S", 90.0),
         heartbeat_s=_number(environ, "DATAGEN_HEARTBEAT_S", 15.0),
         sweep_s=_number(environ, "DATAGEN_SWEEP_S", 5.0),
-        broker_url=environ.get("DATAGEN_BROKER_URL") or "redis://127.0.0.1:6379/0",
+        broker_url=_secret(environ, "DATAGEN_BROKER_URL") or "redis://127.0.0.1:6379/0",
         api_url=environ.get("DATAGEN_API_URL") or None,
         api_key=environ.get("DATAGEN_API_KEY") or None,
         oidc_issuer=environ.get("DATAGEN_OIDC_ISSUER") or None,
@@ -84,6 +84,20 @@ def load_settings(environ: Mapping[str, str] = os.environ, *, home: Path | None 
         failpoints=environ.get("DATAGEN_FAILPOINTS") or "",
         failpoints_dir=_folder(environ, "DATAGEN_FAILPOINTS_DIR"),
     )
+
+
+def _secret(environ: Mapping[str, str], name: str) -> str | None:
+    """The variable, or the content of the file that {name}_FILE names: secrets come as files."""
+    path = environ.get(f"{name}_FILE")
+    if environ.get(name) or not path:
+        return environ.get(name) or None
+    try:
+        return Path(path).read_text().strip() or None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"environment variable {name}_FILE={path!r} cannot be read ({error}); name a file that "
+            "holds one line"
+        ) from None
 
 
 def _price(environ: Mapping[str, str], name: str) -> float:

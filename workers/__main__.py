@@ -1,7 +1,7 @@
-"""The command line of the fleet: python -m workers generate | cpu | beat | api.
+"""The command line of the fleet: python -m workers generate | cpu | beat | api | migrate.
 
 Called by a supervisor: `datagen up`, Docker Compose, systemd. Each command is one process that
-runs until SIGTERM, and may die at any moment without losing anything.
+runs until SIGTERM (migrate ends by itself), and may die at any moment without losing anything.
 """
 
 from __future__ import annotations
@@ -75,6 +75,25 @@ def beat() -> None:
     from workers.beat import run_beat
 
     run_beat(_settings())
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database to this release's schema, and end. Twice at once is harmless."""
+    settings = _settings()
+    from datagen.catalog.catalog import Catalog
+    from datagen.catalog.schema import HEAD_REVISION
+    from datagen.catalog.schema import migrate as migrate_catalog
+
+    catalog = Catalog(settings.database_url)
+    try:
+        migrate_catalog(catalog)
+    except DatagenError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    finally:
+        catalog.close()
+    click.echo(f"The schema is {HEAD_REVISION}")
 
 
 @main.command()
