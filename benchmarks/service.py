@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import httpx
 from tests.stack import ServiceStack, open_stack
 
 PRODUCTION = {"DATAGEN_LEASE_S": "90", "DATAGEN_HEARTBEAT_S": "15", "DATAGEN_SWEEP_S": "5"}
-_POLL_S = 0.1
+_POLL_S = 0.5
 _GIVE_UP_S = 900.0
 
 
@@ -45,7 +46,10 @@ def wait(client: httpx.Client, job_id: str) -> float:
     while time.monotonic() < deadline:
         job = client.get(f"/jobs/{job_id}").raise_for_status().json()
         if job["state"] == "PUBLISHED":
-            return float(job["finished_at"] - job["created_at"])
+            took = datetime.fromisoformat(job["finished_at"]) - datetime.fromisoformat(
+                job["created_at"]
+            )
+            return took.total_seconds()
         if job["state"] in ("FAILED", "CANCELLED"):
             raise SystemExit(f"job {job_id} is {job['state']}: {job['error']}")
         time.sleep(_POLL_S)

@@ -189,6 +189,7 @@ def _select_stored(context_id: int, class_name: str) -> Select[Any]:
             attempts.c.ordinal,
             attempts.c.attempt,
             objects.c.key,
+            objects.c.num_samples,
             attempts.c.position,
             attempts.c.raw_sha256,
             attempts.c.scores,

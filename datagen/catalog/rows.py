@@ -89,9 +89,12 @@ class NewAttempt(NamedTuple):
 
 
 class StoredAttempt(NamedTuple):
+    """object_images: how many images the object holds. position: of this one."""
+
     ordinal: int
     attempt: int
     object_key: str
+    object_images: int
     position: int
     raw_sha256: str
     scores: str

@@ -36,9 +36,12 @@ from datagen.formats.origin import ModelOrigin
 from datagen.images import contact_sheet, decode_png, encode_png
 from datagen.manifest import Manifest, ObjectEntry
 from datagen.stages.job import JobWork, read_sound
+from datagen.stages.read_ahead import ReadAhead
 from datagen.versions import MANIFEST, TOMBSTONE
 
 _INDEX_ROWS = 8_192
+# The first images of every class lie in the first shards of each split: whole ones are read.
+_AHEAD_BYTES = 2**22
 _SHEET_IMAGES, _SHEET_COLUMNS, _SHEET_SCALE = 24, 12, 2
 
 
@@ -157,8 +160,9 @@ def _put_documents(
 ) -> Iterator[NewObject]:
     """Contact sheets, card, Croissant."""
     position = itertools.count()
+    read_ahead = ReadAhead(work.store)
     for class_name in work.plan.class_names:
-        sheet = _contact_sheet(work, class_name, shards)
+        sheet = _contact_sheet(work, class_name, shards, read_ahead)
         if sheet is not None:
             yield _put(work, "document", next(position), contact_sheet_path(class_name), sheet)
     origin = _origin(work)
@@ -171,24 +175,32 @@ def _put_documents(
         yield _put(work, "document", next(position), "croissant.json", text)
 
 
-def _contact_sheet(work: JobWork, class_name: str, shards: Sequence[NewObject]) -> bytes | None:
+def _contact_sheet(
+    work: JobWork, class_name: str, shards: Sequence[NewObject], read_ahead: ReadAhead
+) -> bytes | None:
     rows = first_samples(work.catalog, work.job.id, class_name, limit=_SHEET_IMAGES)
-    images = [decode_png(_read_image(work, shards[row.shard].key, row)) for row in rows]
+    images = [decode_png(_read_image(work, shards[row.shard], row, read_ahead)) for row in rows]
     if not images:
         return None
     sheet = contact_sheet(images, columns=_SHEET_COLUMNS, scale=_SHEET_SCALE)
     return encode_png(sheet, text={"datagen": "synthetic"})
 
 
-def _read_image(work: JobWork, shard_key: str, row: SampleRow) -> bytes:
+def _read_image(work: JobWork, shard: NewObject, row: SampleRow, read_ahead: ReadAhead) -> bytes:
     """Raises StoreError if the shard is not what was packed."""
-    data = read_sound(
-        lambda: work.store.get_range(shard_key, row.offset, row.size),
-        lambda found: hashlib.sha256(found).hexdigest() == row.image_sha256,
-    )
+
+    def read() -> bytes:
+        return read_ahead.get_range(
+            shard.key, row.offset, row.size, ahead=_AHEAD_BYTES, size=shard.size_bytes
+        )
+
+    def is_sound(found: bytes) -> bool:
+        return hashlib.sha256(found).hexdigest() == row.image_sha256
+
+    data = read_sound(read, is_sound, forget=lambda: read_ahead.forget(shard.key))
     if data is None:
         raise StoreError(
-            f"{work.store.url(shard_key)} was changed after it was packed: image "
+            f"{work.store.url(shard.key)} was changed after it was packed: image "
             f"{row.class_name}-{row.ordinal:08d} is another; remove it and restart the job"
         )
     return data

@@ -25,12 +25,15 @@ from datagen.plan import Plan
 from datagen.recipe import canonical_json
 from datagen.resolve import ResolvedRecipe
 from datagen.settings import Settings
+from datagen.stages.read_ahead import ReadAhead
 from datagen.store import Store
 from datagen.versions import version_prefix
 
 _GAP_BYTES = 2**17
 _PIECE_BYTES = 2**23
 _MAX_READS = 16
+# Of the images that follow those asked for, this many times as many are read with them.
+_AHEAD, _AHEAD_BYTES = 8, 2**21
 
 
 @dataclass
@@ -96,7 +99,7 @@ class RawImages:
     """Raw images out of attempt objects: (N, H, W, C) uint8 in C order, without a header."""
 
     def __init__(self, store: Store, image_shape: tuple[int, int, int]) -> None:
-        self._store = store
+        self._read_ahead = ReadAhead(store)
         self._shape = image_shape
         self._bytes = math.prod(image_shape)
 
@@ -105,7 +108,7 @@ class RawImages:
         not the one that was scored.
 
         The images that a shard takes from one object lie side by side, or nearly: they are read in
-        one piece, and nothing is kept for the next shard.
+        one piece, together with those that the next shards will want.
         """
         by_object: dict[str, list[StoredAttempt]] = {}
         for attempt in attempts:
@@ -148,30 +151,39 @@ class RawImages:
                     return False
             return True
 
-        data = read_sound(lambda: self._read(object_key, first, last - first + 1), is_sound)
+        def read() -> bytes:
+            return self._read(object_key, first, last - first + 1, piece[0].object_images)
+
+        data = read_sound(read, is_sound, forget=lambda: self._read_ahead.forget(object_key))
         if data is None:
             reason = f"image {changed} was changed after it was made"
             raise DamagedAttemptsError(object_key, reason)
         span = np.frombuffer(data, np.uint8).reshape(-1, *self._shape)
         return {attempt: span[attempt.position - first] for attempt in piece}
 
-    def _read(self, object_key: str, first: int, count: int) -> bytes:
+    def _read(self, object_key: str, first: int, count: int, object_images: int) -> bytes:
+        start, length = first * self._bytes, count * self._bytes
+        ahead, size = min(_AHEAD * length, _AHEAD_BYTES), object_images * self._bytes
         try:
-            return self._store.get_range(object_key, first * self._bytes, count * self._bytes)
+            return self._read_ahead.get_range(object_key, start, length, ahead=ahead, size=size)
         except RetryableError:
             raise
         except StoreError as error:
             raise DamagedAttemptsError(object_key, str(error)) from error
 
 
-def read_sound(read: Callable[[], bytes], is_sound: Callable[[bytes], bool]) -> bytes | None:
+def read_sound(
+    read: Callable[[], bytes], is_sound: Callable[[bytes], bool], *, forget: Callable[[], None]
+) -> bytes | None:
     """None if what is stored is wrong: the same wrong bytes came twice. A reply that is wrong in
-    another way each time was changed on its way, and is asked for again."""
+    another way each time was changed on its way, and is asked for again. forget: drops what was
+    kept of a wrong reply."""
     seen: set[bytes] = set()
     while len(seen) < _MAX_READS:
         data = read()
         if is_sound(data):
             return data
+        forget()
         digest = hashlib.sha256(data).digest()
         if digest in seen:
             break
