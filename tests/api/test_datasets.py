@@ -13,7 +13,7 @@ import pytest
 from datagen.manifest import Manifest
 from datagen.revocation import erase_all
 from datagen.settings import load_settings
-from tests.api.conftest import Api, run_api
+from tests.api.conftest import Api, recipe, run_api
 
 
 @pytest.fixture(params=["embedded", "servers"], scope="module")
@@ -287,7 +287,7 @@ def test_samples_are_filtered(full: Api) -> None:
         "max_score='\"]:1",
         "limit=0",
         "limit=201",
-        "cursor=x",
+        "cursor=%3D",
         "class_name=" + "x" * 64,
         "&".join(["min_score=blank:1"] * 9),
     ],
@@ -371,6 +371,10 @@ def test_a_revoked_version_is_gone_with_its_digest_told(any_api: Api) -> None:
         "acme/datasets/small/1/tombstone.json"
     ]
     assert actions(api) == ["dataset.revoke"]
+    resubmitted = api.acme.post(
+        "/jobs", json={"recipe": recipe()}, headers={"Idempotency-Key": "once more"}
+    )
+    assert problem(resubmitted) == (410, "revoked")
     again = api.acme.post(V1 + "/revoke", json={"reason": "again"}).json()
     assert (again["already"], again["versions"]) == (True, [])
 
