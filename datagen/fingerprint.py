@@ -28,6 +28,13 @@ def fingerprint(
     resolved: ResolvedRecipe, *, batch_size: int, device: str, threads: int
 ) -> dict[str, Any]:
     generation = generation_print(resolved.spec, device=device, threads=threads)
+    return job_fingerprint(resolved, generation, batch_size=batch_size)
+
+
+def job_fingerprint(
+    resolved: ResolvedRecipe, generation: dict[str, Any], *, batch_size: int
+) -> dict[str, Any]:
+    """generation: of the workers that will make the raw images."""
     packing = packing_print()
     if not resolved.recipe.augmentations:
         del packing["albumentations"]
@@ -57,8 +64,12 @@ def packing_print() -> dict[str, Any]:
 def generation_queue(spec: GeneratorSpec, settings: Settings) -> str:
     """The queue of the workers whose raw images are equal to ours, without its priority."""
     threads = settings.threads_per_worker
-    found = generation_print(spec, device=settings.device, threads=threads)
-    return f"generate.{spec.name}.{_short_digest(found)}"
+    return queue_of(spec.name, generation_print(spec, device=settings.device, threads=threads))
+
+
+def queue_of(family: str, generation: dict[str, Any]) -> str:
+    """The queue of the workers that bring this, without its priority."""
+    return f"generate.{family}.{_short_digest(generation)}"
 
 
 def cpu_queue() -> str:

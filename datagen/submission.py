@@ -3,16 +3,21 @@ share."""
 
 from __future__ import annotations
 
+import json
 import math
+from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.jobs import NewJob, create_job, get_job, reopen_job, restart_job
-from datagen.catalog.rows import FAILED, GENERATE, Job, NewUnit
-from datagen.fingerprint import cpu_queue, fingerprint, generation_queue
+from datagen.catalog.rows import FAILED, GENERATE, PUBLISHED, Job, NewUnit
+from datagen.catalog.workers import live_workers
+from datagen.fingerprint import cpu_queue, generation_print, job_fingerprint, queue_of
 from datagen.recipe import canonical_json, recipe_digest_of
 from datagen.resolve import ResolvedRecipe
 from datagen.settings import Settings
+from datagen.versions import find_version
 
 DATASET, PREVIEW = "dataset", "preview"
 INTERACTIVE, BATCH = "interactive", "batch"
@@ -40,12 +45,15 @@ class Request:
 
 def submit(catalog: Catalog, resolved: ResolvedRecipe, settings: Settings, request: Request) -> Job:
     """The recipe's job: a running or published one as it is, a failed one tried again, else a new
-    one. Whoever calls this wakes its queues; if nobody does, the sweeper will."""
-    new = new_job(resolved, settings, request)
+    one. Whoever calls this wakes its queues; if nobody does, the sweeper will. Raises RevokedError
+    if its version was revoked: running it again would bring the same images back."""
+    new = new_job(resolved, settings, request, _fleet_generation(catalog, resolved, settings))
     first_units = _first_units(resolved, new.unit_size)
     job = create_job(catalog, new, first_units, idempotency_key=request.idempotency_key)
     if job.state == FAILED:
         _go_on(catalog, job, new, first_units)
+    if job.state == PUBLISHED and job.kind == DATASET:
+        find_version(catalog, f"{job.name}@{job.version}")
     return _again(catalog, job)
 
 
@@ -62,7 +70,7 @@ def open_or_create_job(catalog: Catalog, resolved: ResolvedRecipe, settings: Set
 def restart(catalog: Catalog, job: Job, resolved: ResolvedRecipe, settings: Settings) -> Job:
     """An unfinished job under the fingerprint of now. Raises ConflictError if it has ended."""
     request = Request(priority=job.priority, kind=job.kind, created_by=job.created_by)
-    new = new_job(resolved, settings, request)
+    new = new_job(resolved, settings, request, _fleet_generation(catalog, resolved, settings))
     restart_job(catalog, job.id, new, _first_units(resolved, new.unit_size))
     return _again(catalog, job)
 
@@ -86,14 +94,39 @@ def _first_units(resolved: ResolvedRecipe, unit_size: int) -> list[NewUnit]:
     return [NewUnit(GENERATE, 0, position, None) for position in range(num_units)]
 
 
-def new_job(resolved: ResolvedRecipe, settings: Settings, request: Request) -> NewJob:
-    batch_size = resolved.batch_size
-    prints = fingerprint(
-        resolved,
-        batch_size=batch_size,
-        device=settings.device,
-        threads=settings.threads_per_worker,
+def _own_generation(resolved: ResolvedRecipe, settings: Settings) -> dict[str, Any]:
+    return generation_print(
+        resolved.spec, device=settings.device, threads=settings.threads_per_worker
     )
+
+
+def _fleet_generation(
+    catalog: Catalog, resolved: ResolvedRecipe, settings: Settings
+) -> dict[str, Any]:
+    """What the workers bring that will make the raw images: like ours if one of them is like us,
+    else what most of the living have. An API's machine needs no GPU."""
+    own = _own_generation(resolved, settings)
+    found = Counter[bytes]()
+    for worker in live_workers(catalog):
+        brought = json.loads(worker.fingerprint).get(resolved.spec.name)
+        if brought is not None:
+            found[canonical_json(brought)] += 1
+    if not found or canonical_json(own) in found:
+        return own
+    generation: dict[str, Any] = json.loads(max(found, key=lambda each: (found[each], each)))
+    return generation
+
+
+def new_job(
+    resolved: ResolvedRecipe,
+    settings: Settings,
+    request: Request,
+    generation: dict[str, Any] | None = None,
+) -> NewJob:
+    """generation: what the workers bring that the job is pinned to; ours, if left out."""
+    batch_size = resolved.batch_size
+    generation = generation or _own_generation(resolved, settings)
+    prints = job_fingerprint(resolved, generation, batch_size=batch_size)
     context = resolved.context(prints["generation"])
     model = resolved.model
     name = resolved.recipe.name
@@ -111,7 +144,7 @@ def new_job(resolved: ResolvedRecipe, settings: Settings, request: Request) -> N
         unit_size=plan_unit_size(resolved),
         batch_size=batch_size,
         num_images=resolved.recipe.num_images,
-        generate_queue=generation_queue(resolved.spec, settings),
+        generate_queue=queue_of(resolved.spec.name, generation),
         cpu_queue=cpu_queue(),
         kind=request.kind,
         priority=request.priority,

@@ -14,7 +14,7 @@ from datagen.catalog.schema import migrate
 from datagen.catalog.units import claimable
 from datagen.catalog.workers import live_queues, register_worker, worker_seen
 from datagen.errors import InputError
-from datagen.fingerprint import cpu_queue, generation_queue
+from datagen.fingerprint import cpu_queue, generation_queue, queue_of
 from datagen.generators import GENERATORS
 from datagen.resolve import resolve
 from datagen.settings import Settings
@@ -119,6 +119,31 @@ def test_live_workers_tell_which_queues_are_served(catalog: Catalog) -> None:
     assert live_queues(catalog) == {"a", "b", "c"}
     assert worker_seen(catalog, "one")
     assert not worker_seen(catalog, "three")
+
+
+def test_a_job_is_pinned_to_what_the_living_workers_bring(
+    settings: Settings, catalog: Catalog
+) -> None:
+    """The API's machine has no GPU, the workers' have."""
+    own = generate_role(settings).fingerprint["noise"]
+    assert isinstance(own, dict)
+    gpu = own | {"device": "NVIDIA H100 80GB HBM3"}
+    register_worker(catalog, "cpu-1", queues=["cpu.x"], fingerprint={"packing": {}})
+    register_worker(catalog, "gpu-1", queues=["generate.x"], fingerprint={"noise": gpu})
+    job = submit(catalog, resolve(noise_recipe(), [settings.models_dir]), settings, Request())
+    assert job.generate_queue == queue_of("noise", gpu)
+    assert '"NVIDIA H100 80GB HBM3"' in job.fingerprint
+
+
+def test_a_job_is_pinned_to_our_own_fingerprint_where_a_worker_has_it(
+    settings: Settings, catalog: Catalog
+) -> None:
+    role = generate_role(settings)
+    for number in range(3):
+        register_worker(catalog, f"gpu-{number}", queues=[], fingerprint={"noise": {"device": "g"}})
+    register_worker(catalog, "like-us", queues=list(role.kinds), fingerprint=role.fingerprint)
+    job = submit(catalog, resolve(noise_recipe(), [settings.models_dir]), settings, Request())
+    assert job.generate_queue in role.kinds
 
 
 class Clock:
