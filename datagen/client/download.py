@@ -172,8 +172,9 @@ class _Listing:
         """Raises NotFoundError, and what the service raises: a version may be revoked meanwhile."""
         with self._lock:
             if time.monotonic() - self._listed_at > FRESH_S:
-                self._listed_at = time.monotonic()
+                asked_at = time.monotonic()
                 self._files = {entry.path: entry for entry in self._list_files()}
+                self._listed_at = asked_at
             found = self._files.get(path)
         if found is None:
             raise NotFoundError(
