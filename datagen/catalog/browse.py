@@ -190,7 +190,9 @@ def _window(job_id: int, wanted: SampleFilter, *, after: tuple[str, int] | None)
         query = query.where(samples.c.split == wanted.split)
     if wanted.class_name is not None:
         query = query.where(samples.c.class_name == wanted.class_name)
-    if after is not None:
+        if after is not None:
+            query = query.where(samples.c.ordinal > after[1])
+    elif after is not None:
         place = tuple_(samples.c.class_name, samples.c.ordinal)
         query = query.where(place > tuple_(literal(after[0]), literal(after[1])))
     return query
