@@ -17,7 +17,7 @@ from datagen.catalog.rows import FINISH, PACK, NewObject, NewUnit, SampleRow, Un
 from datagen.catalog.samples import commit_packed
 from datagen.catalog.units import advance_job, claim_unit
 from datagen.catalog.versions import commit_published
-from datagen.fingerprint import device_model
+from datagen.fingerprint import device_model, generation_print
 from datagen.recipe import Recipe
 from datagen.resolve import resolve_recipe
 from datagen.settings import Settings
@@ -84,7 +84,8 @@ def publish_rows(
     """One version of num_rows rows. Returns the seconds spent in the commits of packed shards."""
     num_shards = math.ceil(num_rows / rows_per_shard)
     resolved = resolve_recipe(noise_recipe(name, num_rows), [Path("none")])
-    new = new_job(resolved, settings, Request())
+    generation = generation_print(resolved.spec, device="cpu", threads=1)
+    new = new_job(resolved, settings, Request(), generation)
     job = create_job(catalog, new, [NewUnit(PACK, 0, p, None) for p in range(num_shards)])
     seconds = 0.0
     for shard in range(num_shards):
