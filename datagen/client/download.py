@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -116,6 +116,8 @@ class _Objects:
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
+        with suppress(OSError):  # it holds what the next pull need not fetch again
+            self._folder.rmdir()
 
     def _fetch(self, entry: ObjectEntry) -> Path:
         if not re.fullmatch(r"[0-9a-f]{64}", entry.sha256):
