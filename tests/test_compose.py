@@ -148,3 +148,22 @@ def test_the_gpu_is_reserved_in_a_profile_alone() -> None:
     devices = service["deploy"]["resources"]["reservations"]["devices"]
     assert devices == [{"driver": "nvidia", "device_ids": ["0"], "capabilities": ["gpu"]}]
     assert load_settings(service["environment"] | {"DATAGEN_BROKER_URL_FILE": ""}).device == "cuda"
+
+
+def test_the_operations_page_tells_every_setting_and_no_other() -> None:
+    variables = r"DATAGEN_[A-Z0-9]+(?:_[A-Z0-9]+)*"
+    known = set(re.findall(rf'"({variables})"', (ROOT / "datagen" / "settings.py").read_text()))
+    told = set(re.findall(variables, (ROOT / "docs" / "operations.md").read_text()))
+    assert known - told == set()
+    assert {name.removesuffix("_FILE") for name in told} - known == set()
+
+
+def test_the_operations_page_names_commands_and_metrics_that_exist() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    for word in re.findall(r"`datagen ([a-z-]+)", page):
+        assert word in datagen_command.commands, word
+    for word in re.findall(r"python -m workers ([a-z]+)", page):
+        assert word in workers_command.commands, word
+    source = (ROOT / "datagen" / "api" / "metrics.py").read_text()
+    for metric in re.findall(r"`(datagen_[a-z_]+)`", page):
+        assert f'"{metric}"' in source, metric

@@ -25,7 +25,7 @@ _ROLES = ("generate", "cpu")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
-    default=8080,
+    default=8000,
     show_default=True,
     help="Of the API, on 127.0.0.1; 0 takes a free one.",
 )

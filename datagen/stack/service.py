@@ -36,7 +36,7 @@ _SCOPES = ("read", "submit", "admin")
 class Plan:
     """port, s3_port: 0 takes one that is free. generate, cpu: numbers of workers."""
 
-    port: int = 8080
+    port: int = 8000
     s3_port: int = 0
     generate: int = 1
     cpu: int = 1
