@@ -26,6 +26,7 @@ from datagen.catalog.tombstones import (
     Tombstone,
     attempts_of_model,
     attempts_of_version,
+    cancelled_jobs,
     commit_revoked,
     find_descent,
     get_tombstone,
@@ -229,6 +230,10 @@ def _erase(catalog: Catalog, store: Store, tombstone: Tombstone, *, limit: int) 
     for prefix in (
         f"{tombstone.tenant}/attempts/{tombstone.digest[:16]}/",  # of lost commits, too
         model_prefix(tombstone.tenant, model, tombstone.digest),
+        *(
+            version_prefix(job.tenant, job.name, job.version)
+            for job in cancelled_jobs(catalog, tombstone.digest)
+        ),
     ):
         num_deleted += _delete_below(store, prefix, keep=None, limit=limit - num_deleted)
     return num_deleted

@@ -13,14 +13,21 @@ from datagen.catalog.attempts import cached_attempts
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.events import list_events
 from datagen.catalog.jobs import get_job
-from datagen.catalog.rows import CANCELLED, PUBLISHED, Job
+from datagen.catalog.rows import CANCELLED, FINISH, GENERATE, JUDGE, PACK, PUBLISHED, Job
 from datagen.catalog.schema import migrate
 from datagen.catalog.tombstones import get_tombstone
-from datagen.catalog.versions import get_version, list_versions
+from datagen.catalog.units import begin_publishing, claim_unit, fail_unit
+from datagen.catalog.versions import commit_published, get_version, list_versions
 from datagen.diff import diff_versions
 from datagen.embedded import run_recipe
 from datagen.engine import Worker
-from datagen.errors import InputError, NotFoundError, RevokedError, StoreError
+from datagen.errors import (
+    InputError,
+    LeaseLostError,
+    NotFoundError,
+    RevokedError,
+    StoreError,
+)
 from datagen.generators.model_directory import load_model
 from datagen.registry import models_dirs, register_model
 from datagen.remake import remake_sample
@@ -309,6 +316,65 @@ def test_a_worker_refuses_a_job_of_a_revoked_model(
 
     assert ended.state == "FAILED"
     assert "too noisy" in str(ended.error)
+    assert keys(store) == []
+
+
+def test_what_unfinished_jobs_packed_is_deleted(
+    place: Settings, catalog: Catalog, store: Store
+) -> None:
+    worker = Worker(catalog.of(None), store, place, owner="a")
+    running = submit(catalog, resolved(place, name="running"), place, Request())
+    failed = submit(catalog, resolved(place, name="failed"), place, Request())
+    for job in (running, failed):
+        while not keys(store, f"local/datasets/{job.name}/"):
+            worker.step(job.id)
+    unit = claim_unit(catalog, job_id=failed.id, owner="b", lease_s=60, max_tries=9)
+    assert unit is not None
+    fail_unit(catalog, unit, error="by the test")
+
+    revoke(catalog, place, "noise", reason="too noisy", actor="me")
+    erase_all(catalog.of(None), store)
+
+    assert keys(store) == []
+    for job in (running, failed):
+        ended = get_job(catalog, job.id)
+        assert ended is not None
+        assert ended.state == CANCELLED
+
+
+def test_a_job_that_is_being_published_is_not(
+    place: Settings, catalog: Catalog, store: Store
+) -> None:
+    """The worker died after it had put the manifest; or it lives, and commits too late."""
+    job = submit(catalog, resolved(place), place, Request())
+    worker = Worker(catalog.of(None), store, place, owner="a")
+    unit = None
+    while unit is None:
+        worker.step(job.id, kinds=(GENERATE, JUDGE, PACK))
+        unit = claim_unit(
+            catalog, job_id=job.id, owner="b", lease_s=60, max_tries=9, kinds=(FINISH,)
+        )
+    begin_publishing(catalog, unit)
+    store.put_new("local/datasets/small/1/manifest.json", b"{}")
+
+    revoke(catalog, place, "noise", reason="too noisy", actor="me")
+
+    with pytest.raises(LeaseLostError):
+        commit_published(
+            catalog,
+            unit,
+            digest="0" * 64,
+            manifest_sha256="0" * 64,
+            num_samples=100,
+            size_bytes=1,
+            stored=[],
+            seconds=1.0,
+        )
+    ended = get_job(catalog, job.id)
+    assert ended is not None
+    assert ended.state == CANCELLED
+    assert list_versions(catalog) == []
+    erase_all(catalog.of(None), store)
     assert keys(store) == []
 
 

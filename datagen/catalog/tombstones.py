@@ -17,13 +17,12 @@ from sqlalchemy import Connection, Select, and_, func, insert, or_, select, upda
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.connection import now_s
 from datagen.catalog.events import DATASET_REVOKED, JOB_CANCELLED, record_event
-from datagen.catalog.retention import CachedObject
+from datagen.catalog.retention import CachedObject, EndedJob
 from datagen.catalog.rows import (
     ACTIVE_STATES,
     CANCELLED,
     FAILED,
     PUBLISHED,
-    RUNNING,
     VersionRow,
 )
 from datagen.catalog.tables import (
@@ -189,8 +188,8 @@ def commit_revoked(
 
 
 def spread(catalog: Catalog) -> int:
-    """Buries what a revoked model made meanwhile: a job whose manifest was being put, or one that
-    was created in the same moment. Returns versions and jobs."""
+    """Buries what began in the moment in which its model was revoked, as long as the model is not
+    erased: nothing begins later. Returns versions and jobs."""
     num_buried = 0
     with catalog.reading() as connection:
         pairs = (
@@ -201,6 +200,7 @@ def spread(catalog: Catalog) -> int:
             .where(
                 catalog.owns(tombstones.c.tenant),
                 tombstones.c.kind == MODEL,
+                tombstones.c.erased_at.is_(None),
                 contexts.c.tenant == tombstones.c.tenant,
                 or_(
                     _is_stoppable(),
@@ -259,6 +259,22 @@ def mark_erased(catalog: Catalog, tombstone: Tombstone, *, settle_s: float) -> b
                 .values(erased_at=now)
             )
         return True
+
+
+def cancelled_jobs(catalog: Catalog, model_digest: str) -> list[EndedJob]:
+    """Of a model, those whose objects may be there still."""
+    query = (
+        select(jobs.c.id, jobs.c.tenant, jobs.c.name, jobs.c.version, jobs.c.state)
+        .join(contexts, contexts.c.id == jobs.c.context_id)
+        .where(
+            catalog.owns(jobs.c.tenant),
+            contexts.c.model_digest == model_digest,
+            jobs.c.state == CANCELLED,
+            jobs.c.collected_at.is_(None),
+        )
+    )
+    with catalog.reading() as connection:
+        return [EndedJob(*row) for row in connection.execute(query)]
 
 
 def attempts_of_model(catalog: Catalog, digest: str, *, limit: int) -> list[CachedObject]:
@@ -416,7 +432,7 @@ def _version_descent(connection: Connection, catalog: Catalog, version: VersionR
 
 
 def _live_jobs(connection: Connection, catalog: Catalog, condition: Any) -> list[JobRef]:
-    """Those that run, and previews that can still be looked at."""
+    """Those that run or could be retried, and previews that can still be looked at."""
     query = (
         select(jobs.c.id, jobs.c.uid, jobs.c.name, jobs.c.version)
         .where(catalog.owns(jobs.c.tenant), condition, _is_stoppable())
@@ -426,8 +442,9 @@ def _live_jobs(connection: Connection, catalog: Catalog, condition: Any) -> list
 
 
 def _is_stoppable() -> Any:
-    preview = and_(jobs.c.kind == "preview", jobs.c.state.in_((FAILED, PUBLISHED)))
-    return or_(jobs.c.state == RUNNING, preview)
+    """Also while its manifest is put, which nothing else stops: its commit is refused then."""
+    preview = and_(jobs.c.kind == "preview", jobs.c.state == PUBLISHED)
+    return or_(jobs.c.state.in_((*ACTIVE_STATES, FAILED)), preview)
 
 
 def _kept_versions(connection: Connection, catalog: Catalog, condition: Any) -> list[VersionRow]:
