@@ -40,7 +40,7 @@ from datagen.records import (
     sample_key,
 )
 from datagen.store import Store
-from datagen.versions import MANIFEST, version_prefix
+from datagen.versions import MANIFEST, raise_if_revoked, version_prefix
 
 Report = Callable[[int, int], None]
 
@@ -98,12 +98,16 @@ def _read_manifest(
     *,
     prefix: str,
 ) -> Manifest:
-    """A manifest that is not the published one is named, and the catalog believed in its place."""
+    """A manifest that is not the published one is named, and the catalog believed in its place.
+
+    Raises RevokedError if a tombstone is there instead.
+    """
     hint = "the catalog stands in for it; index and documents cannot be checked"
     known = _manifest_of_catalog(catalog, row, job, prefix=prefix)
     try:
         data = store.get(prefix + MANIFEST)
     except ObjectMissingError:
+        raise_if_revoked(store, prefix)
         found.add("missing", "object", MANIFEST, hint)
         return known
     sha256 = hashlib.sha256(data).hexdigest()

@@ -114,7 +114,7 @@ def manifest_bytes(store: Store, prefix: str, *, sha256: str) -> bytes:
     try:
         data = store.get(prefix + MANIFEST)
     except ObjectMissingError:
-        _raise_if_revoked(store, prefix)
+        raise_if_revoked(store, prefix)
         raise NotFoundError(
             f"{store.url(prefix + MANIFEST)} does not exist: the version was removed from the "
             "store; restore it from a backup"
@@ -128,7 +128,7 @@ def manifest_bytes(store: Store, prefix: str, *, sha256: str) -> bytes:
     return data
 
 
-def _raise_if_revoked(store: Store, prefix: str) -> None:
+def raise_if_revoked(store: Store, prefix: str) -> None:
     """A catalog restored from an old backup does not know; the store does."""
     try:
         content = json.loads(store.get(prefix + TOMBSTONE))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from datagen.catalog.attempts import cached_attempts
 from datagen.catalog.catalog import Catalog
@@ -15,6 +16,7 @@ from datagen.catalog.events import list_events
 from datagen.catalog.jobs import get_job
 from datagen.catalog.rows import CANCELLED, FINISH, GENERATE, JUDGE, PACK, PUBLISHED, Job
 from datagen.catalog.schema import migrate
+from datagen.catalog.tables import dataset_versions
 from datagen.catalog.tombstones import get_tombstone
 from datagen.catalog.units import begin_publishing, claim_unit, fail_unit
 from datagen.catalog.versions import commit_published, get_version, list_versions
@@ -33,7 +35,6 @@ from datagen.registry import models_dirs, register_model
 from datagen.remake import remake_sample
 from datagen.resolve import ResolvedRecipe, resolve
 from datagen.revocation import (
-    close_revoked,
     erase_all,
     erase_revoked,
     plan_revocation,
@@ -175,14 +176,16 @@ def test_the_store_alone_tells_what_a_restored_catalog_forgot(
     place: Settings, catalog: Catalog, store: Store
 ) -> None:
     digest = publish(place).digest
-    before = find_version(catalog, "small@1")
     revoke(catalog, place, "small@1", reason="mislabelled", actor="me")
-    close_revoked(catalog, store, [before])
+    erase_all(catalog.of(None), store)
+    with catalog.transaction() as connection:
+        connection.execute(update(dataset_versions).values(revoked_at=None, revoked_reason=None))
 
-    from datagen.versions import read_manifest
-
-    with pytest.raises(RevokedError, match=digest):
-        read_manifest(store, "local/datasets/small/1/", sha256=before.manifest_sha256)
+    row = find_version(catalog, "small@1")
+    with pytest.raises(RevokedError, match=f"mislabelled.*{digest}"):
+        open_version(catalog, store, "local", "small@1")
+    with pytest.raises(RevokedError, match=f"mislabelled.*{digest}"):
+        verify_version(catalog, store, row, tenant="local")
 
 
 def test_erasing_goes_on_where_it_was_stopped(
