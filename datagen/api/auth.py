@@ -50,7 +50,7 @@ class Authenticator:
             raise AuthError(f"this needs a key: {_REMEDY}")
         match = _KEY.fullmatch(credential)
         if match is None and self._tokens is not None and credential.count(".") == 2:
-            return self._tokens.read(credential)
+            return self._of_token(self._tokens, credential, target=target)
         key_id, secret = match.groups() if match else ("0" * 16, credential)
         return self._of_key(key_id, secret, target=target)
 
@@ -62,15 +62,25 @@ class Authenticator:
         reason = _refusal(row, is_right=is_right)
         if reason is None and row is not None:
             return Principal(row.tenant, row.id, frozenset(row.scopes))
+        self._note(row.tenant if row else NOBODY, key_id, target, str(reason))
+        raise AuthError(f"this key is unknown, expired or revoked; {_REMEDY}")
+
+    def _of_token(self, tokens: _TokenReader, token: str, *, target: str) -> Principal:
+        try:
+            return tokens.read(token)
+        except AuthError as error:
+            self._note(NOBODY, "oidc", target, str(error))
+            raise
+
+    def _note(self, tenant: str, actor: str, target: str, reason: str) -> None:
         append_audit(
             self._catalog,
-            tenant=row.tenant if row else NOBODY,
-            actor=key_id,
+            tenant=tenant,
+            actor=actor,
             action="auth.refused",
             target=target,
             detail={"reason": reason},
         )
-        raise AuthError(f"this key is unknown, expired or revoked; {_REMEDY}")
 
 
 def _refusal(row: KeyRow | None, *, is_right: bool) -> str | None:

@@ -3,6 +3,8 @@ supervisors and load balancers."""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from typing import Literal
 
@@ -14,6 +16,7 @@ from datagen.catalog.schema import has_schema
 from datagen.errors import DatagenError
 
 _OK = "ok"
+RECENT_S = 1.0
 
 
 class Health(BaseModel):
@@ -36,20 +39,37 @@ def router() -> APIRouter:
         """The process answers; nothing behind it is asked."""
         return Health(status="ok")
 
+    recent = _Recent()
+
     @routes.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready"}})
     def is_ready(request: Request, response: Response) -> Readiness:
-        """Database, store and broker, each asked now."""
-        service = service_of(request)
-        found = Readiness(
-            database=_state(lambda: _check_database(service)),
-            store=_state(service.store.check),
-            broker=_state(service.ping_broker),
-        )
+        """Database, store and broker, each asked within the last second."""
+        found = recent.look(service_of(request))
         if {found.database, found.store, found.broker} != {_OK}:
             response.status_code = 503
         return found
 
     return routes
+
+
+class _Recent:
+    """Anybody may ask, and asking the store writes an object: once a second is enough."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: Readiness | None = None
+        self._until = 0.0
+
+    def look(self, service: Service) -> Readiness:
+        with self._lock:
+            if self._found is None or time.monotonic() > self._until:
+                self._found = Readiness(
+                    database=_state(lambda: _check_database(service)),
+                    store=_state(service.store.check),
+                    broker=_state(service.ping_broker),
+                )
+                self._until = time.monotonic() + RECENT_S
+            return self._found
 
 
 def _check_database(service: Service) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import ColumnElement, Connection, Engine, true
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from datagen.catalog.connection import create_database_engine
 from datagen.errors import CatalogError, CatalogUnavailableError
@@ -51,6 +52,10 @@ class Catalog:
             raise
         except DBAPIError as error:
             raise _readable(error) from error
+        except PoolTimeoutError as error:
+            raise CatalogUnavailableError(
+                "every connection to the catalog database is in use; try again in a moment"
+            ) from error
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -60,6 +65,10 @@ class Catalog:
                 yield connection
         except DBAPIError as error:
             raise _readable(error) from error
+        except PoolTimeoutError as error:
+            raise CatalogUnavailableError(
+                "every connection to the catalog database is in use; try again in a moment"
+            ) from error
 
     def close(self) -> None:
         self.engine.dispose()

@@ -228,6 +228,8 @@ def test_a_token_that_is_not_for_us_is_refused(
 ) -> None:
     with oidc_api.client(provider.token(**changes)) as client:
         assert client.get("/jobs").status_code == 401
+    (row,) = list_audit(oidc_api.catalog.of(NOBODY), limit=5)
+    assert (row.action, row.actor, row.target) == ("auth.refused", "oidc", "GET /v1/jobs")
 
 
 def test_a_token_that_somebody_else_signed_is_refused(oidc_api: Api, provider: Provider) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from datagen.catalog.idempotency import take_key
 from datagen.catalog.tenants import Quota, set_quota
+from datagen.catalog.workers import register_worker
+from datagen.fingerprint import cpu_queue
 from tests.api.conftest import ACME, Api, recipe
 
 HEADERS = {"Idempotency-Key": "k"}
@@ -327,6 +329,27 @@ def test_what_a_job_waits_for_is_told(api: Api) -> None:
     job = api.submit()
     assert job["waiting_for"].startswith("a worker of queue generate.noise.")
     assert api.publish({"seed": 8})["waiting_for"] is None
+
+
+def test_a_job_of_an_older_fingerprint_says_so_and_begins_again(any_api: Api) -> None:
+    api = any_api
+    job = api.submit()
+    queue = api.job(job["id"]).generate_queue
+    with api.catalog.transaction() as connection:
+        connection.exec_driver_sql(
+            "UPDATE jobs SET generate_queue = 'generate.noise.old', cpu_queue = 'cpu.old', "
+            """fingerprint = '{"generation": {"numpy": "1.0"}, "packing": {}}'"""
+        )
+    register_worker(api.catalog, "now", queues=[str(queue), cpu_queue()], fingerprint={})
+    told = api.acme.get(f"/jobs/{job['id']}").json()
+    assert told["fingerprint"]["generation"] == {"numpy": "1.0"}
+    assert "generate.noise.old" in told["waiting_for"]
+    assert f"/v1/jobs/{job['id']}/restart" in told["waiting_for"]
+    again = api.acme.post(f"/jobs/{job['id']}/restart").json()
+    assert (again["id"], again["waiting_for"]) == (job["id"], None)
+    assert again["fingerprint"] == job["fingerprint"]
+    assert api.wakes[-1][0] == f"{queue}.batch"
+    assert api.work(job["id"]).state == "PUBLISHED"
 
 
 def test_a_million_images_are_submitted_without_a_row_each(any_api: Api) -> None:
