@@ -1,4 +1,4 @@
-"""The backup and restore of docs/operations.md: rows first, then objects, and back the other way."""
+"""The backup and restore of docs/operations.md: rows first and objects after, and back again."""
 
 from __future__ import annotations
 
