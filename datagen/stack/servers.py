@@ -34,7 +34,7 @@ _SYSTEM_DATA = Path("/var/lib")
 
 @dataclass(frozen=True)
 class Postgres:
-    """Speaks on a socket in `sockets` alone; who may enter that folder may connect."""
+    """Speaks on a socket in `sockets` alone, to the user that it runs as and to root."""
 
     program: Program
     sockets: Path
@@ -126,7 +126,9 @@ def prepare_postgres(folder: Path, *, run: Path, durable: bool = True) -> Postgr
         os.chown(sockets, user, -1)
     log = folder / "log"
     _init_database(programs, folder, user=user, durable=durable)
-    options = ["-h", "", "-k", str(sockets), *([] if durable else ["-c", "fsync=off"])]
+    # Whoever may open the socket is the superuser: its owner alone, and root.
+    options = ["-h", "", "-k", str(sockets), "-c", "unix_socket_permissions=0700"]
+    options += [] if durable else ["-c", "fsync=off"]
     program = Program(
         name="postgres",
         command=(str(programs / "postgres"), "-D", str(folder / "data"), *options),
