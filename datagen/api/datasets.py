@@ -44,6 +44,13 @@ Name = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Number = Annotated[
     str, Path(pattern=r"^(latest|[1-9][0-9]{0,8})$", description="A number, or latest")
 ]
+ObjectPath = Annotated[
+    str,
+    Path(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,511}$",
+        description="As the manifest names it, such as shards/00000-....tar",
+    ),
+]
 _SCORE = r"^[a-z0-9][a-z0-9-]{0,62}:-?[0-9]{1,12}(\.[0-9]{1,12})?$"
 Scores = Annotated[
     list[Annotated[str, Field(pattern=_SCORE)]],
@@ -319,7 +326,7 @@ def _add_objects(routes: APIRouter) -> None:
         context: Reader,
         name: Name,
         version: Number,
-        path: Annotated[str, Path(max_length=512)],
+        path: ObjectPath,
         byte_range: Annotated[str | None, Header(alias="Range", max_length=200)] = None,
     ) -> Response:
         """One object that the manifest names. One range of bytes can be asked for."""

@@ -109,11 +109,16 @@ def _add_registering(routes: APIRouter) -> None:
         response: Response,
         name: Annotated[str, Form(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")],
         config: Annotated[UploadFile, File(description="config.json")],
-        weights: Annotated[UploadFile | None, File(description="model.safetensors")] = None,
-        card: Annotated[UploadFile | None, File(description="README.md")] = None,
+        # Absent or a file, never null, which no form can hold.
+        weights: Annotated[UploadFile, File(description="model.safetensors")] = None,  # type: ignore[assignment]
+        card: Annotated[UploadFile, File(description="README.md")] = None,  # type: ignore[assignment]
     ) -> ModelView:
         """A model never changes: a name is one model for ever."""
-        uploads = {CONFIG_FILE: config, WEIGHTS_FILE: weights, CARD_FILE: card}
+        uploads: dict[str, UploadFile | None] = {
+            CONFIG_FILE: config,
+            WEIGHTS_FILE: weights,
+            CARD_FILE: card,
+        }
         known = get_model(context.catalog, name)
         with _upload_folder(context, name) as folder:
             for file, upload in uploads.items():
