@@ -15,6 +15,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
+from pydantic.json_schema import SkipJsonSchema
 
 from datagen.api.dependencies import Context, Reader
 from datagen.api.job_view import progress_of
@@ -31,7 +32,19 @@ MAX_STREAM_S = 3600.0
 _BATCH = 200
 
 EventId = Annotated[int, Query(ge=0, lt=2**63, description="Only events after this one")]
-LastEventId = Annotated[int | None, Header(alias="Last-Event-ID", ge=0, lt=2**63)]
+LastEventId = Annotated[int | SkipJsonSchema[None], Header(alias="Last-Event-ID", ge=0, lt=2**63)]
+
+
+# Of one event, as readers of event streams understand the schema.
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "pattern": "^[0-9]+$"},
+        "event": {"type": "string"},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+    "required": ["event", "data"],
+}
 
 
 def router() -> APIRouter:
@@ -40,14 +53,14 @@ def router() -> APIRouter:
     @routes.get(
         "/{job_id}/events",
         response_class=StreamingResponse,
-        responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+        responses={200: {"content": {"text/event-stream": {}}}},
     )
     async def stream_events(
-        context: Reader, job_id: JobId, after: EventId = 0, last_event_id: LastEventId = None
+        context: Reader, job_id: JobId, after: EventId = 0, last_event_id: LastEventId = 0
     ) -> StreamingResponse:
         """Server-sent events. Last-Event-ID, as a browser sends it, goes before `after`."""
         job = await run_in_threadpool(job_of, context, job_id)
-        start = after if last_event_id is None else last_event_id
+        start = last_event_id or after
         return StreamingResponse(_stream(context, job.id, start), media_type="text/event-stream")
 
     return routes
