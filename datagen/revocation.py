@@ -11,7 +11,7 @@ Called by `datagen revoke`, by the API, and from time to time by a worker (erase
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from datagen.catalog.catalog import Catalog
@@ -37,7 +37,7 @@ from datagen.catalog.tombstones import (
     unerased,
 )
 from datagen.catalog.versions import get_version
-from datagen.errors import InputError, ModelError, NotFoundError
+from datagen.errors import InputError, ModelError, NotFoundError, RetryableError, StoreError
 from datagen.generators.model_directory import describe_model, model_names
 from datagen.registry import model_prefix
 from datagen.settings import Settings
@@ -123,19 +123,34 @@ def erase_revoked(
     """Deletes what is left of everything revoked, at most max_objects of it. Returns how many.
 
     Any number of callers at once, killed at any moment, are harmless: what is left is found again.
+    Raises the first StoreError after all else was tried, or RetryableError at once.
     """
     spread(catalog)
-    budget, after_id = max_objects, 0
+    num_deleted, refusals = 0, list[StoreError]()
+    for tombstone in _each_unerased(catalog):
+        if num_deleted >= max_objects:
+            break
+        limit = max_objects - num_deleted
+        try:
+            found = _erase(catalog.of(tombstone.tenant), store, tombstone, limit=limit)
+        except RetryableError:
+            raise
+        except StoreError as error:
+            refusals.append(error)
+            continue
+        num_deleted += found
+        if found == 0:
+            mark_erased(catalog, tombstone, settle_s=settle_s)
+    if refusals:
+        raise refusals[0]
+    return num_deleted
+
+
+def _each_unerased(catalog: Catalog) -> Iterator[Tombstone]:
+    after_id = 0
     while found := unerased(catalog, after_id=after_id, limit=_CHUNK):
+        yield from found
         after_id = found[-1].id
-        for tombstone in found:
-            if budget <= 0:
-                return max_objects - budget
-            num_deleted = _erase(catalog.of(tombstone.tenant), store, tombstone, limit=budget)
-            budget -= num_deleted
-            if num_deleted == 0:
-                mark_erased(catalog, tombstone, settle_s=settle_s)
-    return max_objects - budget
 
 
 def erase_all(catalog: Catalog, store: Store, *, settle_s: float = 0.0) -> int:

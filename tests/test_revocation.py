@@ -526,14 +526,24 @@ def test_revoking_twice_keeps_the_first_word(place: Settings, catalog: Catalog) 
     assert [event.type for event in events].count("dataset.revoked") == 1
 
 
-def test_a_store_that_refuses_forgets_nothing(place: Settings, catalog: Catalog) -> None:
-    """What cannot be deleted stays to be deleted."""
-    publish(place)
-    revoke(catalog, place, "small@1", reason="x", actor="me")
-    bad = open_store((place.home / "nowhere").as_uri())
-    (place.home / "nowhere").mkdir(parents=True)
-    (place.home / "nowhere" / "local").write_text("a file where a folder must be")
-    with pytest.raises(StoreError):
-        erase_revoked(catalog.of(None), bad, settle_s=0.0)
+def test_what_the_store_refuses_to_delete_holds_up_nothing_else(settings: Settings) -> None:
+    publish(settings)
+    publish(settings, {"name": "other"})
+    catalog, store = Catalog(settings.database_url), open_store(settings.store_url)
+    for version in ("small@1", "other@1"):
+        revoke(catalog, settings, version, reason="x", actor="me")
+    folder = settings.home / "objects" / "local" / "datasets" / "small" / "1"
+    shutil.rmtree(folder)
+    folder.write_text("a file where a folder must be")
+
+    with pytest.raises(StoreError, match="small/1"):
+        erase_all(catalog, store)
+    with pytest.raises(StoreError, match="small/1"):
+        erase_all(catalog, store)
+
     assert find_any_version(catalog, "small@1").erased_at is None
-    shutil.rmtree(place.home / "nowhere")
+    assert find_any_version(catalog, "other@1").erased_at is not None
+    folder.unlink()
+    erase_all(catalog, store)
+    assert find_any_version(catalog, "small@1").erased_at is not None
+    catalog.close()
