@@ -15,7 +15,6 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
-from pydantic.json_schema import SkipJsonSchema
 
 from datagen.api.dependencies import Context, Reader
 from datagen.api.job_view import progress_of
@@ -32,7 +31,9 @@ MAX_STREAM_S = 3600.0
 _BATCH = 200
 
 EventId = Annotated[int, Query(ge=0, lt=2**63, description="Only events after this one")]
-LastEventId = Annotated[int | SkipJsonSchema[None], Header(alias="Last-Event-ID", ge=0, lt=2**63)]
+LastEventId = Annotated[
+    int, Header(alias="Last-Event-ID", ge=0, lt=2**63, description="0 is as if it were not sent")
+]
 
 
 # Of one event, as readers of event streams understand the schema.
