@@ -27,7 +27,13 @@ from datagen.catalog.samples import (
 from datagen.catalog.units import begin_publishing
 from datagen.catalog.versions import commit_published
 from datagen.digest import sample_leaf
-from datagen.errors import JobError, ObjectExistsError, StoreError
+from datagen.errors import (
+    JobError,
+    ObjectExistsError,
+    RetryableError,
+    StoreError,
+    StoreUnavailableError,
+)
 from datagen.failpoints import failpoint
 from datagen.formats.card import contact_sheet_path, write_card
 from datagen.formats.croissant import croissant
@@ -240,6 +246,11 @@ def _put_manifest(work: JobWork, data: bytes) -> None:
             f"{work.store.url(work.prefix + MANIFEST)} exists with other content: another catalog "
             "uses this store, or the object was changed; use one catalog with one store"
         ) from None
+    except RetryableError:
+        raise
+    except StoreError as error:
+        # It may be there, its reply lost, and a job that fails must not have one.
+        raise StoreUnavailableError(f"{error}; publishing is tried until it succeeds") from error
 
 
 def _entry(work: JobWork, stored: NewObject) -> ObjectEntry:
