@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>by the test</Message></Error>"
+_DENIED = b"<Error><Code>AccessDenied</Code><Message>by the test</Message></Error>"
 _INTERNAL = b"<Error><Code>InternalError</Code><Message>by the test</Message></Error>"
 
 
@@ -48,6 +49,7 @@ class FaultyS3(ThreadingHTTPServer):
         self.faults = faults or Faults()
         self.num_fired: Counter[str] = Counter()
         self.num_requests = 0
+        self.forbidden = ""  # the end of paths whose first reply is withheld, and 403 after that
         self._down_until = 0.0
         self._random = random.Random(seed)
         self._lock = threading.Lock()
@@ -101,7 +103,12 @@ class _Handler(BaseHTTPRequestHandler):
         assert isinstance(proxy, FaultyS3)
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         fault = proxy.draw(has_body=bool(body))
-        if fault == "down":
+        if proxy.forbidden and self.path.endswith(proxy.forbidden):
+            proxy.num_fired["forbidden"] += 1
+            fault = "403" if proxy.num_fired["forbidden"] > 1 else "dropped"
+        if fault == "403":
+            self._send(403, [("Content-Type", "application/xml")], _DENIED)
+        elif fault == "down":
             self.close_connection = True
         elif fault == "refused":
             status, reply = (500, _INTERNAL) if proxy.num_requests % 2 else (503, _SLOW_DOWN)

@@ -113,7 +113,7 @@ def _restart_until_ended(server: PostgresServer, fleet: Fleet, job: Job) -> int:
         how = (signal.SIGINT, signal.SIGQUIT)[num_restarts % 2]
         stop(server.process, how)
         object.__setattr__(server, "process", launch(program))  # its fixture stops this one
-        wait_ready(program, server.process)
+        wait_ready(program, lambda: server.process.poll() is None)
         num_restarts += 1
         time.sleep(1.0)
     return num_restarts

@@ -9,6 +9,7 @@ import contextlib
 import random
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -16,9 +17,11 @@ from datagen.catalog.jobs import cancel_job
 from datagen.catalog.rows import CANCELLED, PUBLISHED, PUBLISHING
 from datagen.errors import ConflictError
 from tests.faults.conftest import DigestOf
-from tests.faults.fleet import Fleet, signal_to
+from tests.faults.fleet import Fleet, signal_to, wait_until
 from tests.faults.recipes import small_recipe
+from tests.faults.s3_proxy import faulty_s3
 from tests.faults.test_workers import FAILPOINTS
+from tests.servers import S3Server
 
 # Where the manifest is being put, or was: too late to cancel.
 FINISHING = tuple(name for name in FAILPOINTS if name.startswith("finish."))
@@ -94,13 +97,33 @@ def test_a_cancelled_recipe_can_be_submitted_again(fleet: Fleet, digest_of: Dige
     fleet.assert_nothing_published(job)
 
 
+def test_a_store_that_refuses_after_the_manifest_was_put_fails_no_job(
+    fleet: Fleet, digest_of: DigestOf, s3_server: S3Server
+) -> None:
+    """The reply to the put was lost, then the keys were refused: who cannot know whether there is a
+    manifest must go on trying, and nobody may cancel."""
+    job = fleet.submit(small_recipe())
+    with faulty_s3(s3_server.endpoint_url) as proxy:
+        proxy.forbidden = "/manifest.json"
+        fleet.settings = replace(fleet.settings, s3_endpoint_url=proxy.url)
+        [worker] = fleet.start(job)
+        wait_until(lambda: proxy.num_fired["forbidden"] >= 4, "the manifest was refused")
+        assert len(fleet.manifests(job)) == 1
+        assert fleet.state_of(job) == PUBLISHING
+        with pytest.raises(ConflictError):
+            cancel_job(fleet.catalog, job.id)
+        proxy.forbidden = ""
+        assert fleet.wait_exits(worker) == [0]
+    fleet.assert_published(job, digest_of(small_recipe()))
+
+
 @pytest.mark.slow
 def test_cancels_race_the_finaliser(fleet: Fleet, digest_of: DigestOf) -> None:
-    """Twelve jobs; each is cancelled a little after its worker came to its last step, which takes a
+    """Eight jobs; each is cancelled a little after its worker came to its last step, which takes a
     little while: sometimes the one is first, sometimes the other."""
     draw = random.Random(3)
     outcomes = []
-    for number in range(12):
+    for number in range(8):
         document = small_recipe(f"race-{number}")
         job = fleet.submit(document)
         name = "finish.before_publishing"
