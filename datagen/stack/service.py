@@ -67,26 +67,21 @@ def run_service(
     """
     folder = settings.home / "service"
     (folder / "logs").mkdir(parents=True, exist_ok=True)
-    run = Path(tempfile.mkdtemp(prefix="datagen-up-", dir="/tmp"))  # paths of sockets are short
-    run.chmod(0o711)
-    try:
-        with _only_one(folder):
-            port = _port("--port", plan.port)
-            servers = start_servers(
-                supervisor,
-                folder,
-                run=run,
-                bucket=BUCKET,
-                durable=True,
-                tenants=(settings.tenant,),
-                s3_port=_s3_port(plan.s3_port),
-            )
-            try:
-                yield _start(supervisor, settings, plan, servers, folder, port, environ)
-            finally:
-                servers.s3.remove_sockets()
-    finally:
-        shutil.rmtree(run, ignore_errors=True)
+    with _only_one(folder), _run_folder(folder / "run") as run:
+        port = _port("--port", plan.port)
+        servers = start_servers(
+            supervisor,
+            folder,
+            run=run,
+            bucket=BUCKET,
+            durable=True,
+            tenants=(settings.tenant,),
+            s3_port=_s3_port(plan.s3_port),
+        )
+        try:
+            yield _start(supervisor, settings, plan, servers, folder, port, environ)
+        finally:
+            servers.s3.remove_sockets()
 
 
 def _start(
@@ -194,6 +189,22 @@ def _only_one(folder: Path) -> Iterator[None]:
                 f"the service of {folder.parent} is up already; stop it, or name another --home"
             ) from None
         yield
+
+
+@contextmanager
+def _run_folder(link: Path) -> Iterator[Path]:
+    """A folder with a short path, for sockets; link: finds it again after a crash."""
+    if link.is_symlink():
+        shutil.rmtree(link.readlink(), ignore_errors=True)
+        link.unlink()
+    run = Path(tempfile.mkdtemp(prefix="datagen-up-", dir="/tmp"))
+    run.chmod(0o711)  # as root, PostgreSQL runs as another user and must get through
+    link.symlink_to(run)
+    try:
+        yield run
+    finally:
+        shutil.rmtree(run, ignore_errors=True)
+        link.unlink(missing_ok=True)
 
 
 def _s3_port(wanted: int) -> int:
