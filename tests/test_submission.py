@@ -41,7 +41,6 @@ from datagen.submission import INTERACTIVE, PREVIEW, Request, restart, submit
 from datagen.sweeper import MAX_MESSAGES, sweep, wake_job
 from tests.recipes import noise_recipe
 
-
 # Eight units of the noise model's batches.
 LARGE = {"classes": [{"name": "cat", "count": 2000}], "output": {"shard_size": 500}}
 
