@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Select, bindparam, delete, func, select, update
@@ -48,14 +48,23 @@ def iterate_scores(
 
 
 def chosen_attempts(
-    catalog: Catalog,
-    *,
-    context_id: int,
-    job_id: int,
-    class_name: str,
-    ordinals: Sequence[int],
-) -> dict[int, StoredAttempt]:
-    """ordinal -> the attempt that the job chose: the one after those it rejected."""
+    catalog: Catalog, *, context_id: int, job_id: int, ordinals: Mapping[str, Sequence[int]]
+) -> dict[str, dict[int, StoredAttempt]]:
+    """ordinals: of each class, sorted, at least one. Returns class name -> ordinal -> the attempt
+    that the job chose: the one after those it rejected."""
+    found = {}
+    with catalog.reading() as connection:
+        for class_name, wanted in ordinals.items():
+            query = _select_chosen(context_id, job_id, class_name, wanted)
+            rows = (StoredAttempt(*row) for row in connection.execute(query))
+            asked = set(wanted)
+            found[class_name] = {row.ordinal: row for row in rows if row.ordinal in asked}
+    return found
+
+
+def _select_chosen(
+    context_id: int, job_id: int, class_name: str, ordinals: Sequence[int]
+) -> Select[Any]:
     num_rejected = (
         select(func.count())
         .where(
@@ -66,15 +75,9 @@ def chosen_attempts(
         .scalar_subquery()
     )
     query = _select_stored(context_id, class_name).where(attempts.c.attempt == num_rejected)
-    dense = ordinals[-1] - ordinals[0] < 4 * len(ordinals)
-    if dense:
-        query = query.where(attempts.c.ordinal.between(ordinals[0], ordinals[-1]))
-    else:
-        query = query.where(attempts.c.ordinal.in_(ordinals))
-    wanted = set(ordinals)
-    with catalog.reading() as connection:
-        rows = (StoredAttempt(*row) for row in connection.execute(query))
-        return {row.ordinal: row for row in rows if row.ordinal in wanted}
+    if ordinals[-1] - ordinals[0] < 4 * len(ordinals):  # dense: others among them cost little
+        return query.where(attempts.c.ordinal.between(ordinals[0], ordinals[-1]))
+    return query.where(attempts.c.ordinal.in_(ordinals))
 
 
 def commit_generated(

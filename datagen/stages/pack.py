@@ -62,30 +62,26 @@ def pack(work: JobWork, unit: Unit, check_abort: Callable[[], None]) -> None:
 def _find_chosen(work: JobWork, samples: Sequence[Sample]) -> dict[Sample, StoredAttempt]:
     """The attempt of each sample; none for those that the judge declared missing, even if the
     cache holds more attempts at them than the recipe's limits allow."""
-    by_class: dict[int, list[Sample]] = {}
-    for sample in samples:
-        by_class.setdefault(sample.class_index, []).append(sample)
     declared = _declared_missing(work)
+    wanted: dict[str, dict[int, Sample]] = {}
+    for sample in sorted(samples, key=lambda each: each.ordinal):
+        class_name = work.plan.class_names[sample.class_index]
+        if sample.ordinal not in declared.get(class_name, ()):
+            wanted.setdefault(class_name, {})[sample.ordinal] = sample
+    rows = chosen_attempts(
+        work.catalog,
+        context_id=work.job.context_id,
+        job_id=work.job.id,
+        ordinals={class_name: list(by_ordinal) for class_name, by_ordinal in wanted.items()},
+    )
     found: dict[Sample, StoredAttempt] = {}
-    for class_index, wanted in by_class.items():
-        class_name = work.plan.class_names[class_index]
-        empty = declared.get(class_name, frozenset())
-        filled = {s.ordinal: s for s in wanted if s.ordinal not in empty}
-        if not filled:
-            continue
-        rows = chosen_attempts(
-            work.catalog,
-            context_id=work.job.context_id,
-            job_id=work.job.id,
-            class_name=class_name,
-            ordinals=sorted(filled),
-        )
-        if lost := sorted(filled.keys() - rows.keys()):
+    for class_name, by_ordinal in wanted.items():
+        if lost := sorted(by_ordinal.keys() - rows[class_name].keys()):
             raise JobError(
                 f"class {class_name}, ordinal {lost[0]}: its attempt is gone from the catalog; "
                 "restore the catalog from a backup, or run under another name"
             )
-        found |= {sample: rows[ordinal] for ordinal, sample in filled.items()}
+        found |= {sample: rows[class_name][o] for o, sample in by_ordinal.items()}
     return found
 
 

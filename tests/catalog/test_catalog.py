@@ -263,9 +263,8 @@ def test_the_chosen_attempt_is_the_one_after_the_rejected(catalog: Catalog) -> N
             catalog,
             context_id=job.context_id,
             job_id=job.id,
-            class_name="cat",
-            ordinals=ordinals,
-        )
+            ordinals={"cat": ordinals},
+        )["cat"]
         assert {o: a.attempt for o, a in chosen.items()} == {o: int(o == 1) for o in ordinals}
     assert rejections_by_reason(catalog, job.id) == {"cat": {"blank": 1}}
 
