@@ -54,7 +54,7 @@ def router() -> APIRouter:
     @routes.get(
         "/{job_id}/events",
         response_class=StreamingResponse,
-        responses={200: {"content": {"text/event-stream": {}}}},
+        responses={200: {"content": {"text/event-stream": {"schema": _EVENT}}}},
     )
     async def stream_events(
         context: Reader, job_id: JobId, after: EventId = 0, last_event_id: LastEventId = 0
