@@ -223,7 +223,7 @@ def test_a_worker_frozen_past_its_lease_is_replaced_and_does_no_harm(
     fleet.assert_published(follower, digest_of(small_recipe(seed=108)))
 
 
-def test_a_rolling_restart_loses_nothing_and_redoes_nothing(
+def test_a_rolling_restart_loses_nothing(
     stack: ServiceStack, fleet: Fleet, digest_of: DigestOf
 ) -> None:
     document = busy_recipe("rolling", seed=109)
