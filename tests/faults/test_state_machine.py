@@ -4,6 +4,7 @@ cancels, retries. Workers may wake at any time with a claim that they lost long 
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -67,7 +68,9 @@ Place = tuple[str, int, int]
 @cache
 def empty_database() -> Path:
     """Migrated once; every history works on a copy."""
-    path = Path(tempfile.mkdtemp(prefix="datagen-histories-")) / "empty.sqlite3"
+    folder = Path(tempfile.mkdtemp(prefix="datagen-histories-"))
+    atexit.register(shutil.rmtree, folder)
+    path = folder / "empty.sqlite3"
     catalog = Catalog(f"sqlite:///{path}")
     migrate(catalog)
     catalog.close()
