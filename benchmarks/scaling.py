@@ -1,6 +1,6 @@
 """How more workers shorten a job whose model sleeps 1 s a batch: two over one, eight over one.
 
-    PYTHONPATH=. python benchmarks/scaling.py [--batches 32]
+    PYTHONPATH=. python benchmarks/scaling.py [--batches 64]
 
 Generate workers of the real service; the sleep is a failpoint before each batch of the noise
 generator, so that the machine's cores are not what is shared. The time is that of the generate
@@ -47,7 +47,7 @@ def generate_seconds(stack: ServiceStack, client: httpx.Client, name: str, batch
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--batches", type=int, default=32)
+    parser.add_argument("--batches", type=int, default=64)
     arguments = parser.parse_args()
     print(machine(), flush=True)
     found: dict[int, float] = {}
