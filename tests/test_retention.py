@@ -19,6 +19,7 @@ from datagen.catalog.versions import get_version
 from datagen.engine import Worker
 from datagen.resolve import resolve
 from datagen.retention import Collected, collect
+from datagen.revocation import erase_all, revoke
 from datagen.settings import Settings
 from datagen.store import Store, open_store
 from datagen.submission import PREVIEW, Request, submit
@@ -281,6 +282,26 @@ def test_a_failed_job_keeps_what_it_can_go_on_with(
     assert keys(store, "local/datasets/") == shards
     retry_job(catalog, job.id)
     assert work(catalog, store, place, job).state == PUBLISHED
+
+
+@pytest.mark.parametrize("end", ["cancelled", "revoked"])
+def test_what_a_job_made_after_its_leftovers_were_collected_goes_as_well(
+    place: Settings, catalog: Catalog, store: Store, end: str
+) -> None:
+    job = packed_in_part(catalog, store, place)
+    fail(catalog, job)
+    tidy(catalog, store)
+    retry_job(catalog, job.id)
+    work(catalog, store, place, job, steps=1)
+
+    if end == "cancelled":
+        cancel_job(catalog, job.id)
+        tidy(catalog, store)
+    else:
+        revoke(catalog, place, "noise", reason="consent withdrawn", actor="a")
+        erase_all(catalog.of(None), store)
+
+    assert keys(store, "local/datasets/") == []
 
 
 def test_running_and_published_jobs_are_left_alone(

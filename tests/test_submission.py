@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from datagen.catalog import units
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.events import list_events
 from datagen.catalog.jobs import (
@@ -192,6 +193,40 @@ def test_a_job_that_is_being_published_cannot_be_cancelled(
     for _ in range(5):  # a manifest may be there: it is tried for ever
         assert claim_unit(catalog, job_id=job.id, owner="x", lease_s=-1.0, max_tries=3) is not None
     assert work(catalog, settings, job).state == PUBLISHED
+
+
+def test_a_job_whose_late_owner_begins_to_publish_is_not_failed_for_its_tries(
+    catalog: Catalog, settings: Settings
+) -> None:
+    """Its owner goes on in the moment in which another worker takes its last unit over."""
+    if settings.database_url.startswith("sqlite"):
+        pytest.skip("one writer at a time")
+    job = send(catalog, settings)
+    one = worker(catalog, settings)
+    while not any(each.kind == FINISH for each in claimable(catalog, job.id)):
+        one.step(job.id)
+    late = claim_unit(catalog, job_id=job.id, owner="slow", lease_s=-1.0, max_tries=3)
+    assert late is not None
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(units, "_first_claimable", _after(lambda: begin_publishing(catalog, late)))
+        taken = claim_unit(catalog, job_id=job.id, owner="x", lease_s=-1.0, max_tries=1)
+
+    assert taken is not None
+    assert read(catalog, job).state == PUBLISHING
+    assert work(catalog, settings, job).state == PUBLISHED
+
+
+def _after(do: Callable[[], None]) -> Callable[..., Any]:
+    """Looking for a unit, with what happens right afterwards."""
+    look = units._first_claimable
+
+    def look_and_do(*place: Any, **wanted: Any) -> Any:
+        found = look(*place, **wanted)
+        do()
+        return found
+
+    return look_and_do
 
 
 def test_publishing_a_cancelled_job_is_refused(catalog: Catalog, settings: Settings) -> None:

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select
+from sqlalchemy import Connection, Row, insert, select
 
 from datagen.catalog.catalog import Catalog
-from datagen.catalog.connection import now_s
+from datagen.catalog.connection import lock_name, now_s
 from datagen.catalog.tables import audit_log
 
 FIRST_HASH = "0" * 64
@@ -77,7 +77,7 @@ def record_audit(
     detail: Mapping[str, Any],
 ) -> None:
     """Inside the caller's transaction, at its end: other writers of the tenant wait for it."""
-    _lock_chain(connection, tenant)
+    lock_name(connection, f"audit/{tenant}")
     last = connection.execute(
         select(audit_log.c.seq, audit_log.c.hash)
         .where(audit_log.c.tenant == tenant)
@@ -150,10 +150,3 @@ def _hash_of(row: Mapping[str, Any]) -> str:
     """at by its shortest decimal form, which both databases give back unchanged."""
     content = json.dumps({**row, "at": repr(row["at"])}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _lock_chain(connection: Connection, tenant: str) -> None:
-    """SQLite has one writer at a time anyway."""
-    if connection.dialect.name == "postgresql":
-        key = int.from_bytes(hashlib.sha256(f"audit/{tenant}".encode()).digest()[:8], "big") >> 1
-        connection.execute(select(func.pg_advisory_xact_lock(key)))

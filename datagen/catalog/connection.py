@@ -5,13 +5,24 @@ Called by the other modules of catalog alone.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Table,
+    create_engine,
+    event,
+    func,
+    make_url,
+    select,
+    text,
+)
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from datagen.errors import CatalogError, InputError
@@ -84,6 +95,14 @@ def now_s(connection: Connection) -> float:
     else:
         query = "SELECT extract(epoch FROM clock_timestamp())"
     return float(connection.execute(text(query)).scalar_one())
+
+
+def lock_name(connection: Connection, name: str) -> None:
+    """Whoever asks for the same name waits until our transaction ends. SQLite has one writer at a
+    time anyway."""
+    if connection.dialect.name == "postgresql":
+        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
+        connection.execute(select(func.pg_advisory_xact_lock(key)))
 
 
 def bulk_insert(

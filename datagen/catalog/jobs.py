@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, selec
 from sqlalchemy.exc import IntegrityError
 
 from datagen.catalog.catalog import Catalog
-from datagen.catalog.connection import now_s
+from datagen.catalog.connection import lock_name, now_s
 from datagen.catalog.events import JOB_CANCELLED, JOB_CREATED, JOB_RETRIED, record_event
 from datagen.catalog.rows import (
     CANCELLED,
@@ -127,6 +127,10 @@ def create_job(
     try:
         with catalog.transaction() as connection:
             job = _existing(connection, catalog, new.name, new.recipe_digest)
+            if job is None:
+                # One after the other: of all that take a version's number at once, one would win.
+                lock_name(connection, f"versions/{_tenant(catalog)}/{new.name}")
+                job = _existing(connection, catalog, new.name, new.recipe_digest)
             if job is None:
                 _insert_pinned(connection, catalog, new)
                 job_id = _insert_job(connection, catalog, new)
@@ -271,7 +275,7 @@ def _reopen(connection: Connection, job_id: int) -> None:
     reopened = connection.execute(
         update(jobs)
         .where(jobs.c.id == job_id, jobs.c.state == FAILED)
-        .values(state=RUNNING, error=None, finished_at=None, woken_at=None)
+        .values(state=RUNNING, error=None, finished_at=None, woken_at=None, collected_at=None)
     )
     if reopened.rowcount:
         record_event(connection, job_id, JOB_RETRIED, {})
@@ -304,6 +308,7 @@ def restart_job(catalog: Catalog, job_id: int, new: NewJob, first_units: Iterabl
                 error=None,
                 shortfall=None,
                 finished_at=None,
+                collected_at=None,
             )
         )
         insert_units(connection, job_id, first_units)

@@ -55,8 +55,9 @@ def claim_unit(
         row = _first_claimable(connection, job_id, now=now, is_dead=is_dead, kinds=kinds)
         if row is None:
             return None
-        # A manifest may be there: publishing is tried until it succeeds.
-        if row.tries >= max_tries and state != PUBLISHING:
+        # Once a manifest may be there, publishing is tried until it succeeds; its late owner may
+        # have begun to publish since we looked.
+        if row.tries >= max_tries and _state(connection, job_id, lock=True) != PUBLISHING:
             reason = f"unit {row.kind}/{row.round}/{row.position} was tried {row.tries} times"
             detail = f"; the last error was: {row.error}" if row.error else ""
             _quarantine(connection, row.id, job_id, reason + detail, now=now)
@@ -331,6 +332,7 @@ def _held_now(connection: Connection, unit: Unit) -> bool:
     return connection.execute(select(units.c.id).where(_held(unit))).first() is not None
 
 
-def _state(connection: Connection, job_id: int) -> str | None:
+def _state(connection: Connection, job_id: int, *, lock: bool = False) -> str | None:
+    """lock: it stays so until the transaction ends."""
     query = select(jobs.c.state).where(jobs.c.id == job_id)
-    return connection.execute(query).scalar_one_or_none()
+    return connection.execute(query.with_for_update() if lock else query).scalar_one_or_none()

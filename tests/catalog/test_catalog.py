@@ -154,6 +154,24 @@ def test_racing_submitters_get_one_job(catalog: Catalog) -> None:
     assert unit_totals(catalog, jobs[0].id)["units"] == 1
 
 
+def test_racing_recipes_of_one_name_get_a_version_each(catalog: Catalog) -> None:
+    """As many as have a connection each: all but one find the number of their version taken."""
+    made: list[int] = []
+    begin = threading.Barrier(15)
+
+    def submit(number: int) -> None:
+        begin.wait()
+        new = replace(NEW_JOB, recipe_digest=f"{number:064x}")
+        made.append(create_job(catalog, new, ONE_UNIT, num_races=1).version)
+
+    threads = [threading.Thread(target=submit, args=(number,)) for number in range(15)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(made) == list(range(1, 16))
+
+
 def test_a_unit_is_claimed_once(catalog: Catalog) -> None:
     job = create_job(catalog, NEW_JOB, [NewUnit(GENERATE, 0, i, None) for i in range(20)])
     claimed: list[int] = []
