@@ -15,11 +15,11 @@ import contextlib
 import json
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from datagen.catalog.attempts import forget_attempts
+from datagen.catalog.attempts import attempt_keys, forget_attempts
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.jobs import begin_again, get_job
 from datagen.catalog.rows import FINISH, GENERATE, JUDGE, PACK, Job, NewUnit, Unit
@@ -36,6 +36,7 @@ from datagen.errors import (
     DamagedAttemptsError,
     DatagenError,
     LeaseLostError,
+    LostAttemptsError,
     NotFoundError,
     RetryableError,
 )
@@ -52,7 +53,7 @@ from datagen.stages.judge import judge
 from datagen.stages.pack import pack
 from datagen.store import Store
 
-# Damaged objects of the attempt cache that one worker replaces before it doubts the store.
+# Times that one worker begins a job again for damaged attempts before it doubts the store.
 MAX_REPAIRS = 100
 # What a worker that lives for weeks keeps of jobs and models.
 _MAX_OPEN_JOBS, _MAX_MODELS = 8, 2
@@ -93,7 +94,7 @@ class Worker:
         self.on_opened = on_opened
         self._work: OrderedDict[int, JobWork] = OrderedDict()
         self._samplers = SamplerCache()
-        self._repairs = 0
+        self._repairs = Counter[int]()
 
     def step(self, job_id: int, kinds: Sequence[str] | None = None) -> bool:
         """Claims one unit of the job and works on it. Returns False if none could be claimed.
@@ -122,7 +123,7 @@ class Worker:
                 STAGES[unit.kind](work, unit, heartbeat.check)
         except LeaseLostError:
             return True
-        except DamagedAttemptsError as error:
+        except (DamagedAttemptsError, LostAttemptsError) as error:
             self._make_again(unit, error)
         except RetryableError as error:
             self._give_back(unit, error, count_try=False)
@@ -142,18 +143,27 @@ class Worker:
         if advance_job(self.catalog, job_id) or has_judged:
             self.on_opened(job_id)
 
-    def _make_again(self, unit: Unit, error: DamagedAttemptsError) -> None:
+    def _make_again(self, unit: Unit, error: DamagedAttemptsError | LostAttemptsError) -> None:
         """The cache is no truth: what is damaged in it is forgotten, and the job begins again with
         what is sound. A store that damages what it is given fails the job in the end."""
-        self._repairs += 1
-        if self._repairs > MAX_REPAIRS:
-            fail_unit(self.catalog, unit, error=f"{error}; given up after {MAX_REPAIRS} objects")
+        self._repairs[unit.job_id] += 1
+        if self._repairs[unit.job_id] > MAX_REPAIRS:
+            fail_unit(self.catalog, unit, error=f"{error}; given up after {MAX_REPAIRS} times")
             return
-        # In this order: a store that refuses, for want of rights say, has nothing forgotten.
-        self.store.delete(error.object_key)
-        forget_attempts(self.catalog, error.object_key)
+        if isinstance(error, DamagedAttemptsError):
+            self._forget_damaged(unit.job_id, error.object_key)
         positions = range(self._job_work(unit.job_id).plan.num_generate_units)
         begin_again(self.catalog, unit.job_id, [NewUnit(GENERATE, 0, p, None) for p in positions])
+
+    def _forget_damaged(self, job_id: int, object_key: str) -> None:
+        damaged = [object_key]
+        if self.store.size(object_key) is None:  # then all may be gone: backups have none
+            keys = attempt_keys(self.catalog, job_id)
+            damaged += [key for key in keys if self.store.size(key) is None]
+        for key in damaged:
+            # In this order: a store that refuses, for want of rights say, has nothing forgotten.
+            self.store.delete(key)
+            forget_attempts(self.catalog, key)
 
     def _give_back(self, unit: Unit, error: BaseException, *, count_try: bool) -> None:
         reason = f"{type(error).__name__}: {error}"

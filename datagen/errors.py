@@ -122,6 +122,10 @@ class StoreUnavailableError(RetryableError, StoreError):
     """The object store does not answer, or answers with a fault of its own."""
 
 
+class LostAttemptsError(CatalogError):
+    """Cached attempts that a job counts on were forgotten; their images can be made again."""
+
+
 class DamagedAttemptsError(StoreError):
     """An object of the attempt cache is missing or changed; its images can be made again."""
 

@@ -10,6 +10,7 @@ Called by `datagen revoke`, by the API, and from time to time by a worker (erase
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -37,7 +38,14 @@ from datagen.catalog.tombstones import (
     unerased,
 )
 from datagen.catalog.versions import get_version
-from datagen.errors import InputError, ModelError, NotFoundError, RetryableError, StoreError
+from datagen.errors import (
+    InputError,
+    ModelError,
+    NotFoundError,
+    ObjectExistsError,
+    RetryableError,
+    StoreError,
+)
 from datagen.generators.model_directory import describe_model, model_names
 from datagen.registry import model_prefix
 from datagen.settings import Settings
@@ -113,7 +121,8 @@ def close_revoked(catalog: Catalog, store: Store, versions: Iterable[VersionRow]
         row = get_version(catalog.of(version.tenant), version.name, version.version)
         if row is not None and row.revoked_at is not None:
             prefix = version_prefix(row.tenant, row.name, row.version)
-            store.put_new(prefix + TOMBSTONE, tombstone_bytes(row))
+            with contextlib.suppress(ObjectExistsError):  # of before the catalog was restored
+                store.put_new(prefix + TOMBSTONE, tombstone_bytes(row))
             store.delete(prefix + MANIFEST)
 
 
@@ -242,13 +251,16 @@ def _erase(catalog: Catalog, store: Store, tombstone: Tombstone, *, limit: int) 
         catalog, store, attempts_of_model(catalog, tombstone.digest, limit=_CHUNK)
     )
     model = tombstone.subject.split(" ")[0]
+    unfinished = [
+        version_prefix(job.tenant, job.name, job.version)
+        for job in cancelled_jobs(catalog, tombstone.digest)
+    ]
+    for prefix in unfinished:
+        store.delete(prefix + MANIFEST)  # of one that was being published: before what it names
     for prefix in (
         f"{tombstone.tenant}/attempts/{tombstone.digest[:16]}/",  # of lost commits, too
         model_prefix(tombstone.tenant, model, tombstone.digest),
-        *(
-            version_prefix(job.tenant, job.name, job.version)
-            for job in cancelled_jobs(catalog, tombstone.digest)
-        ),
+        *unfinished,
     ):
         num_deleted += _delete_below(store, prefix, keep=None, limit=limit - num_deleted)
     return num_deleted

@@ -10,15 +10,22 @@ from typing import Any
 
 import pytest
 
+from datagen import engine
 from datagen.catalog.attempts import rejections_by_reason
 from datagen.catalog.catalog import Catalog
+from datagen.catalog.rows import PACK
+from datagen.catalog.schema import migrate
+from datagen.catalog.units import claimable
+from datagen.catalog.versions import get_version
 from datagen.embedded import RunResult, run_recipe
+from datagen.engine import Worker
 from datagen.errors import JobError, VerifyError
 from datagen.manifest import Manifest
 from datagen.plan import Plan
 from datagen.resolve import resolve
 from datagen.settings import Settings, load_settings
 from datagen.store import open_store
+from datagen.submission import Request, submit
 from tests.recipes import noise_recipe
 
 # Mean contrast of 8x12 uniform noise is about 0.29: this rejects about a third of the attempts.
@@ -233,6 +240,46 @@ def test_a_damaged_attempt_cache_is_made_again(
     grown = run(settings, {"filters": PICKY, **GROWN})
     fresh = run(load_settings({}, home=tmp_path / "fresh"), {"filters": PICKY, **GROWN})
     assert grown.digest == fresh.digest
+
+
+def test_a_cache_that_is_gone_is_made_again_at_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Backups have none of it: its objects are not found missing one by one."""
+    run(settings, {"classes": [{"name": "cat", "count": 2000}]})
+    cached = list((settings.home / "objects").glob("local/attempts/*/*.u8"))
+    assert len(cached) > 2
+    for path in cached:
+        path.unlink()
+    monkeypatch.setattr(engine, "MAX_REPAIRS", 1)
+    grown = run(settings, {"classes": [{"name": "cat", "count": 2001}]})
+    assert grown.counts["cat"]["train"] > 0
+
+
+def test_jobs_of_one_damaged_cache_are_all_made_again(settings: Settings) -> None:
+    """One finds it damaged and has it forgotten while the other packs."""
+    catalog = Catalog(settings.database_url)
+    migrate(catalog)
+    store = open_store(settings.store_url)
+    worker = Worker(catalog, store, settings, owner="a")
+    both = [
+        submit(catalog, resolve(noise_recipe({"name": name, "seed": 5}), []), settings, Request())
+        for name in ("one", "two")
+    ]
+    for job in both:
+        while not any(waiting.kind == PACK for waiting in claimable(catalog, job.id)):
+            worker.step(job.id)
+    for found in list(store.list("local/attempts/")):
+        store.delete(found.key)
+    worker.step(both[0].id)
+
+    for job in reversed(both):
+        while worker.step(job.id):
+            pass
+
+    versions = [get_version(catalog, name) for name in ("one", "two")]
+    catalog.close()
+    assert None not in versions
 
 
 def test_an_edited_manifest_is_not_believed(settings: Settings) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import insert, update
 
+from datagen.catalog import retention
 from datagen.catalog.attempts import cached_attempts
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.jobs import cancel_job, get_job, retry_job
@@ -14,7 +18,7 @@ from datagen.catalog.retention import cancel_preview, retention_policies
 from datagen.catalog.rows import CANCELLED, FAILED, PUBLISHED, Job
 from datagen.catalog.schema import migrate
 from datagen.catalog.tables import jobs, objects, tenants
-from datagen.catalog.units import claim_unit, fail_unit
+from datagen.catalog.units import claim_unit, fail_unit, unit_totals
 from datagen.catalog.versions import get_version
 from datagen.engine import Worker
 from datagen.resolve import resolve
@@ -175,6 +179,33 @@ def fail(catalog: Catalog, job: Job) -> None:
     assert unit is not None
     fail_unit(catalog, unit, error="by the test")
     assert again(catalog, job).state == FAILED
+
+
+def test_a_job_retried_while_its_attempts_are_forgotten_begins_again(
+    place: Settings, catalog: Catalog, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the moment in which they were seen, for the second time, to be of no use."""
+    if place.database_url.startswith("sqlite"):
+        pytest.skip("one writer at a time")
+    job = packed_in_part(catalog, store, place)
+    fail(catalog, job)
+    keep_for(catalog, 1)
+    age(catalog, 2)
+    retry = threading.Thread(target=retry_job, args=(catalog, job.id))
+    look, looks = retention._used_objects, itertools.count(1)
+
+    def look_and_retry(*place: Any, **wanted: Any) -> set[int]:
+        found = look(*place, **wanted)
+        if next(looks) == 2:
+            retry.start()
+            retry.join(0.5)
+        return found
+
+    monkeypatch.setattr(retention, "_used_objects", look_and_retry)
+    assert tidy(catalog, store).attempts > 0
+    retry.join()
+    assert unit_totals(catalog, job.id)["claims"] == 0, "all of it is to be done again"
+    assert work(catalog, store, place, job).state == PUBLISHED
 
 
 def test_a_crash_between_object_and_rows_costs_nothing(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from datagen.catalog.attempts import cached_attempts
 from datagen.catalog.catalog import Catalog
@@ -16,7 +16,8 @@ from datagen.catalog.events import list_events
 from datagen.catalog.jobs import get_job
 from datagen.catalog.rows import CANCELLED, FINISH, GENERATE, JUDGE, PACK, PUBLISHED, Job
 from datagen.catalog.schema import migrate
-from datagen.catalog.tables import dataset_versions
+from datagen.catalog.tables import dataset_versions, tombstones
+from datagen.catalog.tenants import tenant_use
 from datagen.catalog.tombstones import get_tombstone
 from datagen.catalog.units import begin_publishing, claim_unit, fail_unit
 from datagen.catalog.versions import commit_published, get_version, list_versions
@@ -35,6 +36,7 @@ from datagen.registry import models_dirs, register_model
 from datagen.remake import remake_sample
 from datagen.resolve import ResolvedRecipe, resolve
 from datagen.revocation import (
+    close_revoked,
     erase_all,
     erase_revoked,
     plan_revocation,
@@ -186,6 +188,25 @@ def test_the_store_alone_tells_what_a_restored_catalog_forgot(
         open_version(catalog, store, "local", "small@1")
     with pytest.raises(RevokedError, match=f"mislabelled.*{digest}"):
         verify_version(catalog, store, row, tenant="local")
+
+
+def test_what_a_restored_catalog_forgot_can_be_revoked_again(
+    place: Settings, catalog: Catalog, store: Store
+) -> None:
+    publish(place)
+    revoke(catalog, place, "small@1", reason="mislabelled", actor="me")
+    erase_all(catalog.of(None), store)
+    with catalog.transaction() as connection:
+        connection.execute(delete(tombstones))
+        connection.execute(update(dataset_versions).values(revoked_at=None, revoked_reason=None))
+
+    again = revoke(catalog, place, "small@1", reason="mislabelled", actor="me")
+    close_revoked(catalog, store, again.descent.versions)
+    erase_all(catalog.of(None), store)
+
+    with pytest.raises(RevokedError, match="mislabelled"):
+        find_version(catalog, "small@1")
+    assert keys(store, "local/datasets/") == ["local/datasets/small/1/tombstone.json"]
 
 
 def test_erasing_goes_on_where_it_was_stopped(
@@ -377,6 +398,8 @@ def test_a_job_that_is_being_published_is_not(
     assert ended is not None
     assert ended.state == CANCELLED
     assert list_versions(catalog) == []
+    erase_revoked(catalog.of(None), store, max_objects=1)
+    assert "local/datasets/small/1/manifest.json" not in keys(store), "it goes first"
     erase_all(catalog.of(None), store)
     assert keys(store) == []
 
@@ -391,6 +414,7 @@ def test_a_registered_models_files_are_deleted(
     erase_all(catalog.of(None), store)
 
     assert keys(store) == []
+    assert tenant_use(catalog, "local").bytes == 0
     tombstone = get_tombstone(catalog, "model", "xray")
     assert tombstone is not None
     assert (tombstone.digest, tombstone.reason) == (model.digest, "no consent")

@@ -119,6 +119,19 @@ def commit_generated(
             )
 
 
+def attempt_keys(catalog: Catalog, job_id: int) -> list[str]:
+    """Objects of the cache that the job and those of its context wrote."""
+    own = select(jobs.c.context_id).where(jobs.c.id == job_id).scalar_subquery()
+    query = (
+        select(objects.c.key)
+        .join(jobs, jobs.c.id == objects.c.job_id)
+        .where(jobs.c.context_id == own, objects.c.kind == "attempts")
+        .order_by(objects.c.id)
+    )
+    with catalog.reading() as connection:
+        return list(connection.execute(query).scalars())
+
+
 def forget_attempts(catalog: Catalog, object_key: str) -> None:
     """The attempts of a damaged object: they count as never made."""
     with catalog.transaction() as connection:

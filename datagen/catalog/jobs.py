@@ -257,6 +257,7 @@ def running_jobs(catalog: Catalog) -> list[int]:
 def reopen_job(catalog: Catalog, job_id: int) -> None:
     """A rerun of an unfinished job: failed units may be tried again, and tries start afresh."""
     with catalog.transaction() as connection:
+        _locked(connection, catalog, job_id)
         _reopen(connection, job_id)
 
 

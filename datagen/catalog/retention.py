@@ -122,6 +122,9 @@ def forget_objects(
         connection.execute(
             select(contexts.c.id).where(contexts.c.id.in_(context_ids)).with_for_update()
         ).all()
+        # So does who retries a failed one: it would go on with what is forgotten here.
+        failed = select(jobs.c.id).where(jobs.c.context_id.in_(context_ids), jobs.c.state == FAILED)
+        connection.execute(failed.with_for_update()).all()
         free = sorted(set(ids) - _used_objects(connection, ids, failed_before=failed_before))
         connection.execute(delete(attempts).where(attempts.c.object_id.in_(free)))
         connection.execute(delete(objects).where(objects.c.id.in_(free)))

@@ -145,9 +145,8 @@ def _bytes(connection: Connection, tenant: str) -> int:
     cached = (
         (jobs.c.tenant == tenant) & (objects.c.job_id == jobs.c.id) & (objects.c.kind == "attempts")
     )
-    models = _total(
-        connection, registered_models.c.size_bytes, registered_models.c.tenant == tenant
-    )
+    kept = (registered_models.c.tenant == tenant) & registered_models.c.revoked_at.is_(None)
+    models = _total(connection, registered_models.c.size_bytes, kept)
     return versions + _total(connection, objects.c.size_bytes, cached) + models
 
 

@@ -12,7 +12,7 @@ from datagen.catalog.attempts import chosen_attempts
 from datagen.catalog.jobs import get_job
 from datagen.catalog.rows import NewObject, SampleRow, StoredAttempt, Unit
 from datagen.catalog.samples import commit_packed
-from datagen.errors import JobError
+from datagen.errors import LostAttemptsError
 from datagen.failpoints import failpoint
 from datagen.formats.shard import ShardMember, pack_shard
 from datagen.images import Image, encode_png
@@ -77,9 +77,10 @@ def _find_chosen(work: JobWork, samples: Sequence[Sample]) -> dict[Sample, Store
     found: dict[Sample, StoredAttempt] = {}
     for class_name, by_ordinal in wanted.items():
         if lost := sorted(by_ordinal.keys() - rows[class_name].keys()):
-            raise JobError(
-                f"class {class_name}, ordinal {lost[0]}: its attempt is gone from the catalog; "
-                "restore the catalog from a backup, or run under another name"
+            # Another job of the context has found them damaged.
+            raise LostAttemptsError(
+                f"class {class_name}, ordinal {lost[0]}: its attempt is gone from the catalog; it "
+                "is made again"
             )
         found |= {sample: rows[class_name][o] for o, sample in by_ordinal.items()}
     return found

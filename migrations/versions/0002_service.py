@@ -3,6 +3,7 @@
 Revises: 0001
 """
 
+import json
 import uuid
 
 import sqlalchemy as sa
@@ -55,10 +56,7 @@ def _widen_jobs() -> None:
     ]
     for column in added:
         op.add_column("jobs", column)
-    jobs = sa.table("jobs", sa.column("id"), sa.column("uid"))
-    connection = op.get_bind()
-    for (job_id,) in connection.execute(sa.select(jobs.c.id)).all():
-        connection.execute(jobs.update().where(jobs.c.id == job_id).values(uid=uuid.uuid4().hex))
+    _fill_jobs(op.get_bind())
     with op.batch_alter_table("jobs") as batch:
         batch.alter_column("uid", existing_type=sa.String(32), nullable=False)
         batch.alter_column("name", existing_type=sa.String(63), type_=sa.String(80))
@@ -79,6 +77,19 @@ def _widen_jobs() -> None:
     )
     op.create_index(op.f("ix_jobs_state"), "jobs", ["state"])
     op.create_index(op.f("ix_jobs_tenant_id"), "jobs", ["tenant", "id"])
+
+
+def _fill_jobs(connection: sa.Connection) -> None:
+    names = ("id", "uid", "recipe_digest", "num_images")
+    jobs = sa.table("jobs", *(sa.column(name) for name in names))
+    recipes = sa.table("recipes", sa.column("digest"), sa.column("body"))
+    query = sa.select(jobs.c.id, recipes.c.body).join(
+        recipes, recipes.c.digest == jobs.c.recipe_digest
+    )
+    for job_id, body in connection.execute(query).all():
+        asked = sum(each["count"] for each in json.loads(body)["classes"])
+        filled = jobs.update().where(jobs.c.id == job_id)
+        connection.execute(filled.values(uid=uuid.uuid4().hex, num_images=asked))
 
 
 def _widen_versions() -> None:

@@ -12,12 +12,18 @@ from datagen.catalog.schema import migrate
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def any_catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalog]:
+def empty_catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalog]:
+    """Without tables."""
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path / 'catalog.sqlite3'}"
     else:
         url = request.getfixturevalue("postgres_url")
     opened = Catalog(url, tenant=None)
-    migrate(opened)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def any_catalog(empty_catalog: Catalog) -> Catalog:
+    migrate(empty_catalog)
+    return empty_catalog
