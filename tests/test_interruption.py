@@ -50,7 +50,7 @@ def test_a_child_holds_its_stop_signals_back_until_it_can_handle_them() -> None:
     """In a process of its own: here, threads that do not block the signal would get it."""
     program = (
         "import os, signal\n"
-        "from datagen.interruption import Interruption\n"
+        "from datagen.interruption import Interruption, blocked_signals\n"
         "with blocked_signals():\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    with Interruption() as interruption:\n"
@@ -58,4 +58,4 @@ def test_a_child_holds_its_stop_signals_back_until_it_can_handle_them() -> None:
         "        except KeyboardInterrupt:\n            print('seen')"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "seen\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "seen\n", "")
