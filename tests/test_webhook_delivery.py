@@ -30,6 +30,7 @@ from datagen.catalog.webhooks import (
     claim_delivery,
     create_webhook,
     delete_webhook,
+    disable_webhook,
     get_webhook,
     list_deliveries,
     record_delivered,
@@ -307,6 +308,25 @@ def test_a_deleted_webhook_is_owed_nothing(sender: Sender) -> None:
     sender.tell("evt_2")
     with sender.catalog.reading() as connection:
         assert connection.execute(select(webhook_deliveries)).all() == []
+
+
+def test_a_webhook_that_is_disabled_while_an_event_is_recorded_is_owed_nothing(
+    sender: Sender,
+) -> None:
+    webhook = sender.webhook("http://127.0.0.1/")
+    gone = {"error": "the receiver answered 410"}
+    disabling = threading.Thread(
+        target=disable_webhook, args=(sender.catalog, webhook.id), kwargs=gone
+    )
+    with sender.catalog.transaction() as connection:
+        now = now_s(connection)
+        queue_deliveries(
+            connection, tenant="acme", event_id="evt_1", event_type="job.failed", data={}, now=now
+        )
+        disabling.start()
+        disabling.join(0.5)
+    disabling.join()
+    assert sender.only(webhook).state == FAILED
 
 
 def test_events_and_deletions_that_race_never_fail(sender: Sender) -> None:

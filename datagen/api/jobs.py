@@ -158,12 +158,12 @@ def _add_changing(routes: APIRouter) -> None:
         """Refused once the manifest may be there: a job is cancelled or published, never both."""
         return _change(context, job_id, "job.cancel", lambda job: cancel_job(context.catalog, job))
 
-    @routes.post("/{job_id}/retry", responses=problem_responses(409))
+    @routes.post("/{job_id}/retry", responses=problem_responses(409, 429))
     def retry(context: Submitter, job_id: JobId) -> JobView:
         """Of a failed job: its failed units are tried again, what is done stays done."""
         return _change(context, job_id, "job.retry", lambda job: retry_job(context.catalog, job))
 
-    @routes.post("/{job_id}/restart", responses=problem_responses(409))
+    @routes.post("/{job_id}/restart", responses=problem_responses(409, 429))
     def restart_under_fingerprint(context: Submitter, job_id: JobId) -> JobView:
         """From the beginning, under the fingerprint of the workers of now."""
         job = job_of(context, job_id)

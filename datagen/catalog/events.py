@@ -67,8 +67,9 @@ def queue_deliveries(
     hooks = connection.execute(
         select(webhooks.c.id, webhooks.c.events)
         .where(webhooks.c.tenant == tenant, webhooks.c.disabled_at.is_(None))
-        # Whoever deletes one of them waits: a delivery to none would undo the job's transaction.
-        .with_for_update(read=True, key_share=True)
+        # Whoever deletes or disables one of them waits: a delivery to none would undo the job's
+        # transaction, one to a disabled one would be owed for ever.
+        .with_for_update(read=True)
     ).all()
     stamp = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
     text = json.dumps({"type": event_type, "timestamp": stamp, "data": data})

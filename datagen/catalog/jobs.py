@@ -34,7 +34,7 @@ from datagen.catalog.tables import (
     samples,
 )
 from datagen.catalog.tables import units as units_table
-from datagen.catalog.tenants import check_quota
+from datagen.catalog.tenants import check_quota, check_running
 from datagen.catalog.units import insert_units
 from datagen.errors import CatalogError, ConflictError, NotFoundError
 
@@ -217,13 +217,13 @@ def cancel_job(catalog: Catalog, job_id: int) -> Job:
 def retry_job(catalog: Catalog, job_id: int) -> Job:
     """A failed job goes on: its failed units are tried again, what is done stays done.
 
-    Raises NotFoundError, or ConflictError if it has not failed.
+    Raises NotFoundError, ConflictError if it has not failed, or QuotaError if too many run.
     """
     with catalog.transaction() as connection:
         job = _locked(connection, catalog, job_id)
         if job.state != FAILED:
             raise ConflictError(f"job {job.uid} is {job.state}: only a FAILED job can be retried")
-        _reopen(connection, job_id)
+        _reopen(connection, job)
         return _locked(connection, catalog, job_id)
 
 
@@ -257,11 +257,13 @@ def running_jobs(catalog: Catalog) -> list[int]:
 def reopen_job(catalog: Catalog, job_id: int) -> None:
     """A rerun of an unfinished job: failed units may be tried again, and tries start afresh."""
     with catalog.transaction() as connection:
-        _locked(connection, catalog, job_id)
-        _reopen(connection, job_id)
+        _reopen(connection, _locked(connection, catalog, job_id))
 
 
-def _reopen(connection: Connection, job_id: int) -> None:
+def _reopen(connection: Connection, job: Job) -> None:
+    job_id = job.id
+    if job.state == FAILED:
+        check_running(connection, job.tenant)
     open_states = (PENDING, LEASED, QUARANTINED)
     connection.execute(
         update(units_table)
@@ -285,13 +287,15 @@ def _reopen(connection: Connection, job_id: int) -> None:
 def restart_job(catalog: Catalog, job_id: int, new: NewJob, first_units: Iterable[NewUnit]) -> None:
     """An unfinished job under a new fingerprint: all that was decided is forgotten; the attempts
     of the old fingerprint stay in the cache under their own context. Raises ConflictError if the
-    job has ended or is being published."""
+    job has ended or is being published, QuotaError if it had failed and too many run."""
     with catalog.transaction() as connection:
         job = _locked(connection, catalog, job_id)
         if job.state not in (RUNNING, FAILED):
             raise ConflictError(
                 f"job {job.uid} is {job.state}: only a RUNNING or FAILED job can be restarted"
             )
+        if job.state == FAILED:
+            check_running(connection, job.tenant)
         _forget_decisions(connection, job_id)
         _insert_pinned(connection, catalog, new)
         connection.execute(

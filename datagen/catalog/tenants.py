@@ -90,13 +90,7 @@ def device_seconds(catalog: Catalog, tenant: str, *, since_s: float) -> float:
 def check_quota(connection: Connection, tenant: str, *, num_images: int) -> None:
     """Raises QuotaError if one more job of so many images would pass a quota."""
     quota = _quota(connection, tenant, lock=True)
-    if quota.max_running_jobs is not None:
-        running = _running_jobs(connection, tenant)
-        if running >= quota.max_running_jobs:
-            raise QuotaError(
-                f"tenant {tenant} has {running} running jobs, of {quota.max_running_jobs}; wait "
-                "for one to end or cancel one"
-            )
+    _check_running(connection, tenant, quota)
     if quota.max_images_per_day is not None:
         asked = _images_last_day(connection, tenant)
         if asked + num_images > quota.max_images_per_day:
@@ -111,6 +105,22 @@ def check_quota(connection: Connection, tenant: str, *, num_images: int) -> None
                 f"tenant {tenant} holds {held} bytes, of {quota.max_bytes}; revoke versions that "
                 "nobody needs"
             )
+
+
+def check_running(connection: Connection, tenant: str) -> None:
+    """Raises QuotaError if one more running job, such as one that had failed, is too many."""
+    _check_running(connection, tenant, _quota(connection, tenant, lock=True))
+
+
+def _check_running(connection: Connection, tenant: str, quota: Quota) -> None:
+    if quota.max_running_jobs is None:
+        return
+    running = _running_jobs(connection, tenant)
+    if running >= quota.max_running_jobs:
+        raise QuotaError(
+            f"tenant {tenant} has {running} running jobs, of {quota.max_running_jobs}; wait for "
+            "one to end or cancel one"
+        )
 
 
 def _quota(connection: Connection, tenant: str, *, lock: bool) -> Quota:

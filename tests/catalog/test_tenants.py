@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from datagen.catalog.catalog import Catalog
-from datagen.catalog.jobs import cancel_job, create_job, list_jobs
-from datagen.catalog.rows import Job
+from datagen.catalog.jobs import cancel_job, create_job, list_jobs, restart_job, retry_job
+from datagen.catalog.rows import RUNNING, Job
 from datagen.catalog.tenants import Quota, get_quota, set_quota, tenant_use
 from datagen.errors import QuotaError
 from datagen.resolve import resolve_recipe
@@ -51,6 +51,23 @@ def test_running_jobs_are_limited(acme: Catalog, settings: Settings) -> None:
     assert submit(acme, settings, 1).id == job.id, "the job that exists is no other job"
     cancel_job(acme, job.id)
     submit(acme, settings, 2)
+
+
+def test_a_failed_job_runs_again_only_where_there_is_room(
+    acme: Catalog, settings: Settings
+) -> None:
+    set_quota(acme, "acme", Quota(max_running_jobs=1))
+    job = submit(acme, settings, 1)
+    with acme.transaction() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET state = 'FAILED'")
+    other = submit(acme, settings, 2)
+    resolved = resolve_recipe(noise_recipe({"seed": 1}).recipe, [settings.models_dir])
+    with pytest.raises(QuotaError, match="1 running jobs, of 1"):
+        retry_job(acme, job.id)
+    with pytest.raises(QuotaError, match="1 running jobs, of 1"):
+        restart_job(acme, job.id, new_job(resolved, settings, Request()), [])
+    cancel_job(acme, other.id)
+    assert retry_job(acme, job.id).state == RUNNING
 
 
 def test_images_of_a_day_are_limited_cancelled_ones_included(
