@@ -45,7 +45,7 @@ up: $(INSTALLED_LOCAL)
 
 test: lint
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 -m "not slow"
-	$(TEST_ENV) $(BIN)/python -m pytest -m slow
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 lint: $(INSTALLED_DEV)
 	$(BIN)/ruff check .
