@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field
 from datagen.api.dependencies import Context, Reader, Submitter, audit
 from datagen.api.job_view import JobView, Priority, State, full_view, summary
 from datagen.api.paging import Page, Paging
+from datagen.api.priorities import check_priority
 from datagen.api.problems import field_problem, problem_responses
 from datagen.api.recipe_body import Body, RecipeObject, read_recipe, resolve_again, resolve_in
 from datagen.catalog.idempotency import KeyReusedError, drop_key, take_key
@@ -101,6 +102,7 @@ def _add_making(routes: APIRouter) -> None:
     ) -> JobView:
         """A recipe that has a job that was not cancelled gets that one."""
         recipe = read_recipe(body.recipe)
+        check_priority(body.priority, recipe.num_images)
         request = [recipe.to_json(), body.priority]
 
         def resolved() -> ResolvedRecipe:
@@ -116,7 +118,9 @@ def _add_making(routes: APIRouter) -> None:
         job = job_of(context, job_id)
 
         def resolved() -> ResolvedRecipe:
-            return resolve_again(context, _grown(job, body.classes))
+            resolved = resolve_again(context, _grown(job, body.classes))
+            check_priority(job.priority, resolved.recipe.num_images)
+            return resolved
 
         request = [job.uid, body.classes]
         return _make(context, key, request, resolved, job.priority, response)
@@ -176,6 +180,8 @@ def _add_changing(routes: APIRouter) -> None:
 
     @routes.patch("/{job_id}")
     def change_priority(context: Submitter, job_id: JobId, body: PriorityChange) -> JobView:
+        check_priority(body.priority, job_of(context, job_id).num_images)
+
         def change(job: int) -> Job:
             return set_priority(context.catalog, job, body.priority)
 

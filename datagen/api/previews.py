@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from datagen.api.dependencies import Context, Reader, Submitter, audit
 from datagen.api.job_view import JobView, State, full_view
 from datagen.api.jobs import JobId
-from datagen.api.problems import problem_responses
+from datagen.api.problems import field_problem, problem_responses
 from datagen.api.recipe_body import RecipeBody, read_recipe, resolve_in
 from datagen.catalog.jobs import get_job_by_uid
 from datagen.catalog.retention import cancel_preview
@@ -30,6 +30,7 @@ from datagen.sweeper import wake_job
 KEPT_S = 3600.0
 # Of a recipe with more classes, the first: an answer holds every picture.
 MAX_CLASSES = 100
+MAX_CLASSES_SENT = 1000
 
 
 class PreviewImage(BaseModel):
@@ -52,7 +53,11 @@ def router() -> APIRouter:
     @routes.post("", status_code=201, responses=problem_responses(409, 429))
     def make_preview(context: Submitter, body: RecipeBody) -> JobView:
         """Asked for again while it is kept, it is the same one."""
-        resolved = resolve_in(context, _first_of(read_recipe(body.recipe)))
+        recipe = read_recipe(body.recipe)
+        if len(recipe.classes) > MAX_CLASSES_SENT:
+            expected = f"at most {MAX_CLASSES_SENT} classes in a preview"
+            raise field_problem("recipe.classes", recipe.classes, expected)
+        resolved = resolve_in(context, _first_of(recipe))
         request = Request(
             priority=INTERACTIVE,
             kind=PREVIEW,

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, Field, StrictBool
 from datagen.api.dependencies import Context, Reader, Submitter, audit
 from datagen.api.job_view import Priority, time_text
 from datagen.api.paging import Page, Paging
+from datagen.api.priorities import check_priority
 from datagen.api.problems import problem_responses
 from datagen.api.recipe_body import Body, RecipeObject, read_recipe, resolve_in
 from datagen.catalog.schedules import (
@@ -112,6 +113,7 @@ def _add_changing(routes: APIRouter) -> None:
     ) -> ScheduleView:
         """The recipe is checked now and resolved again at each fire."""
         recipe = read_recipe(body.recipe)
+        check_priority(body.priority, recipe.num_images)
         resolve_in(context, recipe)
         new = NewSchedule(
             name=body.name,

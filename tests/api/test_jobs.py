@@ -359,3 +359,28 @@ def test_a_million_images_are_submitted_without_a_row_each(any_api: Api) -> None
     with any_api.catalog.reading() as connection:
         units = connection.exec_driver_sql("SELECT count(*) FROM units").scalar_one()
     assert units < 5_000
+
+
+def test_only_small_jobs_are_interactive(api: Api) -> None:
+    small, large = ({"name": "cat", "count": count} for count in (10_000, 10_001))
+    name = {"name": "largest"}
+    body = {"recipe": recipe({"classes": [large]}), "priority": "interactive"}
+    cron = {"name": "s", "cron": "0 0 * * *", **body}
+    job = api.submit({"classes": [large]})["id"]
+    fitting = {"recipe": recipe({**name, "classes": [small]}), "priority": "interactive"}
+    made = api.acme.post("/jobs", json=fitting, headers={"Idempotency-Key": "small"})
+    assert made.status_code == 201
+    grown = f"/jobs/{made.json()['id']}/top-up"
+    refused = [
+        api.acme.post("/jobs", json=body, headers={"Idempotency-Key": "large"}),
+        api.acme.post("/schedules", json=cron),
+        api.acme.patch(f"/jobs/{job}", json={"priority": "interactive"}),
+        api.acme.post(
+            grown, json={"classes": {"cat": 10_001}}, headers={"Idempotency-Key": "grown"}
+        ),
+    ]
+    for response in refused:
+        [error] = response.json()["errors"]
+        assert (response.status_code, error["field"]) == (422, "priority")
+        assert "'batch'" in error["expected"]
+    assert api.acme.patch(f"/jobs/{job}", json={"priority": "batch"}).status_code == 200

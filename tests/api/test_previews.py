@@ -81,3 +81,10 @@ def test_another_tenants_preview_does_not_exist(api: Api) -> None:
 def test_a_job_is_no_preview(api: Api) -> None:
     uid = api.submit()["id"]
     assert api.acme.get(f"/previews/{uid}").status_code == 404
+
+
+def test_a_preview_of_too_many_classes_is_refused(api: Api) -> None:
+    classes = [{"name": f"c{i}", "count": 1} for i in range(1001)]
+    response = api.acme.post("/previews", json={"recipe": recipe({"classes": classes})})
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == "recipe.classes"
