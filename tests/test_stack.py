@@ -154,17 +154,21 @@ def s3_client(server: S3, identity: Identity) -> Any:
     )
 
 
-def test_a_tenant_reads_writes_and_lists_its_own_objects(s3: S3) -> None:
+def test_a_tenant_reads_and_lists_its_own_objects(s3: S3) -> None:
     client = s3_client(s3, s3.identity("ward-a"))
-    client.put_object(Bucket="shared", Key="data/ward-a/mine", Body=b"mine")
-    assert client.get_object(Bucket="shared", Key="data/ward-a/mine")["Body"].read() == b"mine"
+    assert client.get_object(Bucket="shared", Key="data/ward-a/secret")["Body"].read() == b"x"
     listed = client.list_objects_v2(Bucket="shared", Prefix="data/ward-a/")["Contents"]
-    assert {item["Key"] for item in listed} == {"data/ward-a/mine", "data/ward-a/secret"}
+    assert {item["Key"] for item in listed} == {"data/ward-a/secret"}
 
 
 @pytest.mark.parametrize(
     ("operation", "options"),
     [
+        ("put_object", {"Key": "data/ward-a/mine", "Body": b"x"}),
+        ("put_object", {"Key": "data/ward-a/secret", "Body": b"changed"}),
+        ("delete_object", {"Key": "data/ward-a/secret"}),
+        ("put_object_tagging", {"Key": "data/ward-a/secret", "Tagging": {"TagSet": []}}),
+        ("create_multipart_upload", {"Key": "data/ward-a/mine"}),
         ("get_object", {"Key": "data/ward-b/secret"}),
         ("head_object", {"Key": "data/ward-b/secret"}),
         ("put_object", {"Key": "data/ward-b/mine", "Body": b"x"}),
@@ -178,13 +182,23 @@ def test_a_tenant_reads_writes_and_lists_its_own_objects(s3: S3) -> None:
         ("delete_bucket", {}),
     ],
 )
-def test_a_tenants_keys_do_not_reach_another_tenant(
+def test_a_tenants_keys_change_nothing_and_do_not_reach_another_tenant(
     s3: S3, operation: str, options: dict[str, Any]
 ) -> None:
     client = s3_client(s3, s3.identity("ward-a"))
     with pytest.raises(ClientError) as refused:
         getattr(client, operation)(Bucket="shared", **options)
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] in (400, 403)
+
+
+def test_a_tenants_keys_delete_nothing_in_bulk(s3: S3) -> None:
+    """This call answers 200 and refuses each object."""
+    client = s3_client(s3, s3.identity("ward-a"))
+    answer = client.delete_objects(
+        Bucket="shared", Delete={"Objects": [{"Key": "data/ward-a/secret"}]}
+    )
+    assert [error["Code"] for error in answer["Errors"]] == ["AccessDenied"]
+    assert client.get_object(Bucket="shared", Key="data/ward-a/secret")["Body"].read() == b"x"
 
 
 def test_keys_stay_over_a_restart(s3: S3) -> None:

@@ -1,5 +1,5 @@
-"""A tenant's S3 credentials reach what datagen made for it, and nothing of another tenant: two
-identities of the real server."""
+"""A tenant's S3 credentials read what datagen made for it, change nothing, and reach nothing of
+another tenant: two identities of the real server."""
 
 from __future__ import annotations
 
@@ -100,7 +100,23 @@ def test_a_tenant_reads_its_version_with_its_own_keys(mine: Store) -> None:
     reader = VersionReader(mine, f"acme/{VERSION}", manifest)
     assert len(list(reader.iter_samples())) == 100
     assert f"acme/{VERSION}manifest.json" in [found.key for found in mine.list("acme/")]
-    assert mine.put_new("acme/notes", b"mine") is True
+
+
+@pytest.mark.parametrize(
+    ("act", "what"),
+    [
+        (lambda s: s.put_new("acme/notes", b"mine"), "write"),
+        (lambda s: s.delete(f"acme/{VERSION}manifest.json"), "delete"),
+    ],
+    ids=["new", "deleted"],
+)
+def test_a_tenants_own_keys_change_nothing(
+    place: Place, mine: Store, act: Callable[[Store], object], what: str
+) -> None:
+    before = list(mine.list("acme/"))
+    with pytest.raises(StoreError, match=f"cannot {what} .*403"):
+        act(mine)
+    assert list(place.use("service").list("acme/")) == before
 
 
 @pytest.mark.parametrize(

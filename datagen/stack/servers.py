@@ -54,8 +54,8 @@ class Postgres:
 
 @dataclass(frozen=True)
 class Identity:
-    """One pair of S3 keys. prefix: of the only objects that it may list, read and write; None: it
-    may do everything."""
+    """One pair of S3 keys. prefix: of the only objects that it may list and read; None: it may do
+    everything."""
 
     name: str
     access_key: str
@@ -152,7 +152,7 @@ def prepare_s3(
     tenants: Sequence[str] = (),
     prefix: str = "",
 ) -> S3:
-    """port: 0 takes a free one. tenants: each gets keys that reach bucket/prefix/tenant/ alone.
+    """port: 0 takes a free one. tenants: each gets keys that read bucket/prefix/tenant/ alone.
 
     Raises ServiceMissingError.
     """
@@ -267,11 +267,11 @@ def _identities(config: Path, limits: Mapping[str, str | None]) -> tuple[Identit
 
 
 def _s3_identity(identity: Identity) -> dict[str, object]:
-    verbs = ["Read", "Write", "List", "Tagging"]
+    # A tenant's versions are written by the service alone, which knows what refers to them.
     actions = (
-        ["Admin", *verbs]
+        ["Admin", "Read", "Write", "List", "Tagging"]
         if identity.prefix is None
-        else [f"{verb}:{identity.prefix}*" for verb in verbs]
+        else [f"{verb}:{identity.prefix}*" for verb in ("Read", "List")]
     )
     credentials = {"accessKey": identity.access_key, "secretKey": identity.secret_key}
     return {"name": identity.name, "credentials": [credentials], "actions": actions}
