@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.registry import RegisteredModel, get_model, insert_model
+from datagen.catalog.tenants import check_upload
 from datagen.catalog.tombstones import check_model
 from datagen.errors import (
     ConflictError,
@@ -48,7 +49,8 @@ def register_model(
     """folder: a model directory, named as the model is to be. The same model again changes nothing.
 
     Raises InputError or ModelError if it is not sound, ConflictError if the name is taken,
-    RevokedError if the name, the model or its training data were revoked.
+    RevokedError if the name, the model or its training data were revoked, QuotaError if it is too
+    large for what the tenant may still hold.
     """
     name = check_model_name(folder.name)
     if name in model_names([settings.models_dir]):
@@ -65,7 +67,9 @@ def register_model(
         )
     prefix = model_prefix(settings.tenant, name, model.digest)
     present = [file for file in FILES if (folder / file).exists()]
+    size_bytes = sum((folder / file).stat().st_size for file in present)
     if known is None:  # else a file that does not count for the digest may differ
+        check_upload(catalog, num_bytes=size_bytes)
         for file in present:
             _put(store, prefix + file, folder / file)
     return insert_model(
@@ -74,7 +78,7 @@ def register_model(
         digest=model.digest,
         config=(folder / CONFIG_FILE).read_text(),
         training_data_sha256=data_sha256,
-        size_bytes=sum((folder / file).stat().st_size for file in present),
+        size_bytes=size_bytes,
         created_by=created_by,
     )
 

@@ -101,7 +101,7 @@ def _add_registering(routes: APIRouter) -> None:
         status_code=201,
         responses={
             200: {"model": ModelView, "description": "This very model has the name already"},
-            **problem_responses(409, 410),
+            **problem_responses(409, 410, 429),
         },
     )
     def register(

@@ -107,6 +107,21 @@ def check_quota(connection: Connection, tenant: str, *, num_images: int) -> None
             )
 
 
+def check_upload(catalog: Catalog, *, num_bytes: int) -> None:
+    """Raises QuotaError if so many bytes more would pass the quota of the catalog's tenant."""
+    assert catalog.tenant is not None, "bytes are one tenant's"
+    with catalog.reading() as connection:
+        quota = _quota(connection, catalog.tenant, lock=False)
+        if quota.max_bytes is None:
+            return
+        held = _bytes(connection, catalog.tenant)
+    if held + num_bytes > quota.max_bytes:
+        raise QuotaError(
+            f"tenant {catalog.tenant} holds {held} bytes, of {quota.max_bytes}: {num_bytes} more "
+            "do not fit; revoke versions and models that nobody needs"
+        )
+
+
 def check_running(connection: Connection, tenant: str) -> None:
     """Raises QuotaError if one more running job, such as one that had failed, is too many."""
     _check_running(connection, tenant, _quota(connection, tenant, lock=True))

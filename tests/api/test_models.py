@@ -13,8 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
+from datagen.catalog.tenants import Quota, set_quota
 from datagen.generators.model_directory import load_model
-from tests.api.conftest import Api, recipe
+from tests.api.conftest import ACME, Api, recipe
 from tests.generators.tiny_models import TINY, save_random_model
 
 FILES = {"config": "config.json", "weights": "model.safetensors", "card": "README.md"}
@@ -246,3 +247,15 @@ def test_a_shipped_model_is_revoked_for_one_tenant(api: Api) -> None:
     mine = api.acme.post("/jobs", json={"recipe": recipe()}, headers=headers)
     assert problem(mine) == (410, "revoked")
     assert api.other.post("/jobs", json={"recipe": recipe()}, headers=headers).status_code == 201
+
+
+def test_an_upload_beyond_the_quota_of_bytes_is_refused(api: Api, folder: Path) -> None:
+    files = contents(folder)
+    size = sum(map(len, files.values()))
+    set_quota(api.catalog, ACME, Quota(max_bytes=size - 1))
+    assert problem(upload(api.acme, files)) == (429, "quota")
+    assert not list(api.store.list("acme/models/"))
+    set_quota(api.catalog, ACME, Quota(max_bytes=size))
+    assert upload(api.acme, files).status_code == 201
+    assert upload(api.acme, files).status_code == 200
+    assert problem(upload(api.acme, files, name="second")) == (429, "quota")
