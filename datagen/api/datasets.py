@@ -19,7 +19,7 @@ from datagen.api.byte_ranges import object_response
 from datagen.api.dependencies import Admin, Context, Reader, Submitter, audit
 from datagen.api.job_view import optional_time, time_text
 from datagen.api.paging import Key, Page, Paging
-from datagen.api.problems import problem_responses
+from datagen.api.problems import DamagedError, problem_responses
 from datagen.api.recipe_body import Body
 from datagen.catalog.browse import (
     DatasetRow,
@@ -36,9 +36,22 @@ from datagen.catalog.rows import SampleRow, VersionRow
 from datagen.catalog.tombstones import VERSION
 from datagen.catalog.versions import deprecate_version
 from datagen.diff import diff_versions
-from datagen.errors import NotFoundError, StoreError
+from datagen.errors import (
+    NotFoundError,
+    ObjectMissingError,
+    RetryableError,
+    RevokedError,
+    StoreError,
+    VerifyError,
+)
 from datagen.revocation import Revocation, close_revoked, plan_revocation, revoke
-from datagen.versions import MANIFEST, find_version, manifest_bytes, version_prefix
+from datagen.versions import (
+    MANIFEST,
+    find_version,
+    manifest_bytes,
+    raise_if_revoked,
+    version_prefix,
+)
 
 Name = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Number = Annotated[
@@ -189,7 +202,7 @@ _AT = "/{name}/versions/{version}"
 _BYTES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {}}, "description": "The bytes"},
     206: {"content": {"application/octet-stream": {}}, "description": "The range asked for"},
-    **problem_responses(410, 416),
+    **problem_responses(410, 416, 502),
 }
 
 
@@ -298,13 +311,13 @@ def _add_objects(routes: APIRouter) -> None:
         response_class=Response,
         responses={
             200: {"content": {"application/json": {"schema": {"type": "object"}}}},
-            **problem_responses(410),
+            **problem_responses(410, 502),
         },
     )
     def read_manifest(context: Reader, name: Name, version: Number) -> Response:
         """As published, byte for byte."""
         row = open_row(context, name, version)
-        data = manifest_bytes(context.store, _prefix(row), sha256=row.manifest_sha256)
+        data = _manifest(context, row)
         return Response(
             data, media_type="application/json", headers={"ETag": f'"{row.manifest_sha256}"'}
         )
@@ -333,13 +346,14 @@ def _add_objects(routes: APIRouter) -> None:
         row = open_row(context, name, version)
         key = _prefix(row) + path
         if path == MANIFEST:
-            size, sha256 = context.store.size(key), row.manifest_sha256
+            size, sha256 = len(_manifest(context, row)), row.manifest_sha256
         else:
             found = find_object(context.catalog, row.job_id, key)
             size, sha256 = (found.size_bytes, found.sha256) if found else (None, "")
         if size is None:
             raise NotFoundError(f"{name}@{row.version} has no object {path!r}; files lists them")
-        return object_response(context.store, key, size, sha256=sha256, byte_range=byte_range)
+        with _damage_told(context, row, path, size):
+            return object_response(context.store, key, size, sha256=sha256, byte_range=byte_range)
 
 
 def _add_changes(routes: APIRouter) -> None:
@@ -367,6 +381,31 @@ def open_row(context: Context, name: str, version: str) -> VersionRow:
     """Raises NotFoundError or RevokedError."""
     text = name if version == "latest" else f"{name}@{version}"
     return find_version(context.catalog, text)
+
+
+def _manifest(context: Context, row: VersionRow) -> bytes:
+    """As published. Raises DamagedError, or RevokedError."""
+    try:
+        return manifest_bytes(context.store, _prefix(row), sha256=row.manifest_sha256)
+    except RevokedError:
+        raise
+    except (NotFoundError, VerifyError) as error:
+        raise DamagedError(f"{row.name}@{row.version}", MANIFEST) from error
+
+
+@contextlib.contextmanager
+def _damage_told(context: Context, row: VersionRow, path: str, size_bytes: int) -> Iterator[None]:
+    """Raises DamagedError for an object that is missing or of another size, RevokedError."""
+    try:
+        yield
+    except RetryableError:
+        raise
+    except StoreError as error:
+        if isinstance(error, ObjectMissingError):
+            raise_if_revoked(context.store, _prefix(row))
+        elif context.store.size(_prefix(row) + path) == size_bytes:
+            raise
+        raise DamagedError(f"{row.name}@{row.version}", path) from error
 
 
 def revoke_subject(context: Context, text: str, body: RevokeRequest) -> RevocationView:

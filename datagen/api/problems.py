@@ -31,6 +31,7 @@ from datagen.errors import (
     QuotaError,
     RetryableError,
     RevokedError,
+    VerifyError,
 )
 from datagen.faults import MAX_PROBLEMS, InvalidRecipe, join, show
 from datagen.faults import Problem as Fault
@@ -86,6 +87,16 @@ def field_error(field: str, value: Any, expected: str) -> FieldError:
     return FieldError(field=field, value=show(value), expected=expected, message=message)
 
 
+class DamagedError(VerifyError):
+    """An object of a version is not what was published; path: within the version."""
+
+    def __init__(self, version: str, path: str) -> None:
+        super().__init__(
+            f"{version}: {path} is not what was published: it is missing, or was changed since; "
+            "an operator can restore it from a backup"
+        )
+
+
 class _Kind(NamedTuple):
     error: type[DatagenError]
     status: int
@@ -104,6 +115,7 @@ _KINDS = (
     _Kind(JobError, 409, "conflict"),
     _Kind(InputError, 422, "invalid"),
     _Kind(RetryableError, 503, "unavailable"),
+    _Kind(DamagedError, 502, "damaged"),
 )
 
 _DESCRIPTIONS = {
@@ -120,6 +132,7 @@ _DESCRIPTIONS = {
     416: "The range lies outside the object",
     422: "A field is not valid",
     429: "A quota of the tenant is used up",
+    502: "A stored object is not what was published",
     503: "A server behind this one does not answer",
 }
 _EVERYWHERE = (400, 401, 403, 404, 408, 413, 422, 503)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
-from datagen.client.problems import QUOTA, error_of, kind_of, unreachable
+from datagen.client.problems import DAMAGED, QUOTA, error_of, kind_of, unreachable
 
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 10.0
@@ -15,6 +15,7 @@ LONGEST_RETRY_AFTER_S = 120.0
 _PASSING = (502, 503, 504)
 _TOO_MANY = 429
 _CONFLICT = 409
+_LASTING = (QUOTA, DAMAGED)
 
 
 class Patience:
@@ -24,7 +25,7 @@ class Patience:
     still being answered.
 
     Each method returns the seconds to wait before the next try, or raises what the request comes
-    to. A used-up quota is an answer, not a passing fault.
+    to. A used-up quota or a damaged object is an answer, not a passing fault.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Patience:
     def after_answer(self, status: int, headers: Mapping[str, str], body: bytes) -> float:
         """status: no success."""
         retry_after_s = _retry_after_s(headers)
-        is_passing = status in self._passing or (status == _TOO_MANY and kind_of(body) != QUOTA)
+        is_passing = status in (*self._passing, _TOO_MANY) and kind_of(body) not in _LASTING
         too_long = retry_after_s is not None and retry_after_s > LONGEST_RETRY_AFTER_S
         if not is_passing or too_long or self._left == 0:
             raise error_of(status, body, url=self._url)

@@ -18,6 +18,7 @@ from datagen.errors import (
     RetryableError,
     RevokedError,
     StoreUnavailableError,
+    VerifyError,
 )
 from datagen.faults import InvalidRecipe, Problem
 
@@ -47,7 +48,7 @@ _BY_STATUS: Mapping[int, type[DatagenError]] = {
 }
 
 
-QUOTA = "quota"
+QUOTA, DAMAGED = "quota", "damaged"
 
 
 def kind_of(body: bytes) -> str:
@@ -66,6 +67,8 @@ def error_of(status: int, body: bytes, *, url: str) -> DatagenError:
         said = f"{url} answered with status {status} and no problem document"
         if status in (404, 405):
             return InputError(f"{said}: it is no datagen service; correct DATAGEN_API_URL")
+    if kind_of(body) == DAMAGED:
+        return VerifyError(said)
     if status >= 500:
         return ServiceUnavailableError(f"{said} (status {status}); try again")
     if problems and all(_is_of_recipe(problem.field) for problem in problems):
@@ -85,7 +88,7 @@ def unreachable(url: str, error: Exception) -> ServiceUnavailableError:
 
 def object_error(status: int, body: bytes, path: str, url: str) -> DatagenError:
     """Of a download. A store's refusal is passing: an address of its own expires."""
-    if _problem(body) and status < 500:
+    if kind_of(body) == DAMAGED or (_problem(body) and status < 500):
         return error_of(status, body, url=url)
     return StoreUnavailableError(f"{path}: answered with status {status}; pull again")
 

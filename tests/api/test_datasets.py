@@ -402,3 +402,27 @@ def test_a_reason_is_needed(api: Api, body: dict[str, Any]) -> None:
     api.publish()
     assert problem(api.acme.post(V1 + "/revoke", json=body)) == (422, "invalid")
     assert api.acme.get(V1).status_code == 200
+
+
+def test_what_was_changed_or_lost_in_the_store_is_damaged(api: Api) -> None:
+    api.publish()
+    root = "acme/datasets/small/1/"
+    shard = next(f["path"] for f in api.acme.get(V1 + "/files").json() if "shards/" in f["path"])
+    changed = api.store.get(root + "manifest.json").replace(b"small", b"other")
+    for key in (root + "manifest.json", root + shard):
+        api.store.delete(key)
+    missing = api.acme.get(f"{V1}/objects/{shard}")
+    lost = api.acme.get(V1 + "/manifest")
+    api.store.put_new(root + "manifest.json", changed)
+    api.store.put_new(root + shard, b"short")
+    cut = api.acme.get(f"{V1}/objects/{shard}", headers={"Range": "bytes=0-99"})
+    other = api.acme.get(V1 + "/manifest")
+    as_object = api.acme.get(V1 + "/objects/manifest.json")
+    for answer, path in (
+        (missing, shard),
+        (cut, shard),
+        *((each, "manifest.json") for each in (lost, other, as_object)),
+    ):
+        assert problem(answer) == (502, "damaged")
+        assert answer.json()["detail"].startswith(f"small@1: {path} ")
+        assert api.settings.home.name not in answer.text

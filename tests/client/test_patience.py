@@ -19,6 +19,7 @@ from datagen.errors import (
     NotFoundError,
     QuotaError,
     RevokedError,
+    VerifyError,
 )
 from datagen.faults import InvalidRecipe
 from tests.client.faulty_server import FaultyServer, answer, drop, faulty_server, problem
@@ -185,6 +186,7 @@ def test_an_unreachable_service_is_named() -> None:
         (413, "too-large", InputError, 2),
         (422, "invalid", InputError, 2),
         (429, "quota", QuotaError, 4),
+        (502, "damaged", VerifyError, 5),
     ],
 )
 def test_a_problem_is_the_error_that_the_service_raised(
