@@ -39,15 +39,26 @@ class RevokedError(NotFoundError):
 
 
 class ConflictError(DatagenError):
-    """The request contradicts the state that the thing is in; nothing was changed."""
+    """The request contradicts the state that the thing is in; nothing was changed.
+
+    retry_after_s: when the same request may succeed, where that is known.
+    """
 
     exit_code = 4
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class QuotaError(DatagenError):
-    """The tenant may not have more of this now; nothing was written."""
+    """The tenant may not have more of this now; nothing was written. retry_after_s: as above."""
 
     exit_code = 4
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class AuthError(DatagenError):

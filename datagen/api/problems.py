@@ -7,6 +7,7 @@ route is found, and by the routers (RequestError, problem_responses).
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -163,7 +164,11 @@ def error_response(error: DatagenError, *, request_id: str | None) -> Response:
         status, slug, detail = kind.status, kind.slug, str(error)
     if status >= 500:
         _log.error("request %s: %s", request_id, error, exc_info=error)
-    return problem_response(status, slug, detail, errors=errors, request_id=request_id)
+    wait_s = error.retry_after_s if isinstance(error, ConflictError | QuotaError) else None
+    headers = None if wait_s is None else {"Retry-After": str(math.ceil(wait_s))}
+    return problem_response(
+        status, slug, detail, errors=errors, request_id=request_id, headers=headers
+    )
 
 
 def recipe_errors(error: InvalidRecipe, *, within: str = "recipe") -> list[FieldError]:
@@ -189,7 +194,7 @@ def problem_response(
     if status == 401:
         more["WWW-Authenticate"] = "Bearer"
     if status in (429, 503):
-        more["Retry-After"] = str(RETRY_AFTER_S)
+        more.setdefault("Retry-After", str(RETRY_AFTER_S))
     content = Problem(
         type=f"urn:datagen:problem:{slug}",
         title=HTTPStatus(status).phrase,

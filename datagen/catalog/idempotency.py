@@ -48,13 +48,13 @@ def take_key(catalog: Catalog, key: str, *, body_sha256: str, lock_s: float = LO
             if row.job_id is not None:
                 return int(row.job_id)
             if row.locked_until > now:
-                raise _in_flight(key)
+                raise _in_flight(key, row.locked_until - now)
             connection.execute(
                 update(idempotency_keys).where(mine).values(locked_until=now + lock_s)
             )
             return None
     except IntegrityError:  # another request inserted it between our look and our insert
-        raise _in_flight(key) from None
+        raise _in_flight(key, lock_s) from None
 
 
 def drop_key(catalog: Catalog, key: str) -> None:
@@ -69,7 +69,8 @@ def drop_key(catalog: Catalog, key: str) -> None:
         )
 
 
-def _in_flight(key: str) -> ConflictError:
+def _in_flight(key: str, locked_s: float) -> ConflictError:
     return ConflictError(
-        f"a request with idempotency key {key!r} is being answered; send it again in a moment"
+        f"a request with idempotency key {key!r} is being answered; send it again in a moment",
+        retry_after_s=locked_s,
     )

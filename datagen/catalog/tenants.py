@@ -24,6 +24,8 @@ from datagen.catalog.tables import (
 from datagen.errors import QuotaError
 
 _DAY_S = 86_400.0
+# Of the images of a day: some of them are a day old within the hour, as a rule.
+_DAILY_RETRY_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ def check_quota(connection: Connection, tenant: str, *, num_images: int) -> None
         if asked + num_images > quota.max_images_per_day:
             raise QuotaError(
                 f"tenant {tenant} asked for {asked} images in the last 24 hours, and its quota is "
-                f"{quota.max_images_per_day}: {num_images} more do not fit; ask for fewer or later"
+                f"{quota.max_images_per_day}: {num_images} more do not fit; ask for fewer or later",
+                retry_after_s=_DAILY_RETRY_S,
             )
     if quota.max_bytes is not None:
         held = _bytes(connection, tenant)

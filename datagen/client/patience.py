@@ -55,7 +55,9 @@ class Patience:
         if not is_passing or too_long or self._left == 0:
             raise error_of(status, body, url=self._url)
         pause_s = self._next_pause_s()
-        return pause_s if retry_after_s is None else retry_after_s
+        if retry_after_s is None or (status == _CONFLICT and self._left > 0):
+            return pause_s  # the other try is answered long before its lock ends, as a rule
+        return retry_after_s
 
     def _next_pause_s(self) -> float:
         """Doubling, and spread, so that many clients do not come back at once."""

@@ -283,3 +283,10 @@ def test_an_id_is_sent_as_one_part_of_the_path(server: FaultyServer, client: Cli
     server.turns.append(answer(JOB))
     client.job("../keys?x=1#y")
     assert server.paths() == ["/v1/jobs/..%2Fkeys%3Fx%3D1%23y"]
+
+
+def test_a_key_in_flight_is_asked_for_soon_and_at_last_when_it_is_free() -> None:
+    held = Patience(is_repeatable=True, max_retries=2, url="http://x", has_key=True)
+    pauses = [held.after_answer(409, {"retry-after": "60"}, b"") for _ in range(2)]
+    assert pauses[0] < 1
+    assert pauses[1] == 60
