@@ -34,6 +34,7 @@ from datagen.generators.model_directory import (
     load_model,
     model_names,
 )
+from datagen.generators.safetensors_header import check_finite
 from datagen.settings import Settings
 from datagen.store import Store
 
@@ -56,6 +57,8 @@ def register_model(
     if name in model_names([settings.models_dir]):
         raise ConflictError(f"model {name!r} is the service's own; choose another name")
     model = load_model(folder)
+    if model.weights is not None:
+        check_finite(model.weights)
     training = model.facts.training
     data_sha256 = None if training is None else training.data_sha256
     check_model(catalog, name=name, digest=model.digest, data_sha256=data_sha256)

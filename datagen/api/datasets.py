@@ -345,6 +345,7 @@ def _add_objects(routes: APIRouter) -> None:
         """One object that the manifest names. One range of bytes can be asked for."""
         row = open_row(context, name, version)
         key = _prefix(row) + path
+        size: int | None
         if path == MANIFEST:
             size, sha256 = len(_manifest(context, row)), row.manifest_sha256
         else:

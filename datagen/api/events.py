@@ -17,7 +17,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from datagen.api.dependencies import Context, Reader
-from datagen.api.job_view import progress_of
+from datagen.api.job_view import progress_of, without_paths
 from datagen.api.jobs import JobId, job_of
 from datagen.catalog.events import list_events
 from datagen.catalog.jobs import get_job
@@ -75,7 +75,8 @@ async def _stream(context: Context, job_id: int, after_id: int) -> AsyncIterator
         job, events = await run_in_threadpool(_look, context, job_id, after_id)
         for event in events:
             after_id = event.id
-            yield f"id: {event.id}\nevent: {event.type}\ndata: {event.body}\n\n"
+            body = without_paths(event.body)
+            yield f"id: {event.id}\nevent: {event.type}\ndata: {body}\n\n"
         progress = await run_in_threadpool(_progress, context, job)
         if progress != last_progress:
             yield f"event: progress\ndata: {progress}\n\n"

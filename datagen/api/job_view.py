@@ -6,6 +6,7 @@ Called by jobs.py, previews.py and events.py.
 from __future__ import annotations
 
 import json
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -32,6 +33,11 @@ from datagen.catalog.versions import get_version
 from datagen.catalog.workers import live_queues
 from datagen.plan import SplitPattern
 from datagen.usage import cost_of
+
+# Before a model's name: where a worker keeps a tenant's, or the service's own.
+_CACHE = re.compile(
+    r"""(?<![^\s"'(:])/[^/\s:"'][^\s:"']*/(?:models-cache/[^/\s]+/[0-9a-f]{64}|models)/"""
+)
 
 State = Literal["RUNNING", "PUBLISHING", "PUBLISHED", "FAILED", "CANCELLED"]
 Priority = Literal["interactive", "batch"]
@@ -105,6 +111,15 @@ def optional_time(seconds_since_epoch: float | None) -> str | None:
     return None if seconds_since_epoch is None else time_text(seconds_since_epoch)
 
 
+def told_error(job: Job) -> str | None:
+    return None if job.error is None else without_paths(job.error)
+
+
+def without_paths(text: str) -> str:
+    """An error without the folders of whichever machine met it: a tenant's model by its name."""
+    return _CACHE.sub("", text)
+
+
 def summary(job: Job) -> JobView:
     """What the job's row alone tells."""
     published = job.state == PUBLISHED and job.kind == "dataset"
@@ -118,7 +133,7 @@ def summary(job: Job) -> JobView:
         recipe_digest=job.recipe_digest,
         created_at=time_text(job.created_at),
         finished_at=optional_time(job.finished_at),
-        error=job.error,
+        error=told_error(job),
         progress=None,
         counts=None,
         digest=None,

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from datagen.api.dependencies import Context, Reader, Submitter, audit
-from datagen.api.job_view import JobView, State, full_view
+from datagen.api.job_view import JobView, State, full_view, told_error
 from datagen.api.jobs import JobId
 from datagen.api.problems import field_problem, problem_responses
 from datagen.api.recipe_body import RecipeBody, read_recipe, resolve_in
@@ -72,7 +72,7 @@ def router() -> APIRouter:
     def read_preview(context: Reader, job_id: JobId) -> PreviewView:
         job = _preview_of(context, job_id)
         images = list(_images(context, job)) if job.state == PUBLISHED else []
-        return PreviewView(state=job.state, error=job.error, images=images)  # type: ignore[arg-type]
+        return PreviewView(state=job.state, error=told_error(job), images=images)  # type: ignore[arg-type]
 
     @routes.delete("/{job_id}", status_code=204, responses=problem_responses(409))
     def delete_preview(context: Submitter, job_id: JobId) -> Response:

@@ -18,6 +18,8 @@ from datagen.errors import ModelError
 _MAX_HEADER_BYTES = 4 << 20
 _MAX_TENSORS = 20_000
 _MAX_DIMENSIONS = 8
+_PIECE_BYTES = 1 << 22
+_NUMPY_TYPES = {"F32": "<f4", "F16": "<f2"}
 _BYTES_PER_ITEM = {"F16": 2, "F32": 4}
 
 
@@ -42,6 +44,25 @@ def check_safetensors(path: Path) -> list[TensorEntry]:
                 f"model file {path}: not a sound safetensors file: {error}; "
                 "train or copy the model again"
             ) from None
+
+
+def check_finite(path: Path) -> None:
+    """In bounded memory, without torch. Raises ModelError for a number that is NaN or infinite, and
+    as check_safetensors does."""
+    import numpy as np
+
+    entries = check_safetensors(path)
+    with open(path, "rb") as file:
+        start = os.fstat(file.fileno()).st_size - entries[-1].end
+        for entry in entries:
+            file.seek(start + entry.begin)
+            left = entry.end - entry.begin
+            while left and (data := file.read(min(left, _PIECE_BYTES))):
+                left -= len(data)
+                if not np.isfinite(np.frombuffer(data, _NUMPY_TYPES[entry.dtype])).all():
+                    raise ModelError(
+                        f"{path}: tensor {entry.name}: not finite; train or copy the model again"
+                    )
 
 
 def _check(file: BinaryIO, size_bytes: int) -> list[TensorEntry]:

@@ -80,6 +80,7 @@ def test_a_key_in_flight_is_a_conflict(api: Api) -> None:
         "/jobs", json={"recipe": recipe()}, headers={"Idempotency-Key": "first"}
     )
     assert response.status_code == 409
+    assert 50 <= int(response.headers["retry-after"]) <= 60
     with catalog.transaction() as connection:
         connection.exec_driver_sql("UPDATE idempotency_keys SET locked_until = 0")
     assert api.submit(key="first")["id"] == job["id"], "its process died: the next one takes it"
@@ -307,6 +308,7 @@ def test_quotas_are_kept(api: Api) -> None:
     api.work(second["id"])
     body = {"recipe": recipe({"seed": 9})}
     refused = api.acme.post("/jobs", json=body, headers={"Idempotency-Key": "three"})
+    assert refused.headers["retry-after"] == "3600"
     assert refused.status_code == 429
     assert "200 images" in refused.json()["detail"]
     api.submit({"seed": 9}, client=api.other)
@@ -384,3 +386,17 @@ def test_only_small_jobs_are_interactive(api: Api) -> None:
         assert (response.status_code, error["field"]) == (422, "priority")
         assert "'batch'" in error["expected"]
     assert api.acme.patch(f"/jobs/{job}", json={"priority": "batch"}).status_code == 200
+
+
+def test_an_error_names_a_model_and_no_folder_of_the_server(api: Api) -> None:
+    job = api.submit()["id"]
+    digest = "0123456789abcdef" * 4
+    folder = f"/srv/datagen/home/models-cache/acme/{digest}/xray"
+    error = (
+        f"model {folder}: damaged; {folder}/model.safetensors: cut; see 1/2 of http://a/models/b"
+    )
+    with api.catalog.transaction() as connection:
+        connection.exec_driver_sql(f"UPDATE jobs SET state = 'FAILED', error = '{error}'")
+    told = "model xray: damaged; xray/model.safetensors: cut; see 1/2 of http://a/models/b"
+    assert api.acme.get(f"/jobs/{job}").json()["error"] == told
+    assert api.acme.get("/jobs").json()["items"][0]["error"] == told

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -259,3 +260,14 @@ def test_an_upload_beyond_the_quota_of_bytes_is_refused(api: Api, folder: Path) 
     assert upload(api.acme, files).status_code == 201
     assert upload(api.acme, files).status_code == 200
     assert problem(upload(api.acme, files, name="second")) == (429, "quota")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_finite_are_refused(api: Api, folder: Path, number: float) -> None:
+    files = contents(folder)
+    data = files["weights"][:-4] + struct.pack("<f", number)
+    broken = changed(folder, weights_sha256=hashlib.sha256(data).hexdigest()) | {"weights": data}
+    answer = upload(api.acme, broken)
+    assert problem(answer) == (422, "invalid")
+    assert "not finite" in answer.json()["detail"]
+    assert not list(api.store.list("acme/models/"))
