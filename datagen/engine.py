@@ -51,6 +51,7 @@ from datagen.stages.generate import generate
 from datagen.stages.job import JobWork
 from datagen.stages.judge import judge
 from datagen.stages.pack import pack
+from datagen.stages.publication import Publication, publish
 from datagen.store import Store
 
 # Times that one worker begins a job again for damaged attempts before it doubts the store.
@@ -118,9 +119,8 @@ class Worker:
             return False
         failpoint("engine.claimed")
         try:
-            work = self._job_work(job_id)
             with Heartbeat(self.catalog, unit, self.settings, self.check_stop) as heartbeat:
-                STAGES[unit.kind](work, unit, heartbeat.check)
+                self._do(unit, heartbeat.check)
         except LeaseLostError:
             return True
         except (DamagedAttemptsError, LostAttemptsError) as error:
@@ -138,6 +138,13 @@ class Worker:
         self._advance(job_id, has_judged=unit.kind == JUDGE)
         return True
 
+    def _do(self, unit: Unit, check_abort: Callable[[], None]) -> None:
+        job = self._job(unit.job_id)
+        if job.publication is not None:
+            publish(self.catalog, self.store, unit, Publication.from_json(job.publication))
+        else:
+            STAGES[unit.kind](self._job_work(job), unit, check_abort)
+
     def _advance(self, job_id: int, *, has_judged: bool = False) -> None:
         """Judging opens a stage itself, in its own transaction."""
         if advance_job(self.catalog, job_id) or has_judged:
@@ -152,7 +159,8 @@ class Worker:
             return
         if isinstance(error, DamagedAttemptsError):
             self._forget_damaged(unit.job_id, error.object_key)
-        positions = range(self._job_work(unit.job_id).plan.num_generate_units)
+        work = self._job_work(self._job(unit.job_id))
+        positions = range(work.plan.num_generate_units)
         begin_again(self.catalog, unit.job_id, [NewUnit(GENERATE, 0, p, None) for p in positions])
 
     def _forget_damaged(self, job_id: int, object_key: str) -> None:
@@ -172,15 +180,18 @@ class Worker:
         except CatalogUnavailableError:
             return  # the lease will run out, or the owner's lock be found free
 
-    def _job_work(self, job_id: int) -> JobWork:
-        """Kept for the jobs last worked on; read anew when a job was restarted."""
+    def _job(self, job_id: int) -> Job:
         job = get_job(self.catalog, job_id)
         if job is None:
             raise NotFoundError(f"job {job_id} does not exist in this catalog")
-        work = self._work.pop(job_id, None)
+        return job
+
+    def _job_work(self, job: Job) -> JobWork:
+        """Kept for the jobs last worked on; read anew when a job was restarted."""
+        work = self._work.pop(job.id, None)
         if work is None or work.job.context_id != job.context_id:
             work = open_job(job, self.catalog, self.store, self.settings, self._samplers)
-        self._work[job_id] = work
+        self._work[job.id] = work
         while len(self._work) > _MAX_OPEN_JOBS:
             self._work.popitem(last=False)
         return work

@@ -181,12 +181,11 @@ def fail(catalog: Catalog, job: Job) -> None:
     assert again(catalog, job).state == FAILED
 
 
+@pytest.mark.parametrize("place", ["servers"], indirect=True)  # SQLite has one writer
 def test_a_job_retried_while_its_attempts_are_forgotten_begins_again(
     place: Settings, catalog: Catalog, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the moment in which they were seen, for the second time, to be of no use."""
-    if place.database_url.startswith("sqlite"):
-        pytest.skip("one writer at a time")
     job = packed_in_part(catalog, store, place)
     fail(catalog, job)
     keep_for(catalog, 1)

@@ -378,7 +378,7 @@ def test_a_job_that_is_being_published_is_not(
         unit = claim_unit(
             catalog, job_id=job.id, owner="b", lease_s=60, max_tries=9, kinds=(FINISH,)
         )
-    begin_publishing(catalog, unit)
+    begin_publishing(catalog, unit, "{}")
     store.put_new("local/datasets/small/1/manifest.json", b"{}")
 
     revoke(catalog, place, "noise", reason="too noisy", actor="me")

@@ -34,7 +34,14 @@ from datagen.catalog.schema import migrate
 from datagen.catalog.units import begin_publishing, claim_unit, claimable, fail_unit, unit_totals
 from datagen.catalog.versions import get_version, list_versions
 from datagen.engine import Worker
-from datagen.errors import ConflictError, LeaseLostError, NotFoundError
+from datagen.errors import (
+    CatalogUnavailableError,
+    ConflictError,
+    LeaseLostError,
+    NotFoundError,
+    RetryableError,
+)
+from datagen.failpoints import arm
 from datagen.resolve import resolve
 from datagen.settings import Settings, load_settings
 from datagen.store import open_store
@@ -176,18 +183,20 @@ def test_cancelling_in_the_middle_of_a_unit_throws_its_work_away(
     assert unit_totals(catalog, job.id)["images_generated"] == 0
 
 
+def be_publishing(catalog: Catalog, settings: Settings, job: Job, place: str) -> None:
+    """Works until the job is PUBLISHING and its worker had to give up at the failpoint."""
+    arm(f"{place}=unavailable*1", settings.home / "fired")
+    with pytest.raises(CatalogUnavailableError):
+        work(catalog, settings, job)
+    arm("", None)
+    assert read(catalog, job).state == PUBLISHING
+
+
 def test_a_job_that_is_being_published_cannot_be_cancelled(
     catalog: Catalog, settings: Settings
 ) -> None:
     job = send(catalog, settings)
-    one = worker(catalog, settings)
-    while one.step(job.id) or not claimable(catalog, job.id):
-        if any(each.kind == FINISH for each in claimable(catalog, job.id)):
-            break
-    claimed = claim_unit(catalog, job_id=job.id, owner="slow", lease_s=-1.0, max_tries=3)
-    assert claimed is not None
-    begin_publishing(catalog, claimed)
-    assert read(catalog, job).state == PUBLISHING
+    be_publishing(catalog, settings, job, "finish.before_manifest")
     with pytest.raises(ConflictError, match="PUBLISHING"):
         cancel_job(catalog, job.id)
     for _ in range(5):  # a manifest may be there: it is tried for ever
@@ -195,12 +204,45 @@ def test_a_job_that_is_being_published_cannot_be_cancelled(
     assert work(catalog, settings, job).state == PUBLISHED
 
 
+@pytest.mark.parametrize("place", ["finish.before_manifest", "finish.before_commit"])
+def test_publishing_goes_on_whatever_became_of_model_shards_and_workers(
+    catalog: Catalog, settings: Settings, place: str
+) -> None:
+    """All that it takes was kept: another release, without the model, writes the same bytes."""
+    calm = work(catalog.of("calm"), settings, send(catalog.of("calm"), settings))
+    job = send(catalog, settings)
+    be_publishing(catalog, settings, job, place)
+    with catalog.transaction() as connection:
+        connection.exec_driver_sql("UPDATE recipes SET body = 'no recipe'")
+    other = load_settings({"DATAGEN_THREADS_PER_WORKER": "2"}, home=settings.home).of("ward")
+    again = restart(catalog, job, resolve(noise_recipe(), []), other)
+    assert again.state == PUBLISHING
+    assert work(catalog, settings, job).state == PUBLISHED
+    versions = [get_version(catalog.of(tenant), "small") for tenant in ("ward", "calm")]
+    assert calm.state == PUBLISHED
+    assert len({version.manifest_sha256 for version in versions if version}) == 1
+
+
+def test_what_cannot_be_published_now_is_tried_again_and_never_fails(
+    catalog: Catalog, settings: Settings
+) -> None:
+    job = send(catalog, settings)
+    be_publishing(catalog, settings, job, "finish.before_manifest")
+    folder = settings.home / "objects/ward/datasets/small/1"
+    (folder / "manifest.json").write_text("another catalog's")
+    for _ in range(4):
+        with pytest.raises(RetryableError, match="tried until it succeeds"):
+            work(catalog, settings, job)
+    assert read(catalog, job).state == PUBLISHING
+    (folder / "manifest.json").unlink()
+    assert work(catalog, settings, job).state == PUBLISHED
+
+
+@pytest.mark.parametrize("settings", ["postgresql"], indirect=True)  # SQLite has one writer
 def test_a_job_whose_late_owner_begins_to_publish_is_not_failed_for_its_tries(
     catalog: Catalog, settings: Settings
 ) -> None:
     """Its owner goes on in the moment in which another worker takes its last unit over."""
-    if settings.database_url.startswith("sqlite"):
-        pytest.skip("one writer at a time")
     job = send(catalog, settings)
     one = worker(catalog, settings)
     while not any(each.kind == FINISH for each in claimable(catalog, job.id)):
@@ -209,12 +251,13 @@ def test_a_job_whose_late_owner_begins_to_publish_is_not_failed_for_its_tries(
     assert late is not None
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(units, "_first_claimable", _after(lambda: begin_publishing(catalog, late)))
+        patched.setattr(
+            units, "_first_claimable", _after(lambda: begin_publishing(catalog, late, "{}"))
+        )
         taken = claim_unit(catalog, job_id=job.id, owner="x", lease_s=-1.0, max_tries=1)
 
     assert taken is not None
     assert read(catalog, job).state == PUBLISHING
-    assert work(catalog, settings, job).state == PUBLISHED
 
 
 def _after(do: Callable[[], None]) -> Callable[..., Any]:
@@ -235,7 +278,7 @@ def test_publishing_a_cancelled_job_is_refused(catalog: Catalog, settings: Setti
     assert unit is not None
     cancel_job(catalog, job.id)
     with pytest.raises(LeaseLostError):
-        begin_publishing(catalog, unit)
+        begin_publishing(catalog, unit, "{}")
     assert read(catalog, job).state == CANCELLED
 
 

@@ -18,6 +18,7 @@ from datagen.catalog.rows import (
     FAILED,
     LEASED,
     PENDING,
+    PUBLISHING,
     QUARANTINED,
     RUNNING,
     Job,
@@ -286,10 +287,17 @@ def _reopen(connection: Connection, job: Job) -> None:
 
 def restart_job(catalog: Catalog, job_id: int, new: NewJob, first_units: Iterable[NewUnit]) -> None:
     """An unfinished job under a new fingerprint: all that was decided is forgotten; the attempts
-    of the old fingerprint stay in the cache under their own context. Raises ConflictError if the
-    job has ended or is being published, QuotaError if it had failed and too many run."""
+    of the old fingerprint stay in the cache under their own context. One that is being published
+    is only given to the workers of now: any of them can end it. Raises ConflictError if the job
+    has ended, QuotaError if it had failed and too many run."""
     with catalog.transaction() as connection:
         job = _locked(connection, catalog, job_id)
+        if job.state == PUBLISHING:
+            queues = {"generate_queue": new.generate_queue, "cpu_queue": new.cpu_queue}
+            connection.execute(
+                update(jobs).where(jobs.c.id == job_id).values(woken_at=None, **queues)
+            )
+            return
         if job.state not in (RUNNING, FAILED):
             raise ConflictError(
                 f"job {job.uid} is {job.state}: only a RUNNING or FAILED job can be restarted"
@@ -314,6 +322,7 @@ def restart_job(catalog: Catalog, job_id: int, new: NewJob, first_units: Iterabl
                 shortfall=None,
                 finished_at=None,
                 collected_at=None,
+                publication=None,
             )
         )
         insert_units(connection, job_id, first_units)

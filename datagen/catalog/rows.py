@@ -42,6 +42,7 @@ class Job:
     created_at: float
     finished_at: float | None
     expires_at: float | None
+    publication: str | None
     collected_at: float | None
 
 

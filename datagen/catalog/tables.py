@@ -91,6 +91,7 @@ jobs = Table(
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
     Column("expires_at", Float),  # of a preview
+    Column("publication", Text),  # JSON, while PUBLISHING: see stages/publication.py
     Column("collected_at", Float),  # when the objects that its end left behind were deleted
     UniqueConstraint("tenant", "name", "version"),
     Index(

@@ -210,14 +210,14 @@ def insert_objects(
     return {row.key: row.id for row in found}
 
 
-def begin_publishing(catalog: Catalog, unit: Unit) -> None:
-    """From here on the job can only be published: the manifest is put next. Raises LeaseLostError
-    if the claim was lost or the job cancelled."""
+def begin_publishing(catalog: Catalog, unit: Unit, publication: str) -> None:
+    """From here on the job can only be published, and all that this takes is in `publication`.
+    Raises LeaseLostError if the claim was lost or the job cancelled."""
     with catalog.transaction() as connection:
         moved = connection.execute(
             update(jobs)
-            .where(jobs.c.id == unit.job_id, jobs.c.state.in_(ACTIVE_STATES))
-            .values(state=PUBLISHING)
+            .where(jobs.c.id == unit.job_id, jobs.c.state == RUNNING)
+            .values(state=PUBLISHING, publication=publication)
         )
         if moved.rowcount != 1 or not _held_now(connection, unit):
             raise LeaseLostError(f"job {unit.job_id} has ended, or its last unit was taken over")

@@ -35,7 +35,7 @@ def commit_published(
         job = connection.execute(
             update(jobs)
             .where(jobs.c.id == unit.job_id)
-            .values(state=PUBLISHED, finished_at=now)
+            .values(state=PUBLISHED, finished_at=now, publication=None)
             .returning(jobs.c.tenant, jobs.c.name, jobs.c.version, jobs.c.created_at)
         ).one()
         connection.execute(

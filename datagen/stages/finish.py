@@ -25,14 +25,11 @@ from datagen.catalog.samples import (
     list_shards,
 )
 from datagen.catalog.units import begin_publishing
-from datagen.catalog.versions import commit_published
 from datagen.digest import sample_leaf
 from datagen.errors import (
     JobError,
     ObjectExistsError,
-    RetryableError,
     StoreError,
-    StoreUnavailableError,
 )
 from datagen.failpoints import failpoint
 from datagen.formats.card import contact_sheet_path, write_card
@@ -42,8 +39,9 @@ from datagen.formats.origin import ModelOrigin
 from datagen.images import contact_sheet, decode_png, encode_png
 from datagen.manifest import Manifest, ObjectEntry
 from datagen.stages.job import JobWork, read_sound
+from datagen.stages.publication import Publication, publish
 from datagen.stages.read_ahead import ReadAhead
-from datagen.versions import MANIFEST, TOMBSTONE
+from datagen.versions import MANIFEST
 
 _INDEX_ROWS = 8_192
 # The first images of every class lie in the first shards of each split: whole ones are read.
@@ -79,25 +77,17 @@ def finish(work: JobWork, unit: Unit, check_abort: Callable[[], None]) -> None:
     documents = list(_put_documents(work, manifest, shards))
     manifest = replace(manifest, documents=[_entry(work, document) for document in documents])
     check_abort()
-    data = manifest.to_bytes()
-    failpoint("finish.before_publishing")
-    begin_publishing(work.catalog, unit)
-    failpoint("finish.before_manifest")
-    _put_manifest(work, data)
-    failpoint("finish.before_commit")
     stored = [*index, *documents]
-    commit_published(
-        work.catalog,
-        unit,
-        digest=manifest.digest,
-        manifest_sha256=hashlib.sha256(data).hexdigest(),
-        num_samples=manifest.num_samples,
-        size_bytes=sum(each.size_bytes for each in (*shards, *stored)) + len(data),
+    publication = Publication(
+        prefix=work.prefix,
+        manifest=manifest.to_bytes().decode(),
         stored=stored,
+        size_bytes=sum(each.size_bytes for each in (*shards, *stored)),
         seconds=time.monotonic() - started,
     )
-    failpoint("finish.after_commit")
-    _collect_orphans(work, manifest)
+    failpoint("finish.before_publishing")
+    begin_publishing(work.catalog, unit, publication.to_json())
+    publish(work.catalog, work.store, unit, publication)
 
 
 def _checked_counts(
@@ -238,21 +228,6 @@ def _put(
     return NewObject(key, kind, position, None, num_samples, sha256, len(data))
 
 
-def _put_manifest(work: JobWork, data: bytes) -> None:
-    try:
-        work.store.put_new(work.prefix + MANIFEST, data)
-    except ObjectExistsError:
-        raise StoreError(
-            f"{work.store.url(work.prefix + MANIFEST)} exists with other content: another catalog "
-            "uses this store, or the object was changed; use one catalog with one store"
-        ) from None
-    except RetryableError:
-        raise
-    except StoreError as error:
-        # It may be there, its reply lost, and a job that fails must not have one.
-        raise StoreUnavailableError(f"{error}; publishing is tried until it succeeds") from error
-
-
 def _entry(work: JobWork, stored: NewObject) -> ObjectEntry:
     return ObjectEntry(
         path=stored.key.removeprefix(work.prefix),
@@ -261,14 +236,3 @@ def _entry(work: JobWork, stored: NewObject) -> ObjectEntry:
         num_samples=stored.num_samples,
         split=stored.split,
     )
-
-
-def _collect_orphans(work: JobWork, manifest: Manifest) -> None:
-    """Objects of tries whose commit was lost."""
-    named = {MANIFEST, TOMBSTONE} | {
-        entry.path for entry in (*manifest.shards, *manifest.index, *manifest.documents)
-    }
-    for info in work.store.list(work.prefix):
-        path = info.key.removeprefix(work.prefix)
-        if path not in named and not path.startswith("attachments/"):
-            work.store.delete(info.key)

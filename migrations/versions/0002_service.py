@@ -52,6 +52,7 @@ def _widen_jobs() -> None:
         sa.Column("woken_at", sa.Float(), nullable=True),
         sa.Column("created_by", sa.String(63), nullable=True),
         sa.Column("expires_at", sa.Float(), nullable=True),
+        sa.Column("publication", sa.Text(), nullable=True),
         sa.Column("collected_at", sa.Float(), nullable=True),
     ]
     for column in added:

@@ -193,9 +193,13 @@ class JobHistory(RuleBasedStateMachine):
     def begin_to_publish(self, claim: Claim) -> None:
         if claim.unit.kind != FINISH:
             return
-        expected = self.model.of(claim) is not None and self.model.state in ACTIVE_STATES
+        is_held = self.model.of(claim) is not None
+        if is_held and self.model.state == PUBLISHING:
+            claim.may_put = True  # it goes on with what the first one recorded
+            return
+        expected = is_held and self.model.state == RUNNING
         try:
-            begin_publishing(self.catalog, claim.unit)
+            begin_publishing(self.catalog, claim.unit, "{}")
         except LeaseLostError:
             assert not expected
         else:
