@@ -37,6 +37,16 @@ RECIPE = {
     "generator": {"model": "noise", "channels": 1},
     "splits": {"ratios": {"train": 0.8, "val": 0.2}},
 }
+# By a data engineer, with what the environment file sets.
+READ = """
+import json, os, boto3, psycopg
+bucket, _, prefix = os.environ["STORE"].removeprefix("s3://").partition("/")
+key = prefix + "/datasets/hundred/1/manifest.json"
+print(json.load(boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"])["digest"])
+with psycopg.connect(os.environ["CATALOG"]) as connection:
+    query = "SELECT count(*) FROM dataset_versions WHERE tenant = %s"
+    print(connection.execute(query, [os.environ["TENANT"]]).fetchone()[0])
+"""
 
 
 def wait(condition: Callable[[], object], what: str) -> None:
@@ -85,6 +95,41 @@ def test_a_stopped_program_stays_stopped(tmp_path: Path) -> None:
         supervisor.stop("child")
         assert supervisor.pid("child") is None
         assert process.returncode == -signal.SIGTERM
+
+
+def test_what_serves_others_ends_last_and_whoever_overstays_is_killed(tmp_path: Path) -> None:
+    """Each child writes its name when it is told to stop; the deaf one heeds nothing."""
+    ended = tmp_path / "ended"
+    code = (
+        "import pathlib, signal, sys, time\n"
+        "def leave(*_):\n"
+        "    with open({ended!r}, 'a') as file: file.write('{name}\\n')\n"
+        "    if '{name}' != 'deaf': sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, leave)\n"
+        "pathlib.Path('{name}.ready').touch()\n"
+        "while True: time.sleep(0.05)\n"
+    )
+    with Supervisor() as supervisor:
+        processes = {}
+        for name in ("server", "deaf", "worker"):
+            program = Program(
+                name,
+                (sys.executable, "-c", code.format(ended=str(ended), name=name)),
+                tmp_path,
+                tmp_path / f"{name}.log",
+                grace_s=0.5 if name == "deaf" else PATIENCE_S,
+                serves_others=name == "server",
+            )
+            processes[name] = supervisor.launch(program)
+            wait((tmp_path / f"{name}.ready").exists, f"{name} is ready")
+        supervisor.stop_all()
+    assert {name: process.returncode for name, process in processes.items()} == {
+        "server": 0,
+        "deaf": -signal.SIGKILL,
+        "worker": 0,
+    }
+    names = ended.read_text().split()
+    assert (set(names[:2]), names[2:]) == ({"deaf", "worker"}, ["server"])
 
 
 def test_a_child_dies_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
@@ -302,7 +347,19 @@ def test_up_from_nothing_to_a_job_and_again_with_the_same_home(
     assert [pid for pid in children if is_alive(pid)] == []
 
     second = start_up(home)
-    assert second.told["api_key"] == first.told["api_key"]
+    for address in ("api_url", "api_key", "s3_endpoint_url"):
+        assert second.told[address] == first.told[address]
+    sourced = subprocess.run(
+        [
+            "bash",
+            "-c",
+            f'source {second.told["environment_file"]}; exec {sys.executable} -c "$0"',
+            READ,
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert sourced.stdout.split() == [digest, "1"], sourced.stderr
     with second.client() as client:
         assert client.get(job).json()["digest"] == digest
     children = second.children

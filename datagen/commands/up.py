@@ -27,13 +27,13 @@ _ROLES = ("generate", "cpu")
     type=click.IntRange(0, 65535),
     default=8000,
     show_default=True,
-    help="Of the API, on 127.0.0.1; 0 takes a free one.",
+    help="Of the API, on 127.0.0.1; 0 takes that of the last start, or a free one.",
 )
 @click.option(
     "--s3-port",
     type=click.IntRange(0, 65535),
     default=0,
-    help="Of the S3 server; 8333, or a free one where that is taken, if left out.",
+    help="Of the S3 server; that of the last start, 8333 or a free one if left out.",
 )
 @click.option(
     "--workers",
@@ -90,6 +90,7 @@ def _say_service(service: LocalService, *, as_json: bool) -> None:
             "api_key": service.api_key,
             "s3_endpoint_url": service.s3_endpoint_url,
             "bucket": service.bucket,
+            "store_url": service.store_url,
             "database_url": service.database_url,
             "environment_file": str(service.environment_file),
             "credentials_file": str(service.credentials_file),
@@ -99,7 +100,7 @@ def _say_service(service: LocalService, *, as_json: bool) -> None:
         return
     click.echo(f"API       {service.api_url}/v1")
     click.echo(f"key       {service.api_key}")
-    click.echo(f"S3        {service.s3_endpoint_url}, bucket {service.bucket}")
+    click.echo(f"S3        {service.s3_endpoint_url}, {service.store_url}")
     click.echo(f"S3 keys   {service.credentials_file}")
     click.echo(f"SQL       {service.database_url}")
     click.echo(f"logs      {service.logs}")

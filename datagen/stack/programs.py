@@ -32,8 +32,9 @@ class ServiceMissingError(DatagenError):
 class Program:
     """command: an absolute path and its arguments. log: a file that the output is appended to.
 
-    user: a number, where the program must not run as root. stop: its clean end. orphaned: what the
-    kernel sends it when its supervisor dies. probe: raises until the program can do its work.
+    user: a number, where the program must not run as root. stop: its clean end, which it has
+    grace_s for. orphaned: what the kernel sends it when its supervisor dies. serves_others: it ends
+    after all that do not. probe: raises until the program can do its work.
     """
 
     name: str
@@ -43,7 +44,9 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
     user: int | None = None
     stop: signal.Signals = signal.SIGTERM
+    grace_s: float = STOP_TIMEOUT_S
     orphaned: signal.Signals = signal.SIGKILL
+    serves_others: bool = False
     probe: Callable[[], None] = lambda: None
 
 
@@ -85,8 +88,13 @@ def wait_ready(program: Program, has_hope: Callable[[], bool]) -> None:
 def stop(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
     """Cleanly, or by force if it takes too long."""
     process.send_signal(how)
+    end(process, time.monotonic() + STOP_TIMEOUT_S)
+
+
+def end(process: subprocess.Popen[bytes], deadline: float) -> None:
+    """Of one that was told to stop: by force if it runs at the deadline (monotonic)."""
     try:
-        process.wait(STOP_TIMEOUT_S)
+        process.wait(max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

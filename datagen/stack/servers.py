@@ -28,6 +28,8 @@ from datagen.stack.programs import Program, ServiceMissingError, launch
 _LONGEST_SOCKET_FOLDER = 90
 SERVICE = "service"  # the name of datagen's own keys
 _S3_PARTS = ("master", "volume", "filer", "s3", "admin")
+# Its own end waits for heartbeats that nobody reads; what it has confirmed outlives a kill.
+_S3_GRACE_S = 1.0
 # As root, where other users may not enter the home.
 _SYSTEM_DATA = Path("/var/lib")
 
@@ -138,6 +140,7 @@ def prepare_postgres(folder: Path, *, run: Path, durable: bool = True) -> Postgr
         user=user,
         stop=signal.SIGINT,  # its fast shutdown: waits for no client
         orphaned=signal.SIGINT,
+        serves_others=True,
         probe=lambda: _execute(sockets, "SELECT 1"),
     )
     return Postgres(program, sockets)
@@ -182,6 +185,8 @@ def prepare_s3(
         folder=folder,
         log=folder / "log",
         environment=_plain_environment(run),
+        grace_s=_S3_GRACE_S,
+        serves_others=True,
         probe=lambda: _put_probe(endpoint_url, identities[0], bucket),
     )
     return S3(program, endpoint_url, bucket, identities, tuple(ports))
@@ -215,6 +220,7 @@ def prepare_valkey(folder: Path, *, port: int = 0) -> Valkey:
         folder=folder,
         log=folder / "log",
         environment=_plain_environment(folder),
+        serves_others=True,
         probe=lambda: ping_valkey(port, password),
     )
     return Valkey(program, url)

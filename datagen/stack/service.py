@@ -7,7 +7,6 @@ files there that only their owner can read: environment, to be sourced, and aws_
 from __future__ import annotations
 
 import fcntl
-import re
 import shlex
 import shutil
 import socket
@@ -16,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from datagen.catalog.catalog import Catalog
@@ -24,17 +24,19 @@ from datagen.catalog.schema import migrate
 from datagen.errors import ConflictError, InputError
 from datagen.settings import Settings
 from datagen.stack.local import LocalServers, start_servers, worker_program
-from datagen.stack.servers import free_ports, write_secret
+from datagen.stack.servers import Identity, free_ports, write_secret
 from datagen.stack.supervisor import Supervisor
 
 BUCKET = "datagen"
 _S3_PORT = 8333
+_API_GRACE_S = 3.0
 _SCOPES = ("read", "submit", "admin")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """port, s3_port: 0 takes one that is free. generate, cpu: numbers of workers."""
+    """port, s3_port: 0 takes that of the last start, or a free one. generate, cpu: numbers of
+    workers."""
 
     port: int = 8000
     s3_port: int = 0
@@ -44,12 +46,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class LocalService:
-    """api_key: of an administrator of the tenant. environment_file: sets all of this in a shell."""
+    """api_key: of an administrator of the tenant. database_url: as psql and psycopg take it.
+    store_url: of the tenant's objects. environment_file: sets all of this in a shell."""
 
     api_url: str
     api_key: str
     s3_endpoint_url: str
     database_url: str
+    store_url: str
     bucket: str
     environment_file: Path
     credentials_file: Path
@@ -68,7 +72,8 @@ def run_service(
     folder = settings.home / "service"
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     with _only_one(folder), _run_folder(folder / "run") as run:
-        port = _port("--port", plan.port)
+        told = _variables(folder / "environment")
+        port = _port("--port", plan.port, told.get("DATAGEN_API_URL"))
         servers = start_servers(
             supervisor,
             folder,
@@ -76,7 +81,7 @@ def run_service(
             bucket=BUCKET,
             durable=True,
             tenants=(settings.tenant,),
-            s3_port=_s3_port(plan.s3_port),
+            s3_port=_port("--s3-port", plan.s3_port, told.get("AWS_ENDPOINT_URL"), _S3_PORT),
         )
         try:
             yield _start(supervisor, settings, plan, servers, folder, port, environ)
@@ -100,20 +105,22 @@ def _start(
         api_url=api_url,
         api_key=_first_key(database_url, settings.tenant, folder / "environment"),
         s3_endpoint_url=servers.s3.endpoint_url,
-        database_url=database_url,
+        database_url=database_url.replace("postgresql+psycopg://", "postgresql://"),
+        store_url=f"{environment['DATAGEN_STORE_URL']}/{settings.tenant}",
         bucket=BUCKET,
         environment_file=folder / "environment",
         credentials_file=folder / "aws_credentials",
         logs=folder / "logs",
     )
-    _write_files(service, servers, settings.tenant)
+    _write_files(service, servers.s3.identity(settings.tenant))
     for name, arguments, own in _processes(plan, settings.device, port):
         program = worker_program(
             name, arguments, folder=folder / "logs", environment={**environment, **own}
         )
-        supervisor.launch(
-            replace(program, probe=lambda: _answers(api_url)) if name == "api" else program
-        )
+        if name == "api":
+            # Event streams end with it: nothing is lost, and clients come again.
+            program = replace(program, probe=lambda: _answers(api_url), grace_s=_API_GRACE_S)
+        supervisor.launch(program)
     supervisor.await_ready("api")
     return service
 
@@ -139,8 +146,8 @@ def _first_key(database_url: str, tenant: str, environment_file: Path) -> str:
     catalog = Catalog(database_url, tenant)
     try:
         migrate(catalog)
-        key = _key_of(environment_file)
-        row = find_key(catalog, key.split("_")[1]) if key else None
+        key = _variables(environment_file).get("DATAGEN_API_KEY", "")
+        row = find_key(catalog, key.split("_")[1]) if key.count("_") >= 2 else None
         if key and row is not None and row.revoked_at is None and not row.is_expired:
             return key
         _, key = create_key(
@@ -151,27 +158,33 @@ def _first_key(database_url: str, tenant: str, environment_file: Path) -> str:
         catalog.close()
 
 
-def _key_of(environment_file: Path) -> str | None:
+def _variables(environment_file: Path) -> dict[str, str]:
+    """What the last start wrote; nothing before the first."""
     try:
-        text = environment_file.read_text()
+        lines = shlex.split(environment_file.read_text())
     except FileNotFoundError:
-        return None
-    match = re.search(r"^export DATAGEN_API_KEY=(dg_[0-9a-f]+_[\w-]+)$", text, re.MULTILINE)
-    return match[1] if match else None
+        return {}
+    return dict(word.split("=", 1) for word in lines if "=" in word)
 
 
-def _write_files(service: LocalService, servers: LocalServers, tenant: str) -> None:
-    keys = servers.s3.identity(tenant)
+def shell_lines(service: LocalService, keys: Identity) -> str:
+    """What a shell sources to use the service: see docs/pulling.md. keys: of the tenant."""
     variables = {
         "DATAGEN_API_URL": service.api_url,
         "DATAGEN_API_KEY": service.api_key,
-        "AWS_ENDPOINT_URL_S3": service.s3_endpoint_url,
+        "AWS_ENDPOINT_URL": service.s3_endpoint_url,
         "AWS_ACCESS_KEY_ID": keys.access_key,
         "AWS_SECRET_ACCESS_KEY": keys.secret_key,
         "AWS_DEFAULT_REGION": "us-east-1",
+        "TENANT": keys.name,
+        "STORE": service.store_url,
+        "CATALOG": service.database_url,
     }
-    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()]
-    write_secret(service.environment_file, "".join(lines))
+    return "".join(f"export {name}={shlex.quote(text)}\n" for name, text in variables.items())
+
+
+def _write_files(service: LocalService, keys: Identity) -> None:
+    write_secret(service.environment_file, shell_lines(service, keys))
     write_secret(
         service.credentials_file,
         f"[default]\naws_access_key_id = {keys.access_key}\n"
@@ -207,17 +220,17 @@ def _run_folder(link: Path) -> Iterator[Path]:
         link.unlink(missing_ok=True)
 
 
-def _s3_port(wanted: int) -> int:
-    """The usual one where it is free, so that addresses stay over restarts."""
+def _port(option: str, wanted: int, last_url: str | None, usual: int | None = None) -> int:
+    """0: that of the last start or the usual one, so that addresses stay, or any that is free."""
     if wanted:
-        return _port("--s3-port", wanted)
-    return _S3_PORT if _is_free(_S3_PORT) else free_ports(1)[0]
-
-
-def _port(option: str, wanted: int) -> int:
-    if wanted and not _is_free(wanted):
-        raise InputError(f"{option} {wanted} is taken by another program; name a free port, or 0")
-    return wanted or free_ports(1)[0]
+        if not _is_free(wanted):
+            raise InputError(
+                f"{option} {wanted} is taken by another program; name a free port, or 0"
+            )
+        return wanted
+    last = urlsplit(last_url).port if last_url else None
+    known = [port for port in (last, usual) if port and _is_free(port)]
+    return known[0] if known else free_ports(1)[0]
 
 
 def _is_free(port: int) -> bool:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from datagen.errors import NotFoundError
-from datagen.stack.programs import Program, launch, stop, wait_ready
+from datagen.stack.programs import Program, end, launch, wait_ready
 
 _POLL_S = 0.1
 _FIRST_PAUSE_S = 0.2
@@ -88,7 +88,7 @@ class Supervisor:
         self._ordered(lambda: self._stop(name))
 
     def stop_all(self) -> None:
-        """The last started first."""
+        """Side by side; those that serve others after the rest."""
         self._ordered(self._stop_all)
 
     def restart(self, name: str) -> None:
@@ -165,12 +165,24 @@ class Supervisor:
         self._children[program.name] = Child(program, process, time.monotonic())
         return process
 
-    def _stop(self, name: str) -> None:
-        child = self._child(name)
-        if child.process is not None:
-            stop(child.process, child.program.stop)
-        self._children[name] = replace(child, process=None, due=0.0)
+    def _stop(self, *names: str) -> None:
+        children = {name: self._child(name) for name in names}
+        deadlines = {}
+        for name, child in children.items():
+            if child.process is not None:
+                child.process.send_signal(child.program.stop)
+                deadlines[name] = time.monotonic() + child.program.grace_s
+        for name, child in children.items():
+            if child.process is not None:
+                end(child.process, deadlines[name])
+            self._children[name] = replace(child, process=None, due=0.0)
 
     def _stop_all(self) -> None:
-        for name in reversed(list(self._children)):
-            self._stop(name)
+        for serves_others in (False, True):
+            self._stop(
+                *(
+                    name
+                    for name, child in self._children.items()
+                    if child.program.serves_others is serves_others
+                )
+            )

@@ -16,6 +16,8 @@ import pytest
 from datagen.catalog.rows import SampleRow
 from datagen.catalog.samples import iterate_samples
 from datagen.manifest import Manifest
+from datagen.stack.servers import Identity
+from datagen.stack.service import LocalService, shell_lines
 from tests.api.conftest import Api
 from tests.api.conftest import server_api as server_api
 from tests.api.conftest import server_settings as server_settings
@@ -28,6 +30,7 @@ EXAMPLES = {
         r"<!-- run: ([\w-]+) -->\n```(\w+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE
     )
 }
+SOURCE, SET_VERSION = re.findall(r"^source .*$|^export VERSION=.*$", PAGE, re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,9 @@ class Published:
         script = self.folder / f"example.{language}"
         script.write_text(code)
         program = {"python": sys.executable, "bash": "bash"}[language]
+        shell = f"set -eu\nsource environment\n{SET_VERSION}\nexec {program} {script}\n"
         done = subprocess.run(
-            [program, str(script)],
+            ["bash", "-c", shell],
             cwd=self.folder,
             env=self.environment,
             capture_output=True,
@@ -55,6 +59,24 @@ class Published:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
+
+
+def local_service(
+    *, api_url: str, api_key: str, s3_endpoint_url: str, database_url: str, store_url: str
+) -> LocalService:
+    """As `datagen up` knows its own; no program runs."""
+    nowhere = Path(os.devnull)
+    return LocalService(
+        api_url=api_url,
+        api_key=api_key,
+        s3_endpoint_url=s3_endpoint_url,
+        database_url=database_url,
+        store_url=store_url,
+        bucket="datagen",
+        environment_file=nowhere,
+        credentials_file=nowhere,
+        logs=nowhere,
+    )
 
 
 @pytest.fixture
@@ -72,7 +94,16 @@ def published(server_api: Api, postgres_url: str, tmp_path: Path) -> Published:
     (tools / "datagen").write_text(f'#!/bin/sh\nexec {sys.executable} -m datagen "$@"\n')
     (tools / "datagen").chmod(0o755)
     settings = server_api.settings
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("DATAGEN_")}
+    service = local_service(
+        api_url=server_api.url,
+        api_key=server_api.key("read"),
+        s3_endpoint_url=str(settings.s3_endpoint_url),
+        database_url=postgres_url.replace("postgresql+psycopg://", "postgresql://"),
+        store_url=f"{settings.store_url}/acme",
+    )
+    pair = (os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
+    (folder / "environment").write_text(shell_lines(service, Identity("acme", *pair)))
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("DATAGEN_", "AWS_"))}
     environment = {
         **kept,
         "PATH": f"{tools}:{os.environ['PATH']}",
@@ -80,11 +111,7 @@ def published(server_api: Api, postgres_url: str, tmp_path: Path) -> Published:
         "OMP_NUM_THREADS": "1",
         "HF_HOME": str(folder / "hf"),
         "HF_HUB_OFFLINE": "1",
-        "VERSION": f"{settings.store_url}/acme/datasets/small/1",
-        "AWS_ENDPOINT_URL": str(settings.s3_endpoint_url),
-        "DATAGEN_API_URL": server_api.url,
-        "DATAGEN_API_KEY": server_api.key("read"),
-        "CATALOG": postgres_url.replace("postgresql+psycopg://", "postgresql://"),
+        "AWS_EC2_METADATA_DISABLED": "true",
     }
     by_key = {f"{row.class_name}-{row.ordinal:08d}": row for row in rows}
     return Published(job, manifest, by_key, environment, folder)
@@ -96,6 +123,24 @@ def test_every_example_of_the_page_is_run() -> None:
     assert len(blocks) == len(EXAMPLES)
     tests = [name for name in globals() if name.startswith("test_example_")]
     assert {name.removeprefix("test_example_").replace("_", "-") for name in tests} == set(EXAMPLES)
+
+
+def test_what_the_examples_read_is_set_by_the_file_that_is_sourced() -> None:
+    """But for VERSION, which the page sets in the next line; and each is in the page's table."""
+    service = local_service(
+        api_url="u", api_key="k", s3_endpoint_url="e", database_url="d", store_url="s"
+    )
+    exported = re.findall(
+        r"^export (\w+)=", shell_lines(service, Identity("acme", "a", "b")), re.MULTILINE
+    )
+    code = "".join(code for _, code in EXAMPLES.values())
+    read = set(re.findall(r"environ(?:\.get)?[\[(]\"(\w+)\"", code))
+    assert read >= {"VERSION", "AWS_ENDPOINT_URL", "CATALOG", "TENANT"}
+    assert read <= {"VERSION", *exported}
+    assert set(re.findall(r"\$(\w+)", SET_VERSION)) <= set(exported)
+    table = PAGE[PAGE.index("| variable |") : PAGE.index("| what you need |")]
+    assert read <= set(re.findall(r"`(\w+)`", table))
+    assert SOURCE.endswith("/service/environment")
 
 
 def test_example_pull(published: Published) -> None:
