@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from datagen.catalog.catalog import Catalog
@@ -81,9 +82,24 @@ def test_a_malformed_head_is_bad_input(home: Path) -> None:
         assert run(home, "audit", "verify", *arguments).exit_code == 2
 
 
-def test_a_quota_is_set_as_a_whole_and_audited(home: Path) -> None:
+def test_a_quota_that_is_left_out_stays_and_none_lifts_it(home: Path) -> None:
     set_quota = ("tenants", "set-quota", "--tenant", "acme")
     assert run(home, *set_quota, "--running-jobs", "2", "--bytes", "1000").exit_code == 0
     assert run(home, *set_quota, "--images-per-day", "10", "--attempt-days", "7").exit_code == 0
-    assert get_quota(opened(home), "acme") == Quota(None, 10, None, 7.0)
-    assert json.loads(run(home, "audit", "verify", "--json").stdout)["logs"][0]["rows"] == 2
+    assert get_quota(opened(home), "acme") == Quota(2, 10, 1000, 7.0)
+    lifted = run(home, *set_quota, "--bytes", "none", "--attempt-days", "none", "--json")
+    assert json.loads(lifted.stdout)["max_running_jobs"] == 2
+    assert get_quota(opened(home), "acme") == Quota(2, 10, None, None)
+    for wrong in (("--bytes", "many"), ("--running-jobs", "-1"), ("--attempt-days", "0")):
+        assert run(home, *set_quota, *wrong).exit_code == 2
+    assert json.loads(run(home, "audit", "verify", "--json").stdout)["logs"][0]["rows"] == 3
+
+
+def test_over_a_service_a_tenant_is_answered_with_the_way_to_the_operators_form(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATAGEN_API_URL", "http://127.0.0.1:9")
+    for words in (("create", "--name", "ci"), ("list",)):
+        refused = run(home, "keys", *words, "--tenant", "other")
+        assert refused.exit_code == 2
+        assert "unset DATAGEN_API_URL" in refused.stderr

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ OPERATOR = "operator"
 _SCOPES = ("read", "submit", "admin")
 _DAY_S = 86_400.0
 _MAX_ROWS = 10_000
+_NO_LIMIT = "none"
 
 
 def named_tenant(_: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -235,37 +237,69 @@ def tenants() -> None:
     """The tenants of a service."""
 
 
+Limit = float | str | None  # a number, none, or nothing was said
+
+
+def _limit(kind: click.IntRange | click.FloatRange) -> Callable[..., Limit]:
+    """Of an option whose value is a number that `kind` takes, or none for no limit."""
+
+    def convert(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Limit:
+        if value is None or value == _NO_LIMIT:
+            return value
+        number: float = kind(value, parameter, ctx)
+        return number
+
+    return convert
+
+
+_count = _limit(click.IntRange(0))
+_days = _limit(click.FloatRange(0, min_open=True))
+
+
 @tenants.command("set-quota")
 @_tenant_option
-@click.option("--running-jobs", type=click.IntRange(0), help="Jobs at the same time.")
-@click.option("--images-per-day", type=click.IntRange(0), help="Images asked for in 24 hours.")
-@click.option("--bytes", "max_bytes", type=click.IntRange(0), help="Of all that it keeps.")
+@click.option("--running-jobs", callback=_count, metavar="N|none", help="Jobs at the same time.")
 @click.option(
-    "--attempt-days", type=click.FloatRange(0, min_open=True), help="How long attempts are kept."
+    "--images-per-day", callback=_count, metavar="N|none", help="Images asked for in 24 hours."
+)
+@click.option(
+    "--bytes", "max_bytes", callback=_count, metavar="N|none", help="Of all that it keeps."
+)
+@click.option(
+    "--attempt-days",
+    callback=_days,
+    metavar="DAYS|none",
+    help="How long attempts are kept.",
 )
 @shared_options
 def set_quota(
     tenant: str,
-    running_jobs: int | None,
-    images_per_day: int | None,
-    max_bytes: int | None,
-    attempt_days: float | None,
+    running_jobs: Limit,
+    images_per_day: Limit,
+    max_bytes: Limit,
+    attempt_days: Limit,
     home: Path | None,
     as_json: bool,
 ) -> None:
-    """Set all quotas of a tenant; what is left out is unlimited."""
+    """Set quotas of a tenant: what is left out stays as it is; `none` lifts a limit."""
+    wanted = {
+        "max_running_jobs": running_jobs,
+        "max_images_per_day": images_per_day,
+        "max_bytes": max_bytes,
+        "attempt_retention_days": attempt_days,
+    }
     with _open_catalog(home) as catalog:
         from datagen.catalog.audit import append_audit
-        from datagen.catalog.tenants import Quota
+        from datagen.catalog.tenants import Quota, get_quota
         from datagen.catalog.tenants import set_quota as write_quota
 
-        write_quota(catalog, tenant, Quota(running_jobs, images_per_day, max_bytes, attempt_days))
-        content = {
-            "max_running_jobs": running_jobs,
-            "max_images_per_day": images_per_day,
-            "max_bytes": max_bytes,
-            "attempt_retention_days": attempt_days,
+        content: dict[str, Any] = asdict(get_quota(catalog, tenant))
+        content |= {
+            name: None if limit == _NO_LIMIT else limit
+            for name, limit in wanted.items()
+            if limit is not None
         }
+        write_quota(catalog, tenant, Quota(**content))
         append_audit(
             catalog,
             tenant=tenant,

@@ -13,11 +13,24 @@ from datagen.commands.keys import keys as direct_keys
 from datagen.commands.opening import open_settings
 from datagen.commands.output import print_json, print_table
 from datagen.commands.remote import open_client
+from datagen.errors import InputError
 
 if TYPE_CHECKING:
     from datagen.client.results import Key
 
 _SCOPES = ("read", "submit", "admin")
+
+
+def _refuse_tenant(_: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        raise InputError(
+            f"--{parameter.name} {value!r}: a service makes and lists keys of your own tenant "
+            "alone; as the operator of its database, unset DATAGEN_API_URL"
+        )
+
+
+# Of the operator's form: given here, it deserves more than "No such option".
+_no_tenant = click.option("--tenant", hidden=True, expose_value=False, callback=_refuse_tenant)
 
 
 class _Switch(click.Group):
@@ -49,6 +62,7 @@ def _remote() -> None:
 
 
 @_remote.command("create")
+@_no_tenant
 @click.option("--name", required=True, help="What the key is for.")
 @click.option(
     "--scope",
@@ -75,6 +89,7 @@ def create(
 
 
 @_remote.command("list")
+@_no_tenant
 @shared_options
 def list_(home: Path | None, as_json: bool) -> None:
     """List the keys, revoked ones as well; never the keys themselves."""
