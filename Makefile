@@ -20,13 +20,14 @@ LOG := $(VENV)/install.log
 # Two test processes share two cores: more threads in each only get into each other's way.
 TEST_ENV := OMP_NUM_THREADS=1
 
-.PHONY: help install demo up test lint format bench secrets clean
+.PHONY: help install demo up test soak lint format bench secrets clean
 
 help:
 	@echo "make install   .venv with datagen and what it needs"
 	@echo "make demo      1,000 labelled images, their card, and a check of every byte ($(DEMO_HOME)/)"
 	@echo "make up        the whole service on this machine, until Ctrl-C ($(UP_HOME)/)"
 	@echo "make test      lint, then all tests"
+	@echo "make soak      the long tail of the fault suite and of the API's contract"
 	@echo "make lint      ruff and mypy"
 	@echo "make format    ruff, changing files"
 	@echo "make bench     images per second: model alone and whole path"
@@ -44,8 +45,11 @@ up: $(INSTALLED_LOCAL)
 	@$(BIN)/datagen up --home $(UP_HOME)
 
 test: lint
-	$(TEST_ENV) $(BIN)/python -m pytest -n 2 -m "not slow"
-	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile -m slow
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 -m "not slow and not soak"
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not soak"
+
+soak: $(INSTALLED_DEV)
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 -m soak
 
 lint: $(INSTALLED_DEV)
 	$(BIN)/ruff check .

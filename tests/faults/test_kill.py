@@ -62,7 +62,7 @@ def recipe(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.soak), 2])
 def test_ten_kills_at_random_moments_change_nothing(
     recipe: Path, tmp_path: Path, workers: int
 ) -> None:

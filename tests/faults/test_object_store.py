@@ -21,7 +21,10 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.parametrize(
+    "kind",
+    ["all of it", *(pytest.param(k, marks=pytest.mark.soak) for k in FAULTS if k != "all of it")],
+)
 def test_a_store_that_fails_a_third_of_the_time_changes_no_byte(
     fleet: Fleet, digest_of: DigestOf, s3_server: S3Server, kind: str
 ) -> None:
@@ -36,7 +39,9 @@ def test_a_store_that_fails_a_third_of_the_time_changes_no_byte(
     fleet.assert_published(job, digest_of(small_recipe()))
 
 
-@pytest.mark.parametrize("name", ["generate.before_put", "pack.before_put"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("generate.before_put", marks=pytest.mark.soak), "pack.before_put"]
+)
 def test_a_store_that_is_gone_for_a_while_is_waited_for(
     fleet: Fleet, digest_of: DigestOf, s3_server: S3Server, name: str
 ) -> None:

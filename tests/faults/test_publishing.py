@@ -56,7 +56,12 @@ def test_a_crash_between_manifest_and_commit_replays_to_the_same_bytes(
 
 @pytest.mark.parametrize(
     ("name", "then"),
-    [(name, "goes on") for name in FAILPOINTS] + [(name, "dies") for name in FINISHING],
+    [(name, then) for name in FINISHING for then in ("goes on", "dies")]
+    + [
+        pytest.param(name, "goes on", marks=pytest.mark.soak)
+        for name in FAILPOINTS
+        if name not in FINISHING
+    ],
 )
 def test_a_job_is_cancelled_or_published_never_both(
     fleet: Fleet, digest_of: DigestOf, name: str, then: str

@@ -75,14 +75,14 @@ def test_all_workers_killed_at_once_cost_nothing(
 @pytest.mark.parametrize(
     "name",
     [
-        "generate.before_put",
         "generate.before_commit",
-        "judge.before_commit",
-        "pack.before_put",
-        "pack.before_commit",
-        "finish.before_publishing",
-        "finish.before_manifest",
         "finish.before_commit",
+        pytest.param("generate.before_put", marks=pytest.mark.soak),
+        pytest.param("judge.before_commit", marks=pytest.mark.soak),
+        pytest.param("pack.before_put", marks=pytest.mark.soak),
+        pytest.param("pack.before_commit", marks=pytest.mark.soak),
+        pytest.param("finish.before_publishing", marks=pytest.mark.soak),
+        pytest.param("finish.before_manifest", marks=pytest.mark.soak),
     ],
 )
 def test_a_worker_frozen_past_its_lease_throws_its_work_away(
@@ -203,7 +203,7 @@ def test_a_poison_unit_is_quarantined_and_others_go_on(fleet: Fleet, digest_of: 
     fleet.assert_published(sound, digest_of(small_recipe()))
 
 
-@pytest.mark.parametrize("minutes", [-10, 10])
+@pytest.mark.parametrize("minutes", [pytest.param(-10, marks=pytest.mark.soak), 10])
 def test_a_worker_whose_clock_is_wrong_changes_nothing(
     fleet: Fleet, digest_of: DigestOf, minutes: int
 ) -> None:
