@@ -15,7 +15,7 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from datagen.api.problems import problem_response
+from datagen.api.problems import CutOff, problem_response
 
 MAX_BODY_BYTES = 2**20
 MAX_MODEL_BYTES = 2**30 + 2**23  # the largest weights, and what comes with them
@@ -30,10 +30,6 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-
-
-class _CutOff(Exception):
-    """Raised into the app, which is waiting for a body that it will not get."""
 
 
 class Limits:
@@ -77,10 +73,11 @@ class _Exchange:
         self._num_bytes = 0
         self._has_body = True  # more of the request's body may come
         self._answered = False
+        self._gone = False  # the client, before its body had arrived
         self._fault: tuple[int, str, str] | None = None
 
     async def run(self, app: ASGIApp) -> None:
-        with contextlib.suppress(_CutOff):
+        with contextlib.suppress(CutOff):
             await app(self._scope, self._limited_receive, self._guarded_send)
         if self._fault is not None and not self._answered:
             await self.refuse(*self._fault)
@@ -109,19 +106,22 @@ class _Exchange:
         except TimeoutError:
             detail = f"the body did not arrive within {self._timeout_s:g} s"
             raise self._cut_off(408, "too-slow", detail) from None
+        if message["type"] == "http.disconnect":
+            self._gone = True
+            raise CutOff("the client has gone")
         self._has_body = message.get("more_body", False)
         self._num_bytes += len(message.get("body", b""))
         if self._num_bytes > self.max_bytes:
             raise self._cut_off(*self.too_large())
         return message
 
-    def _cut_off(self, status: int, slug: str, detail: str) -> _CutOff:
+    def _cut_off(self, status: int, slug: str, detail: str) -> CutOff:
         self._fault = (status, slug, detail)
-        return _CutOff(detail)
+        return CutOff(detail)
 
     async def _guarded_send(self, message: Message) -> None:
         """Drops what the app answers once the request was cut off; adds the headers."""
-        if self._fault is not None and not self._answered:
+        if self._gone or (self._fault is not None and not self._answered):
             return
         if message["type"] == "http.response.start":
             self._answered = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -39,6 +40,8 @@ from datagen.faults import Problem as Fault
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
+_MAX_DETAIL = 4_000  # characters
+_JSON = re.compile(r"application/([^;]+\+)?json\s*(;|$)", re.IGNORECASE)
 
 _log = logging.getLogger("datagen.api")
 
@@ -96,6 +99,11 @@ class DamagedError(VerifyError):
             f"{version}: {path} is not what was published: it is missing, or was changed since; "
             "an operator can restore it from a backup"
         )
+
+
+class CutOff(Exception):
+    """Raised by limits.py into the app, which waits for a body that it will not get; limits.py
+    answers, or nobody does, since the client has gone."""
 
 
 class _Kind(NamedTuple):
@@ -199,7 +207,7 @@ def problem_response(
         type=f"urn:datagen:problem:{slug}",
         title=HTTPStatus(status).phrase,
         status=status,
-        detail=printable(detail),
+        detail=printable(detail[:_MAX_DETAIL]),
         request_id=request_id,
         errors=list(errors),
     )
@@ -215,6 +223,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(DatagenError, _on_datagen_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(CutOff, _on_cut_off)
     app.add_exception_handler(Exception, _on_surprise)
 
 
@@ -231,6 +240,10 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     """What FastAPI found: the body is no JSON, or a field is not as declared."""
     assert isinstance(error, RequestValidationError)
     found = [_declared_fault(detail) for detail in error.errors()[:MAX_PROBLEMS]]
+    media_type = request.headers.get("content-type", "")
+    if isinstance(error.body, bytes) and error.body and not _JSON.match(media_type):
+        expected = "application/json, and a body of that type"
+        found = [field_error("header.Content-Type", media_type, expected)]
     unreadable = any(detail["type"] == "json_invalid" for detail in error.errors())
     status, slug = (400, "bad-request") if unreadable else (422, "invalid")
     missing_header = any(
@@ -247,7 +260,8 @@ def _declared_fault(detail: Mapping[str, Any]) -> FieldError:
     field = join(tuple(path)) if where == "body" else join((where, *path))
     if detail["type"] == "json_invalid":
         return field_error("body", detail["ctx"]["error"], "valid JSON")
-    expected = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, expected ")
+    expected = detail["msg"].removeprefix("Input should be ")
+    expected = expected.removeprefix("Value error, ").removeprefix("expected ")
     if detail["type"] == "missing":
         return field_error(field or "body", None, "a value: it is required")
     if detail["type"] == "extra_forbidden":
@@ -279,6 +293,11 @@ def _methods_of(request: Request) -> list[str]:
         if route.path is not None and compile_path(route.path)[0].match(request.url.path):
             found |= route.methods or set()
     return sorted(found)
+
+
+async def _on_cut_off(request: Request, error: Exception) -> Response:
+    """Never sent."""
+    return problem_response(400, "bad-request", str(error), request_id=request_id_of(request))
 
 
 async def _on_surprise(request: Request, error: Exception) -> Response:

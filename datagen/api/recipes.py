@@ -66,6 +66,9 @@ async def _read_body(request: Request) -> bytes:
     return await request.body()
 
 
+_MAX_SHOWN = 120  # characters of a value
+
+
 class AnyRecipeBody(Body):
     """recipe: whatever it holds, the answer says what is wrong with it."""
 
@@ -137,7 +140,7 @@ def _faults(error: InvalidRecipe) -> list[RecipeFault]:
     return [
         RecipeFault(
             field=problem.field,
-            value=problem.text or show(problem.value),
+            value=(problem.text or show(problem.value))[:_MAX_SHOWN],
             expected=problem.expected,
             message=problem.describe(None),
             line=problem.line,

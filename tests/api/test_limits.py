@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from datagen.api.limits import MAX_BODY_BYTES, Limits
 from tests.api.conftest import Api, serve
@@ -136,3 +137,39 @@ def test_a_request_id_is_kept_if_it_is_plain(api: Api) -> None:
     assert api.acme.get("/jobs", headers=given).headers["x-request-id"] == "abc-1"
     odd = {"X-Request-ID": "a b<script>"}
     assert api.acme.get("/jobs", headers=odd).headers["x-request-id"] != "a b<script>"
+
+
+@pytest.mark.parametrize("path", ["/v1/recipes/validate", "/v1/recipes/plan", "/v1/models"])
+def test_a_client_that_goes_amid_its_body_is_no_fault(
+    api: Api, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    is_form = path == "/v1/models"
+    begun = b"--b\r\nContent" if is_form else b'{"recipe'
+    incoming: list[Message] = [
+        {"type": "http.request", "body": begun, "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return incoming.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    kind = b"multipart/form-data; boundary=b" if is_form else b"application/json"
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [
+            (b"authorization", f"Bearer {api.key()}".encode()),
+            (b"content-type", kind),
+        ],
+    }
+    asyncio.run(api.app(scope, receive, send))
+    assert incoming == []
+    assert sent == []
+    assert caplog.records == []

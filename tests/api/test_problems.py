@@ -180,3 +180,30 @@ def test_a_database_that_is_away_is_unavailable(api: Api) -> None:
     assert response.status_code in (500, 503)
     assert response.headers["content-type"] == "application/problem+json"
     assert "sqlite" not in response.text.lower()
+
+
+@pytest.mark.parametrize("media_type", ["text/plain", "application/yaml"])
+def test_a_body_of_another_type_is_told_which_is_wanted(api: Api, media_type: str) -> None:
+    headers = {"Idempotency-Key": "k", "Content-Type": media_type}
+    content = problem(api.acme.post("/jobs", content=b"name: x", headers=headers), 422, "invalid")
+    [error] = content["errors"]
+    assert (error["field"], error["value"]) == ("header.Content-Type", repr(media_type))
+    assert "application/json" in error["expected"]
+
+
+def test_long_values_are_cut(api: Api) -> None:
+    text = f"name: x\nseed: {'s' * 900_000}\n".encode()
+    headers = {"Content-Type": "application/yaml"}
+    answer = api.acme.post("/recipes/validate", content=text, headers=headers)
+    [fault] = [each for each in answer.json()["errors"] if each["field"] == "seed"]
+    assert len(fault["value"]) <= 120
+    assert len(answer.content) < 10_000
+
+
+def test_no_message_has_a_librarys_words(api: Api) -> None:
+    body = {"name": "s", "cron": "0 0 30 FEB *", "recipe": recipe()}
+    hook = {"url": "no url", "events": ["*"]}
+    answers = [api.acme.post("/schedules", json=body), api.acme.post("/webhooks", json=hook)]
+    for answer in answers:
+        problem(answer, 422, "invalid")
+        assert "Value error" not in answer.text
