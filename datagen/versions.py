@@ -78,8 +78,8 @@ def find_any_version(catalog: Catalog, text: str) -> VersionRow:
 
 def revoked(name: str, version: int, *, digest: str, reason: str) -> RevokedError:
     return RevokedError(
-        f"{name}@{version} was revoked: {reason} (digest {digest}); its images are deleted, use "
-        "another version"
+        f"{name}@{version} was revoked: {reason} (digest {digest}); its images are being "
+        "deleted or gone, use another version"
     )
 
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from datagen.api.dependencies import Context, Reader
 from datagen.api.job_view import progress_of, without_paths
 from datagen.api.jobs import JobId, job_of
+from datagen.api.problems import problem_response, problem_responses
 from datagen.catalog.events import list_events
 from datagen.catalog.jobs import get_job
 from datagen.catalog.progress import measure_job
@@ -28,6 +31,7 @@ POLL_S = 0.5
 HEARTBEAT_S = 15.0
 # Then the client asks again: a key that was revoked meanwhile is noticed.
 MAX_STREAM_S = 3600.0
+MAX_STREAMS = 20  # of a tenant, open at once in one process of the API
 _BATCH = 200
 
 EventId = Annotated[int, Query(ge=0, lt=2**63, description="Only events after this one")]
@@ -48,21 +52,46 @@ _EVENT = {
 }
 
 
+class _Stream(StreamingResponse):
+    """The events, or 429 if the tenant has too many streams open. num_open: by tenant."""
+
+    def __init__(self, context: Context, num_open: Counter[str], job_id: int, after: int) -> None:
+        super().__init__(_stream(context, job_id, after), media_type="text/event-stream")
+        self._context = context
+        self._num_open = num_open
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        tenant = self._context.tenant
+        if self._num_open[tenant] >= MAX_STREAMS:
+            detail = f"tenant {tenant} has {MAX_STREAMS} event streams open; close one first"
+            refusal = problem_response(429, "quota", detail, request_id=self._context.request_id)
+            await refusal(scope, receive, send)
+            return
+        self._num_open[tenant] += 1
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._num_open[tenant] -= 1
+
+
 def router() -> APIRouter:
     routes = APIRouter(prefix="/jobs", tags=["jobs"])
+    num_open = Counter[str]()
 
     @routes.get(
         "/{job_id}/events",
         response_class=StreamingResponse,
-        responses={200: {"content": {"text/event-stream": {"schema": _EVENT}}}},
+        responses={
+            200: {"content": {"text/event-stream": {"schema": _EVENT}}},
+            **problem_responses(429),
+        },
     )
     async def stream_events(
         context: Reader, job_id: JobId, after: EventId = 0, last_event_id: LastEventId = 0
     ) -> StreamingResponse:
         """Server-sent events. Last-Event-ID, as a browser sends it, goes before `after`."""
         job = await run_in_threadpool(job_of, context, job_id)
-        start = last_event_id or after
-        return StreamingResponse(_stream(context, job.id, start), media_type="text/event-stream")
+        return _Stream(context, num_open, job.id, last_event_id or after)
 
     return routes
 

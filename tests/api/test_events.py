@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import httpx
 
+from datagen.api.events import MAX_STREAMS
 from datagen.catalog.jobs import retry_job
 from tests.api.conftest import Api
 
@@ -93,3 +95,23 @@ def test_a_job_that_is_tried_again_goes_on_in_the_same_stream(api: Api) -> None:
         assert "job.failed" in kinds, "the failure of before does not end the stream"
         api.acme.post(f"/jobs/{uid}/cancel")
         assert "job.cancelled" in [kind for _, kind, _ in events]
+
+
+def test_a_tenant_has_at_most_so_many_streams_open(api: Api) -> None:
+    path = f"/jobs/{api.submit()['id']}/events"
+    with ExitStack() as stack:
+        for _ in range(MAX_STREAMS):
+            opened = stack.enter_context(api.acme.stream("GET", path))
+            assert opened.status_code == 200
+        refused = api.acme.get(path)
+        assert refused.status_code == 429
+        assert refused.json()["type"] == "urn:datagen:problem:quota"
+        others = api.submit(client=api.other)["id"]
+        with api.other.stream("GET", f"/jobs/{others}/events") as response:
+            assert response.status_code == 200
+    uid = api.publish({"name": "ended"})["id"]
+    for _ in range(100):  # the server notices that they were closed
+        answer = api.acme.get(f"/jobs/{uid}/events")
+        if answer.status_code == 200:
+            break
+    assert "job.published" in answer.text
