@@ -18,7 +18,7 @@ from typing import Any
 
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.jobs import get_job
-from datagen.catalog.rows import PUBLISHED
+from datagen.catalog.rows import PUBLISHED, Job
 from datagen.catalog.schema import migrate
 from datagen.catalog.units import is_active, unit_totals
 from datagen.engine import Worker, load_sampler
@@ -202,11 +202,11 @@ class _BenchWorker(Worker):
         super().__init__(catalog, store, settings, owner="bench")
         self._sampler = sampler
 
-    def _job_work(self, job_id: int) -> JobWork:
-        if job_id not in self._work:
-            work = super()._job_work(job_id)
-            self._work[job_id] = replace(work, load_sampler=lambda: self._sampler)
-        return self._work[job_id]
+    def _job_work(self, job: Job) -> JobWork:
+        if job.id not in self._work:
+            work = super()._job_work(job)
+            self._work[job.id] = replace(work, load_sampler=lambda: self._sampler)
+        return self._work[job.id]
 
 
 def run_bench(

@@ -19,6 +19,7 @@ from datagen.api.problems import CutOff, problem_response
 
 MAX_BODY_BYTES = 2**20
 MAX_MODEL_BYTES = 2**30 + 2**23  # the largest weights, and what comes with them
+LINGER_S = 1.0
 BODY_TIMEOUT_S, MODEL_TIMEOUT_S = 30.0, 1800.0
 
 _MODELS = ("POST", "/v1/models")
@@ -47,11 +48,24 @@ class Limits:
         scope.setdefault("state", {})["request_id"] = request_id
         exchange = _Exchange(scope, receive, send, timeout_s=self._body_timeout_s)
         if _CONTROL.search(scope["path"]) or b"%00" in scope["query_string"]:
-            await exchange.refuse(400, "bad-request", "the address has a control character")
+            await exchange.run(_refuse_address)
         elif _length(headers) > exchange.max_bytes:
             await exchange.refuse(*exchange.too_large())
         else:
             await exchange.run(self._app)
+
+
+async def _refuse_address(scope: Scope, receive: Receive, send: Send) -> None:
+    """Reads the body first: a connection that is closed over unread bytes may lose the answer."""
+    while (await receive()).get("more_body", False):
+        pass
+    response = problem_response(
+        400,
+        "bad-request",
+        "the address has a control character",
+        request_id=scope["state"]["request_id"],
+    )
+    await response(scope, receive, send)
 
 
 def _length(headers: Headers) -> int:
@@ -83,7 +97,8 @@ class _Exchange:
             await self.refuse(*self._fault)
 
     async def refuse(self, status: int, slug: str, detail: str) -> None:
-        """Closes the connection: whatever is still under way of the body is not read."""
+        """Closes the connection, a moment later: a client that is still sending reads the answer
+        only if what it sends until then is taken."""
         response = problem_response(
             status,
             slug,
@@ -92,7 +107,20 @@ class _Exchange:
             headers={"Connection": "close"},
         )
         self._fault = None
-        await response(self._scope, self._receive, self._guarded_send)
+        await response(self._scope, self._receive, self._send_and_linger)
+
+    async def _send_and_linger(self, message: Message) -> None:
+        is_last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if not is_last:
+            await self._guarded_send(message)
+            return
+        await self._guarded_send({**message, "more_body": True})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while self._has_body:
+                    taken = await self._receive()
+                    self._has_body = taken.get("more_body", False)
+        await self._guarded_send({"type": "http.response.body", "body": b""})
 
     def too_large(self) -> tuple[int, str, str]:
         return 413, "too-large", f"the body is too large: expected at most {self.max_bytes} bytes"
