@@ -17,7 +17,7 @@ INSTALLED_LOCAL := $(VENV)/.installed-local
 INSTALLED_DEV := $(VENV)/.installed-dev
 LOG := $(VENV)/install.log
 
-# Two test processes share two cores: more threads in each only get into each other's way.
+# Test processes share few cores, and wait for servers half of the time: one thread in each.
 TEST_ENV := OMP_NUM_THREADS=1
 
 .PHONY: help install demo up test soak lint format bench secrets clean
@@ -45,8 +45,8 @@ up: $(INSTALLED_LOCAL)
 	@$(BIN)/datagen up --home $(UP_HOME)
 
 test: lint
-	$(TEST_ENV) $(BIN)/python -m pytest -n 2 -m "not slow and not soak"
-	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not soak"
+	$(TEST_ENV) $(BIN)/python -m pytest -n 3 -m "not slow and not soak"
+	$(TEST_ENV) $(BIN)/python -m pytest -n 3 --dist loadfile -m "slow and not soak"
 
 soak: $(INSTALLED_DEV)
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 -m soak
