@@ -72,7 +72,7 @@ def own_postgres() -> Iterator[PostgresServer]:
     server.stop()
 
 
-@pytest.mark.soak  # a quick machine may be done between two restarts, and then it says so
+@pytest.mark.soak  # connections are checked before use: restarts may all fall between two of them
 @pytest.mark.slow
 def test_a_database_that_restarts_again_and_again_loses_nothing(
     tmp_path: Path,
