@@ -44,6 +44,9 @@ def claim_unit(
 ) -> Unit | None:
     """Takes the first unit that is pending, or whose lease ran out, or whose owner is dead.
 
+    A unit that this owner holds already is its own again, as the same try: the reply to its claim
+    was lost, or the database was away when it was given back.
+
     kinds: of unit; None is any. is_dead: None if only leases tell. A unit that has had max_tries is
     quarantined and fails its job. Returns None if nothing can be claimed now.
     """
@@ -52,16 +55,19 @@ def claim_unit(
         if state not in ACTIVE_STATES:
             return None
         now = now_s(connection)
-        row = _first_claimable(connection, job_id, now=now, is_dead=is_dead, kinds=kinds)
+        row = _first_claimable(connection, job_id, owner, now=now, is_dead=is_dead, kinds=kinds)
         if row is None:
             return None
+        is_again = row.state == LEASED and row.owner == owner
         # Once a manifest may be there, publishing is tried until it succeeds; its late owner may
         # have begun to publish since we looked.
-        if row.tries >= max_tries and _state(connection, job_id, lock=True) != PUBLISHING:
+        is_spent = row.tries >= max_tries and not is_again
+        if is_spent and _state(connection, job_id, lock=True) != PUBLISHING:
             reason = f"unit {row.kind}/{row.round}/{row.position} was tried {row.tries} times"
             detail = f"; the last error was: {row.error}" if row.error else ""
             _quarantine(connection, row.id, job_id, reason + detail, now=now)
             return None
+        tries = row.tries if is_again else row.tries + 1
         connection.execute(
             update(units)
             .where(units.c.id == row.id)
@@ -69,7 +75,7 @@ def claim_unit(
                 state=LEASED,
                 owner=owner,
                 fence=row.fence + 1,
-                tries=row.tries + 1,
+                tries=tries,
                 lease_until=now + lease_s,
             )
         )
@@ -82,13 +88,14 @@ def claim_unit(
             payload=row.payload,
             owner=owner,
             fence=row.fence + 1,
-            tries=row.tries + 1,
+            tries=tries,
         )
 
 
 def _first_claimable(
     connection: Connection,
     job_id: int,
+    owner: str,
     *,
     now: float,
     is_dead: Callable[[str], bool] | None,
@@ -98,9 +105,11 @@ def _first_claimable(
     if kinds is not None:
         query = query.where(units.c.kind.in_(kinds))
     query = query.with_for_update(skip_locked=True)
-    row = connection.execute(query.where(units.c.state == PENDING).limit(1)).first()
-    if row is not None:
-        return row
+    held = and_(units.c.state == LEASED, units.c.owner == owner)
+    for free in (held, units.c.state == PENDING):  # each finds its rows in the index
+        row = connection.execute(query.where(free).limit(1)).first()
+        if row is not None:
+            return row
     leased = query.where(units.c.state == LEASED)
     if is_dead is None:
         return connection.execute(leased.where(units.c.lease_until < now).limit(1)).first()

@@ -176,8 +176,12 @@ def test_a_unit_is_claimed_once(catalog: Catalog) -> None:
     job = create_job(catalog, NEW_JOB, [NewUnit(GENERATE, 0, i, None) for i in range(20)])
     claimed: list[int] = []
 
-    def work(owner: str) -> None:
-        while unit := claim_unit(catalog, job_id=job.id, owner=owner, lease_s=60, max_tries=3):
+    def work(name: str) -> None:
+        for i in range(100):  # an owner holds one unit at a time
+            owner = f"{name}-{i}"
+            unit = claim_unit(catalog, job_id=job.id, owner=owner, lease_s=60, max_tries=3)
+            if unit is None:
+                return
             claimed.append(unit.position)
 
     threads = [threading.Thread(target=work, args=(f"w{i}",)) for i in range(4)]
@@ -201,6 +205,16 @@ def test_an_expired_lease_moves_on_and_the_old_owner_cannot_commit(catalog: Cata
     assert len(cached_attempts(catalog, job.context_id, "cat", ordinals=(0, 9))) == 1
     with pytest.raises(LeaseLostError):
         generated(catalog, job, quick, attempts_of(0))
+
+
+def test_a_claim_whose_reply_was_lost_is_the_same_try_again(catalog: Catalog) -> None:
+    job = create_job(catalog, NEW_JOB, [NewUnit(GENERATE, 0, i, None) for i in range(2)])
+    lost = [claim(catalog, job) for _ in range(5)]
+    assert {unit.position for unit in lost} == {0}
+    assert {unit.tries for unit in lost} == {1}
+    assert not renew_lease(catalog, lost[0], lease_s=60)
+    assert renew_lease(catalog, lost[-1], lease_s=60)
+    assert claim(catalog, job, owner="other").position == 1
 
 
 def test_a_dead_owners_unit_is_taken_before_its_lease_ends(catalog: Catalog) -> None:
@@ -236,7 +250,7 @@ def test_a_released_unit_counts_no_try(catalog: Catalog) -> None:
 
 def test_a_failed_job_accepts_no_commit(catalog: Catalog) -> None:
     job = create_job(catalog, NEW_JOB, [*ONE_UNIT, NewUnit(GENERATE, 0, 1, None)])
-    first, second = claim(catalog, job), claim(catalog, job)
+    first, second = claim(catalog, job), claim(catalog, job, owner="other")
     fail_unit(catalog, first, error="class cat: nothing passes")
     with pytest.raises(LeaseLostError):
         generated(catalog, job, second, attempts_of(0))

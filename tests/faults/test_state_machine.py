@@ -85,6 +85,9 @@ class ModelUnit:
     tries: int = 0
     expired: bool = False
 
+    def is_held_by(self, owner: str) -> bool:
+        return self.state == LEASED and self.owner == owner
+
 
 @dataclass
 class Claim:
@@ -117,12 +120,13 @@ class Model:
         held = (found.state, found.owner, found.fence) == (LEASED, unit.owner, unit.fence)
         return found if held else None
 
-    def claimable(self) -> Place | None:
+    def claimable(self, owner: str) -> Place | None:
         if self.state not in ACTIVE_STATES:
             return None
+        held = [place for place, unit in self.units.items() if unit.is_held_by(owner)]
         pending = [place for place, unit in self.units.items() if unit.state == PENDING]
         lapsed = [p for p, unit in self.units.items() if unit.state == LEASED and unit.expired]
-        return next(iter([*pending, *lapsed]), None)
+        return next(iter([*held, *pending, *lapsed]), None)
 
     def has_open(self) -> bool:
         return any(unit.state in (PENDING, LEASED) for unit in self.units.values())
@@ -149,12 +153,12 @@ class JobHistory(RuleBasedStateMachine):
 
     # --- workers
 
-    @rule(target=claims)
-    def claim(self) -> Claim:
+    @rule(target=claims, number=st.integers(0, 2))
+    def claim(self, number: int) -> Claim:
         """A void claim stands for none: bundles cannot be skipped."""
-        # One name for all: a worker may claim again what it lost, and then the fence alone tells.
-        owner = f"worker-{self.model.epoch}"
-        place = self.model.claimable()
+        # Few names: a worker claims again what it holds or has lost, and the fence alone tells.
+        owner = f"worker-{number}"
+        place = self.model.claimable(owner)
         unit = claim_unit(
             self.catalog, job_id=self.job_id, owner=owner, lease_s=1000.0, max_tries=MAX_TRIES
         )
@@ -162,7 +166,8 @@ class JobHistory(RuleBasedStateMachine):
             assert unit is None
             return nothing(owner)
         known = self.model.units[place]
-        if known.tries >= MAX_TRIES and self.model.state != PUBLISHING:
+        is_again = known.is_held_by(owner)
+        if known.tries >= MAX_TRIES and not is_again and self.model.state != PUBLISHING:
             assert unit is None
             known.state, self.model.state = QUARANTINED, FAILED
             return nothing(owner)
@@ -170,7 +175,7 @@ class JobHistory(RuleBasedStateMachine):
         assert (unit.kind, unit.round, unit.position) == place
         known.state, known.owner, known.expired = LEASED, owner, False
         known.fence += 1
-        known.tries += 1
+        known.tries += not is_again
         assert (unit.fence, unit.tries) == (known.fence, known.tries)
         return Claim(unit, self.model.epoch)
 
@@ -251,7 +256,7 @@ class JobHistory(RuleBasedStateMachine):
     def go_on_undisturbed(self, num_steps: int) -> None:
         """Else few histories would come to an end."""
         for _ in range(num_steps):
-            claim = self.claim()
+            claim = self.claim(0)
             if claim.epoch < 0:
                 self.advance()
             elif claim.unit.kind == FINISH:
