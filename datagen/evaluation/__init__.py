@@ -1,0 +1,1 @@
+"""What a data set is worth: fidelity, label agreement, utility, privacy, fairness, one report."""
