@@ -36,7 +36,7 @@ class ImageSet:
         num = len(self.images)
         columns = (self.names, *self.attributes.values(), self.groups or self.names)
         lengths = [len(self.class_ids), *(len(column) for column in columns)]
-        assert (self.images.ndim, self.images.dtype) == (4, np.uint8), self.images.shape
+        assert (self.images.ndim, str(self.images.dtype)) == (4, "uint8"), self.images.shape
         assert set(lengths) == {num}, (num, lengths)
 
     def __len__(self) -> int:
