@@ -6,6 +6,7 @@ A missing server skips the test on a developer's machine and fails it where CI i
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -22,6 +23,10 @@ from tests.servers import (
     start_s3,
 )
 from tests.stack import ServiceStack, open_stack
+
+# A shell's background jobs ignore Ctrl-C, and so would every process that a test starts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Server = TypeVar("Server", PostgresServer, S3Server)
 
