@@ -18,6 +18,11 @@ def recipes_dir() -> Path:
     return _beside_or_inside("recipes")
 
 
+def sample_data_dir() -> Path:
+    """Real images that ship with the code, and NAME.json for each: see evaluation/named_data.py."""
+    return recipes_dir() / "data"
+
+
 def shipped_models_dir() -> Path:
     return _PACKAGE / "models"
 
