@@ -33,6 +33,7 @@ from datagen.faults import InvalidRecipe as InvalidRecipe
 from datagen.faults import Problem as Problem
 from datagen.faults import field_error as field_error
 from datagen.faults import suggest as suggest
+from datagen.gates import Gate
 from datagen.schema_faults import details_of, problems_of, refuse
 from datagen.schema_rules import ordered, plain_faults, plain_mapping, repeated
 from datagen.yaml_reader import MAX_BYTES as MAX_BYTES
@@ -71,6 +72,13 @@ def _check_ratios(ratios: dict[str, float]) -> dict[str, float]:
     if abs(total - 1) > 1e-6:
         refuse([((), round(total, 9), "ratios that sum to 1")])
     return {name: ratios[name] for name in sorted(ratios)}
+
+
+def _check_require(require: dict[str, str]) -> dict[str, str]:
+    gates = [Gate(name, text) for name, text in require.items()]
+    faults = ((gate, gate.fault()) for gate in gates)
+    refuse(((gate.name,), gate.text, fault) for gate, fault in faults if fault is not None)
+    return {name: require[name] for name in sorted(require)}
 
 
 # --- the schema: each description completes "expected ..." ----------------------------------------
@@ -203,6 +211,30 @@ class Conditioning(_Part):
     """What the images are conditioned on beside their class: nothing in this version."""
 
 
+class EvaluationRequest(_Part):
+    """What is measured before the version is published, and what it must show."""
+
+    reference: str = Field(
+        pattern=_NAME,
+        description=f"the name of a set of real images (`datagen references`): {_NAME_TEXT}",
+    )
+    quick: bool = Field(
+        default=True, strict=True, description="true for two minutes at most, or false"
+    )
+    require: Annotated[
+        dict[str, Annotated[str, StringConstraints(max_length=100)]],
+        AfterValidator(_check_require),
+    ] = Field(
+        default_factory=dict,
+        max_length=32,
+        description='a mapping like {utility: "not harms", near_copy_excess: "<= 0.005"}',
+    )
+
+    @property
+    def gates(self) -> list[Gate]:
+        return [Gate(name, text) for name, text in self.require.items()]
+
+
 class Recipe(_Part):
     """A labelled data set to make."""
 
@@ -252,13 +284,22 @@ class Recipe(_Part):
         description="a mapping like {max_attempts_per_class: 8, on_shortfall: fail}",
     )
 
+    evaluation: EvaluationRequest | None = Field(
+        default=None,
+        description='a mapping like {reference: my-data, require: {utility: "not harms"}}',
+    )
+
     @property
     def num_images(self) -> int:
         return sum(request.count for request in self.classes)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values with every default filled in."""
-        return self.model_dump(mode="json")
+        """Plain values with every default filled in. Without an evaluation there is no such field:
+        a recipe keeps the digest that it had before there were any."""
+        content = self.model_dump(mode="json")
+        if self.evaluation is None:
+            del content["evaluation"]
+        return content
 
 
 def json_schema() -> dict[str, Any]:

@@ -20,7 +20,7 @@ LAYERS = (
     ("errors",),
     ("settings", "resources", "faults", "failpoints"),
     ("interruption", "owners", "schema_faults", "yaml_reader"),
-    ("schema_rules",),
+    ("schema_rules", "gates"),
     ("recipe", "labels"),
     ("plan", "manifest", "digest"),
     ("images",),

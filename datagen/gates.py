@@ -1,0 +1,102 @@
+"""Gates: what an evaluation must show before a version is published, such as `fid: "<= 30"`.
+
+Called by recipe.py (which gates a recipe may name, and how they are written) and by
+stages/evaluate.py (which of them an evaluation does not pass).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datagen.faults import suggest
+
+VERDICTS = ("helps", "no_difference", "inconclusive", "harms")
+
+# Name of a gate -> where its measure stands in the evaluation's JSON.
+MEASURES: dict[str, tuple[str, ...]] = {
+    "fid": ("fid",),
+    "kid": ("kid",),
+    "precision": ("precision",),
+    "recall": ("recall",),
+    "density": ("density",),
+    "coverage": ("coverage",),
+    "label_agreement": ("label_agreement",),
+    "near_copy_rate": ("near_copies",),
+    "near_copy_excess": ("privacy", "excess"),
+    "membership_inference": ("privacy", "membership_inference"),
+    "utility_gap": ("utility", "gap"),
+    "worth_real_labels": ("utility", "worth_real_labels"),
+}
+NAMES = ("utility", *MEASURES)
+
+_BOUND = re.compile(r"(<=|>=)\s*(-?\d{1,12}(?:\.\d{1,12})?(?:[eE]-?\d{1,2})?)")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One requirement as it is written, such as name "fid", text "<= 30"."""
+
+    name: str
+    text: str
+
+    def fault(self) -> str | None:
+        """What was expected, if it is not written as a gate."""
+        if self.name not in NAMES:
+            return f"a gate: {', '.join(NAMES)}{suggest(self.name, NAMES)}"
+        if self.name == "utility":
+            if self._verdicts() is None:
+                return f'"not VERDICT", or "VERDICT or VERDICT", of {", ".join(VERDICTS)}'
+        elif _BOUND.fullmatch(self.text) is None:
+            return 'a bound such as "<= 0.005" or ">= 0.9"'
+        return None
+
+    def shortcoming(self, evaluation: Mapping[str, Any]) -> str | None:
+        """Why the evaluation does not pass, in words; None if it does.
+
+        What is withheld does not pass. Where there is an interval, its end that is the worse for
+        the data set counts: the upper one for <=, the lower one for >=.
+        """
+        if self.name == "utility":
+            utility = evaluation["utility"]
+            if utility["verdict"] in (self._verdicts() or ()):
+                return None
+            found = utility["verdict"] or f"withheld ({utility.get('withheld')})"
+            return f"utility is {found}, required: {self.text}"
+        measure: Any = evaluation
+        for part in MEASURES[self.name]:
+            measure = measure[part]
+        return self._bound_missed(measure)
+
+    def _bound_missed(self, measure: Mapping[str, Any]) -> str | None:
+        if measure["value"] is None:
+            return f"{self.name} is withheld ({measure.get('withheld')}), required: {self.text}"
+        match = _BOUND.fullmatch(self.text)
+        assert match is not None
+        is_upper, bound = match[1] == "<=", float(match[2])
+        end = measure.get("interval", (None, None))[is_upper]
+        found, kind = (measure["value"], "") if end is None else (end, f"{_END[is_upper]} of ")
+        if found <= bound if is_upper else found >= bound:
+            return None
+        return f"{kind}{self.name} is {found:.4g}, required: {self.text}"
+
+    def _verdicts(self) -> frozenset[str] | None:
+        """Those that pass."""
+        words = self.text.split()
+        if len(words) == 2 and words[0] == "not" and words[1] in VERDICTS:
+            return frozenset(VERDICTS) - {words[1]}
+        named = words[::2]
+        if words[1::2] == ["or"] * (len(named) - 1) and named and set(named) <= set(VERDICTS):
+            return frozenset(named)
+        return None
+
+
+_END = {True: "the upper bound", False: "the lower bound"}
+
+
+def shortcomings(gates: Sequence[Gate], evaluation: Mapping[str, Any]) -> list[str]:
+    """evaluation: as Evaluation.to_json gives it."""
+    found = (gate.shortcoming(evaluation) for gate in gates)
+    return [text for text in found if text is not None]
