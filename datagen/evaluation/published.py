@@ -18,7 +18,7 @@ from datagen.errors import InputError
 from datagen.evaluation.results import Funnel
 from datagen.formats.version import VersionReader
 from datagen.image_set import ImageSet
-from datagen.images import decode_png
+from datagen.images import Image, decode_png
 from datagen.manifest import Manifest
 
 MAX_BYTES = 2**30
@@ -34,7 +34,10 @@ def load_published(
     image_bytes = manifest.image_size[0] * manifest.image_size[1] * manifest.channels
     chosen = _drawn(manifest, min(max_images, max(1, MAX_BYTES // image_bytes)))
     class_ids = {name: index for index, name in enumerate(reader.class_names)}
-    seen, images, ids, names = Counter[str](), [], [], []
+    seen = Counter[str]()
+    images: list[Image] = []
+    ids: list[int] = []
+    names: list[str] = []
     attributes: list[Mapping[str, Any]] = []
     for sample in reader.iter_samples():
         class_name = sample.record["class_name"]
