@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import math
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datagen.errors import InputError
+from datagen.image_files import read_idx, read_picture
 from datagen.training.model_recipe import DataSource
 
-# IDX magic numbers: unsigned byte, 1 or 3 dimensions. Source: LeCun, "THE IDX FILE FORMAT".
-_IDX_IMAGES, _IDX_LABELS = 0x803, 0x801
 _MIN_SIDE_PX, _MAX_SIDE_PX = 8, 1024
 _MAX_BYTES = 16 << 30
 _SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -81,40 +78,20 @@ def split_held_out(real: RealImages, *, held_out: int, seed: int) -> tuple[RealI
 
 def _load_idx(source: DataSource, part: str) -> RealImages:
     prefix = {"train": "train", "test": "t10k"}[part]
-    images = _read_idx(source.path / f"{prefix}-images-idx3-ubyte.gz", _IDX_IMAGES, ndim=3)
-    labels = _read_idx(source.path / f"{prefix}-labels-idx1-ubyte.gz", _IDX_LABELS, ndim=1)
+    images = _read_idx(source.path / f"{prefix}-images-idx3-ubyte.gz", ndim=3)
+    labels = _read_idx(source.path / f"{prefix}-labels-idx1-ubyte.gz", ndim=1)
     if len(images) != len(labels) or not len(images):
         raise InputError(f"data {source.path}: {len(images)} images and {len(labels)} labels")
     return RealImages(images[..., None], labels.astype(np.int64))
 
 
-def _read_idx(path: Path, magic: int, *, ndim: int) -> NDArray[np.uint8]:
-    """The header says how much to unpack: a few bytes of gzip cannot fill the memory."""
-    try:
-        with gzip.open(path, "rb") as file:
-            head = file.read(4 * (1 + ndim))
-            header = np.frombuffer(head.ljust(4 * (1 + ndim), b"\0"), dtype=">u4")
-            if header[0] != magic:
-                raise InputError(
-                    f"data file {path} is not an IDX file of {ndim} dimensions of bytes"
-                )
-            shape = tuple(int(n) for n in header[1:])
-            num_bytes = math.prod(shape)
-            if num_bytes > _MAX_BYTES:
-                raise InputError(f"data file {path}: shape {shape} is above {_MAX_BYTES} bytes")
-            body = np.frombuffer(file.read(num_bytes + 1), dtype=np.uint8)
-    except FileNotFoundError:
+def _read_idx(path: Path, *, ndim: Literal[1, 3]) -> NDArray[np.uint8]:
+    if not path.exists():
         raise InputError(
             f"data file {path} does not exist; install the data (Debian: "
             "`apt-get install dataset-fashion-mnist`) or name its folder with --data DIR"
-        ) from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"data file {path} cannot be read: {error}; fetch it again") from None
-    if body.size != num_bytes:
-        raise InputError(
-            f"data file {path}: {body.size} bytes where its header says {num_bytes}; fetch it again"
         )
-    return body.reshape(shape)
+    return read_idx(path, ndim=ndim, max_bytes=_MAX_BYTES)
 
 
 def _load_imagefolder(source: DataSource, part: str) -> RealImages:
@@ -142,19 +119,9 @@ def _load_imagefolder(source: DataSource, part: str) -> RealImages:
 
 def _read_image(path: Path) -> NDArray[np.uint8]:
     """Returns (H, W, C) uint8, C 1 for grey files and 3 for all others."""
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=["PNG", "JPEG"]) as image:
-            if max(image.size) > _MAX_SIDE_PX:
-                raise InputError(
-                    f"data file {path}: {image.size[0]} x {image.size[1]} pixels; expected sides "
-                    f"of at most {_MAX_SIDE_PX}: resize it"
-                )
-            pixels = np.asarray(image if image.mode == "L" else image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"data file {path} is not a readable image: {error}") from None
-    return pixels if pixels.ndim == 3 else pixels[..., None]
+    return read_picture(
+        path, formats=("PNG", "JPEG"), name=str(path), max_side_px=_MAX_SIDE_PX
+    ).pixels
 
 
 LOADERS: dict[str, Callable[[DataSource, str], RealImages]] = {
