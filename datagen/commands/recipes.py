@@ -84,16 +84,10 @@ def plan(recipe: Path, workers: int, pilot: bool, home: Path | None, as_json: bo
         return
     pin_threads(settings)
     resolved = _resolve(recipe, settings)
-    from datagen.forecast import forecast, run_pilot
+    from datagen.forecast import run_pilot
 
     measured = run_pilot(resolved, settings) if pilot else None
-    if has_catalog(settings):
-        with open_library(settings) as library:
-            cost = forecast(
-                resolved, settings, workers=workers, catalog=library.catalog, pilot=measured
-            )
-    else:
-        cost = forecast(resolved, settings, workers=workers, catalog=None, pilot=measured)
+    cost = _forecast(resolved, settings, workers=workers, pilot=measured)
     if as_json:
         print_json({"name": resolved.recipe.name, "recipe_digest": resolved.digest, **asdict(cost)})
     else:
@@ -115,6 +109,7 @@ def run(recipe: Path, workers: int, home: Path | None, as_json: bool) -> None:
     resolved = _resolve(recipe, settings)
     from datagen.embedded import run_recipe
 
+    expected = _forecast(resolved, settings, workers=workers)
     try:
         with progress_bar() as report:
             result = run_recipe(
@@ -129,7 +124,19 @@ def run(recipe: Path, workers: int, home: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(asdict(result))
     else:
-        _print_result(resolved, result, home)
+        _print_result(resolved, result, expected, home)
+
+
+def _forecast(
+    resolved: ResolvedRecipe, settings: Settings, *, workers: int, pilot: Pilot | None = None
+) -> Forecast:
+    from datagen.forecast import forecast
+
+    if not has_catalog(settings):
+        return forecast(resolved, settings, workers=workers, catalog=None, pilot=pilot)
+    with open_library(settings) as library:
+        catalog = library.catalog
+        return forecast(resolved, settings, workers=workers, catalog=catalog, pilot=pilot)
 
 
 def _resolve(recipe: Path, settings: Settings) -> ResolvedRecipe:
@@ -212,7 +219,9 @@ def _pilot_line(pilot: Pilot) -> str:
     return f"{pilot.num_images} images, {rejected}"
 
 
-def _print_result(resolved: ResolvedRecipe, result: RunResult, home: Path | None) -> None:
+def _print_result(
+    resolved: ResolvedRecipe, result: RunResult, expected: Forecast, home: Path | None
+) -> None:
     version = f"{result.name}@{result.version}"
     num_images = sum(n for by_split in result.counts.values() for n in by_split.values())
     if result.reused:
@@ -233,8 +242,10 @@ def _print_result(resolved: ResolvedRecipe, result: RunResult, home: Path | None
     if result.shortfall:
         missing = ", ".join(f"{name}: {n:,}" for name, n in result.shortfall.items())
         click.echo(f"short of the recipe, as it allows: {missing}")
+    forecast = {} if result.reused else {"forecast": _against_forecast(result, expected)}
     print_facts(
         {
+            **forecast,
             "data set": result.path,
             "contact sheets": f"{result.path}/contact-sheets/",
             "digest": result.digest,
@@ -242,3 +253,10 @@ def _print_result(resolved: ResolvedRecipe, result: RunResult, home: Path | None
             + (f" --home {home}" if home else ""),
         }
     )
+
+
+def _against_forecast(result: RunResult, expected: Forecast) -> str:
+    """What `datagen plan` would have said, and what it was."""
+    was_s = duration_text(result.seconds)
+    told = "" if expected.seconds is None else f"{duration_text(expected.seconds)}, took {was_s}; "
+    return f"{told}{expected.attempts:,} attempts, made {result.images_generated:,}"
