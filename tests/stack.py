@@ -159,7 +159,7 @@ class ServiceStack:
         logs = sorted(self.folder.glob("*.log"))
         return "\n".join(f"--- {path.stem}\n{path.read_text()[-3000:]}" for path in logs)
 
-    def wait(self, condition: Callable[[], object], what: str, *, seconds: float = 60.0) -> None:
+    def wait(self, condition: Callable[[], object], what: str, *, seconds: float = 180.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"{what}: not within {seconds} s\n{self.logs()}"

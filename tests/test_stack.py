@@ -28,7 +28,7 @@ from tests.stack import ROOT
 
 pytestmark = pytest.mark.slow
 
-PATIENCE_S = 90.0
+PATIENCE_S = 180.0
 RECIPE = {
     "version": 1,
     "name": "hundred",

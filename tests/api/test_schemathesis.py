@@ -64,6 +64,7 @@ def test_every_response_is_as_the_document_says_and_none_is_a_5xx(
             "--generation-database=none",
             "--seed=1",
             "--no-color",
+            "--request-timeout=60",
         ],
         cwd=tmp_path,
         capture_output=True,
