@@ -1,0 +1,107 @@
+"""A folder of images with one folder for each class, optionally below train/, test/ and val/."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from datagen.errors import InputError
+from datagen.evaluation.sources.listing import FORMATS, MAX_IMAGES, Entry, Listing, some
+from datagen.evaluation.sources.metadata import Row, read_metadata
+from datagen.image_files import read_picture
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+# As other tools call the same parts.
+PART_NAMES = {
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "val": ("val", "valid", "validation", "dev"),
+}
+
+
+def part_folders(root: Path) -> dict[str, Path]:
+    """part -> its folder. A folder named train that holds images itself is a class of trains."""
+    found = {}
+    for part, names in PART_NAMES.items():
+        for name in names:
+            folder = root / name
+            if part not in found and folder.is_dir() and _class_folders(folder):
+                found[part] = folder
+    return found
+
+
+def list_folder(root: Path, part: str | None) -> Listing:
+    """part: train, test or val; None where the folder has no parts. Raises InputError."""
+    base = part_folders(root)[part] if part else root
+    folders = _class_folders(base)
+    if not folders:
+        raise InputError(
+            f"data {base}: no folder with images in it; expected one folder for each class, such "
+            f"as {base.name}/cat/001.png"
+        )
+    metadata = (
+        read_metadata(base) if (base != root and read_metadata(base)) else read_metadata(root)
+    )
+    entries: list[Entry] = []
+    others: list[str] = []
+    empty: list[str] = []
+    used = 0
+    for folder in folders:
+        before = len(entries)
+        for path in _files(folder):
+            name = path.relative_to(root).as_posix()
+            if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+                others.append(name)
+                continue
+            row = metadata.get(name) or metadata.get(path.relative_to(base).as_posix())
+            used += row is not None
+            entries.append(_entry(path, name, folder.name, row))
+            if len(entries) > MAX_IMAGES:
+                raise InputError(f"data {base}: more than {MAX_IMAGES:,} images; split them")
+        if len(entries) == before:
+            empty.append(folder.name)
+    notes = _notes(base, empty, others, num_rows=len(metadata), used=used, num=len(entries))
+    return Listing(entries, tuple(f.name for f in folders if f.name not in empty), notes)
+
+
+def _entry(path: Path, name: str, class_name: str, row: Row | None) -> Entry:
+    read = partial(read_picture, path, formats=FORMATS, name=name)
+    if row is None:
+        return Entry(name, class_name, read)
+    return Entry(name, class_name, read, group=row.group, attributes=row.attributes)
+
+
+def _class_folders(base: Path) -> list[Path]:
+    """Every visible folder, if at least one holds an image at some depth."""
+    folders = sorted(p for p in base.iterdir() if p.is_dir() and not p.name.startswith("."))
+    has_images = any(
+        path.suffix.lower() in SUFFIXES for folder in folders for path in _files(folder)
+    )
+    return folders if has_images else []
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Of all depths, in order; folders that are links are not entered, nor hidden ones."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(parent, name)
+            if path.is_file():
+                yield path
+
+
+def _notes(
+    base: Path, empty: list[str], others: list[str], *, num_rows: int, used: int, num: int
+) -> tuple[str, ...]:
+    notes = []
+    if empty:
+        notes.append(f"{base.name}: class folders without images, left out: {some(empty)}")
+    if others:
+        notes.append(f"{base.name}: {len(others):,} files that are no images: {some(others)}")
+    if num_rows and used < num:
+        notes.append(f"{base.name}: {num - used:,} of {num:,} images have no row in the metadata")
+    if used == 0 and num_rows:
+        notes.append(f"{base.name}: no row of the metadata names an image that is here")
+    return tuple(notes)

@@ -1,0 +1,292 @@
+"""Any source of images -> ImageSet, of one size and within bounded memory.
+
+Called by the commands evaluate, models fit-reference and references, and by assessment.py.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datagen.errors import InputError
+from datagen.evaluation.sources.arrays import idx_parts, list_idx, list_npz
+from datagen.evaluation.sources.folders import list_folder, part_folders
+from datagen.evaluation.sources.listing import NOT_GIVEN, Entry, Listing, some
+from datagen.evaluation.sources.resizing import resized, size_text
+from datagen.evaluation.sources.shards import list_tars, tar_parts
+from datagen.image_files import SCALED, Picture
+from datagen.image_set import ImageSet
+
+MAX_BYTES = 1 << 30
+MAX_BROKEN = 0.01
+# What a set is held out as, the better first.
+HELD_OUT_PARTS = ("test", "val")
+_NUM_PROBES = 64
+_MAX_NAMED = 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """parts: such as train and test; empty if there is but one."""
+
+    parts: tuple[str, ...]
+    list: Callable[[str], Listing]
+
+
+def load_reference(
+    path: Path,
+    held_out: Path | None = None,
+    *,
+    image_size: tuple[int, int] | None = None,
+    max_images: int | None = None,
+    seed: int = 0,
+) -> tuple[ImageSet, ImageSet | None]:
+    """Real images for training and held-out real images: of `held_out`, else of the test or val
+    part that lies beside the training part, else None. max_images: of each.
+
+    Raises InputError.
+    """
+    parts = open_source(path).parts
+    part = "train" if "train" in parts else None
+    train = load_image_set(path, part=part, image_size=image_size, max_images=max_images, seed=seed)
+    if held_out is None:
+        if part is None or (part := _held_out_part(parts)) is None:
+            return train, None
+        held_out, note = path, f"held-out images: the {part} part of {path.name}"
+    else:
+        part, note = _held_out_part(open_source(held_out).parts), None
+    kept = load_image_set(
+        held_out, part=part, image_size=image_size, max_images=max_images, seed=seed
+    )
+    return train, replace(kept, notes=(*((note,) if note else ()), *kept.notes))
+
+
+def load_image_set(
+    path: Path,
+    *,
+    part: str | None = None,
+    class_names: Sequence[str] | None = None,
+    image_size: tuple[int, int] | None = None,
+    max_images: int | None = None,
+    max_bytes: int = MAX_BYTES,
+    seed: int = 0,
+) -> ImageSet:
+    """part: train, test or val where the source has parts; None: train, or what there is.
+    class_names: of IDX labels 0, 1, ...; else the order of the classes. image_size: (height,
+    width); None: that of most images. Above max_images or max_bytes of pixels, a seeded draw as
+    equal as possible over the classes is loaded.
+
+    Raises InputError, naming what is missing, or the broken files if they are over 1%.
+    """
+    source = open_source(path)
+    chosen = part or ("train" if "train" in source.parts else next(iter(source.parts), ""))
+    if part is not None and part not in source.parts:
+        raise InputError(
+            f"data {path}: no part {part!r}; it has {', '.join(source.parts) or 'no parts'}"
+        )
+    listing = _with_class_names(source.list(chosen), class_names, path)
+    notes = list(listing.notes)
+    if len(source.parts) > 1 and part is None:
+        others = ", ".join(p for p in source.parts if p != chosen)
+        notes.append(f"{path.name}: the {chosen} part is used, not {others}")
+    size, num_channels = _common_shape(listing.entries, path)
+    size = image_size or size
+    limit = min(max_images or len(listing.entries), max_bytes // (size[0] * size[1] * num_channels))
+    entries = draw(listing.entries, listing.class_names, max(1, limit), seed=seed)
+    if len(entries) < len(listing.entries):
+        notes.append(
+            f"{path.name}: {len(entries):,} of {len(listing.entries):,} images, drawn as equally "
+            f"as possible over the classes (seed {seed})"
+        )
+    return _read_all(path, entries, listing.class_names, size, notes)
+
+
+def open_source(path: Path) -> Source:
+    """Raises InputError if nothing that can be read is there."""
+    if path.is_file() and path.suffix == ".npz":
+        return Source((), lambda _: list_npz(path))
+    if not path.is_dir():
+        what = "is no folder and no .npz file" if path.exists() else "does not exist"
+        raise InputError(f"data {path} {what}; name a folder with one folder of images a class")
+    if parts := idx_parts(path):
+        return Source(parts, lambda part: list_idx(path, part))
+    if parts := tar_parts(path):
+        return Source(parts, lambda part: list_tars(path, part))
+    parts = tuple(part_folders(path))
+    return Source(parts, lambda part: list_folder(path, part or None))
+
+
+def draw(
+    entries: Sequence[Entry], class_names: Sequence[str], limit: int, *, seed: int
+) -> list[Entry]:
+    """At most `limit`, from each class as many as from the others where it has them, in order."""
+    if len(entries) <= limit:
+        return list(entries)
+    rng = np.random.default_rng(seed)
+    rows: dict[str, list[int]] = {name: [] for name in class_names}
+    for row, entry in enumerate(entries):
+        rows[entry.class_name].append(row)
+    chosen: list[int] = []
+    waiting = sorted(rows.values(), key=len)  # the smallest first: what they lack, others may have
+    for index, members in enumerate(waiting):
+        share = (limit - len(chosen)) // (len(waiting) - index)
+        chosen += [members[i] for i in rng.permutation(len(members))[:share]]
+    return [entries[row] for row in sorted(chosen)]
+
+
+def _held_out_part(parts: Sequence[str]) -> str | None:
+    return next((part for part in HELD_OUT_PARTS if part in parts), None)
+
+
+def _with_class_names(listing: Listing, names: Sequence[str] | None, path: Path) -> Listing:
+    if not listing.entries:
+        raise InputError(f"data {path}: no image in it")
+    if names is None:
+        return listing
+    if all(name.isdecimal() for name in listing.class_names) and len(names) >= len(
+        listing.class_names
+    ):
+        new = dict(zip(listing.class_names, names, strict=False))
+        entries = [replace(entry, class_name=new[entry.class_name]) for entry in listing.entries]
+        return replace(listing, entries=entries, class_names=tuple(names))
+    unknown = sorted(set(listing.class_names) - set(names))
+    if unknown:
+        raise InputError(f"data {path}: class {unknown[0]!r}; expected one of {', '.join(names)}")
+    return replace(listing, class_names=tuple(names))
+
+
+def _common_shape(entries: Sequence[Entry], path: Path) -> tuple[tuple[int, int], int]:
+    """The commonest (height, width) and the most channels among some images, evenly spread."""
+    sizes, most_channels = Counter[tuple[int, int]](), 1
+    broken: list[str] = []
+    for row in np.unique(np.linspace(0, len(entries) - 1, _NUM_PROBES).astype(int)):
+        try:
+            height, width, channels = entries[row].read().pixels.shape
+        except InputError as error:
+            broken.append(str(error))
+            continue
+        sizes[height, width] += 1
+        most_channels = max(most_channels, channels)
+    if not sizes:
+        raise InputError(f"data {path}: no readable image; {broken[0]}")
+    # Among equals the smallest: less is made up.
+    return min(sizes, key=lambda size: (-sizes[size], size)), most_channels
+
+
+def _read_all(
+    path: Path,
+    entries: Sequence[Entry],
+    class_names: Sequence[str],
+    size: tuple[int, int],
+    notes: list[str],
+) -> ImageSet:
+    """notes: what is known so far; those of the reading are put behind them."""
+    kept: list[Entry] = []
+    pixels: list[NDArray[np.uint8]] = []
+    broken: list[tuple[str, str]] = []
+    changes = _Changes(size)
+    for entry in entries:
+        try:
+            picture = entry.read()
+        except InputError as error:
+            broken.append((entry.name, str(error)))
+            if len(broken) > max(_MAX_NAMED, MAX_BROKEN * len(entries)):
+                break
+            continue
+        changes.note(picture)
+        kept.append(entry)
+        pixels.append(resized(picture.pixels, size))
+    notes = [*notes, *_broken_notes(path, broken, len(entries))]
+    notes += [f"{path.name}: {line}" for line in changes.lines()]
+    present = {entry.class_name for entry in kept}
+    used_names = tuple(name for name in class_names if name in present)
+    if len(used_names) == 1:
+        notes.append(f"{path.name}: one class only, {used_names[0]}")
+    class_id = {name: i for i, name in enumerate(used_names)}
+    return ImageSet(
+        images=_stack(pixels),
+        class_ids=np.array([class_id[entry.class_name] for entry in kept], np.int64),
+        class_names=used_names,
+        names=_unique([entry.name for entry in kept], path),
+        groups=_groups(kept),
+        attributes=_attributes(kept),
+        notes=tuple(notes),
+    )
+
+
+def _broken_notes(path: Path, broken: list[tuple[str, str]], num: int) -> list[str]:
+    """broken: name and reason. Raises InputError if they are too many of num."""
+    if not broken:
+        return []
+    names = some([name for name, _ in broken], most=_MAX_NAMED)
+    if len(broken) > MAX_BROKEN * num:
+        raise InputError(
+            f"data {path}: broken images: {names}; that is more than {MAX_BROKEN:.0%} of {num:,}: "
+            f"repair or remove them ({broken[0][1]})"
+        )
+    return [f"{path.name}: {len(broken):,} broken images, left out: {names}"]
+
+
+class _Changes:
+    """Counts what was done to the images on reading."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self._size = size
+        self._counts = Counter[str]()
+        self._sizes = Counter[tuple[int, int]]()
+        self._channels = Counter[int]()
+        self._largest = 0
+
+    def note(self, picture: Picture) -> None:
+        height, width, channels = picture.pixels.shape
+        self._counts.update(picture.changes)
+        self._sizes[height, width] += 1
+        self._channels[channels] += 1
+        self._largest = max(self._largest, picture.largest)
+
+    def lines(self) -> list[str]:
+        lines = []
+        for what, num in sorted(self._counts.items()):
+            hint = f" (largest value {self._largest:,} of 65,535)" if what == SCALED else ""
+            lines.append(f"{num:,} images {what}{hint}")
+        if len(self._channels) > 1:
+            lines.append(f"{self._channels[1]:,} grey images among RGB ones, made RGB")
+        others = [size for size in sorted(self._sizes) if size != self._size]
+        if others:
+            num = sum(self._sizes[size] for size in others)
+            sizes = some([size_text(size) for size in others])
+            lines.append(f"{num:,} images of {sizes} resized to {size_text(self._size)}")
+        return lines
+
+
+def _stack(pixels: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Empties the list, so that memory holds the images once. Grey among RGB is repeated."""
+    channels = max(image.shape[2] for image in pixels)
+    images = np.empty((len(pixels), *pixels[0].shape[:2], channels), np.uint8)
+    for row in range(len(pixels) - 1, -1, -1):
+        images[row] = pixels.pop()
+    return images
+
+
+def _unique(names: list[str], path: Path) -> tuple[str, ...]:
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise InputError(f"data {path}: {count} images are called {name!r}; rename them")
+    return tuple(names)
+
+
+def _groups(entries: Sequence[Entry]) -> tuple[str, ...] | None:
+    """An image without a group is one of its own."""
+    if all(entry.group is None for entry in entries):
+        return None
+    return tuple(entry.name if entry.group is None else entry.group for entry in entries)
+
+
+def _attributes(entries: Sequence[Entry]) -> dict[str, tuple[str, ...]]:
+    names = sorted({name for entry in entries for name in entry.attributes})
+    return {name: tuple(e.attributes.get(name, NOT_GIVEN) for e in entries) for name in names}
