@@ -108,6 +108,24 @@ def contact_sheet(images: Sequence[Image], *, columns: int, scale: int) -> Image
     return sheet
 
 
+def block_means(images: NDArray[np.uint8], *, max_side: int) -> NDArray[np.uint8]:
+    """(N, H, W, C) => (N, H', W', C), no side above max_side: whole means of blocks of pixels."""
+    _, height, width, _ = images.shape
+    if height <= max_side and width <= max_side:
+        return images
+    rows, columns = _block_starts(height, max_side), _block_starts(width, max_side)
+    sums = np.add.reduceat(images, rows, axis=1, dtype=np.uint32)
+    sums = np.add.reduceat(sums, columns, axis=2, dtype=np.uint32)
+    areas = np.outer(np.diff(rows, append=height), np.diff(columns, append=width))
+    means: NDArray[np.uint8] = (sums // areas[:, :, None]).astype(np.uint8)
+    return means
+
+
+def _block_starts(side: int, max_side: int) -> NDArray[np.int64]:
+    num_blocks = min(side, max_side)
+    return np.arange(num_blocks, dtype=np.int64) * side // num_blocks
+
+
 def _text_chunk(keyword: str, value: str) -> bytes:
     try:
         name, content = keyword.encode("latin-1"), value.encode("latin-1")

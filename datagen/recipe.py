@@ -138,7 +138,11 @@ class GeneratorRequest(_Optioned):
 class FilterRequest(_Optioned):
     """One filter; all further fields are its options."""
 
-    filter: str = Field(pattern=_NAME, description=f"the name of a filter: {_NAME_TEXT}")
+    filter: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
+        description="the name of a filter: 1 to 63 lower-case letters, digits, '_' and '-', the "
+        "first a letter or digit",
+    )
 
 
 class AugmentationRequest(_Part):

@@ -34,7 +34,7 @@ from datagen.generators.model_directory import (
     load_model,
     model_names,
 )
-from datagen.generators.safetensors_header import check_finite
+from datagen.safetensors_header import check_finite
 from datagen.settings import Settings
 from datagen.store import Store
 

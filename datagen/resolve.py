@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from datagen.augment import check_augmentations
 from datagen.errors import JobError, RecipeError
 from datagen.filters import FILTERS
+from datagen.filters.interface import FilterOptions, score_key
 from datagen.formats import FORMATS
 from datagen.generators.interface import GeneratorSpec, ModelConfig
 from datagen.generators.model_directory import Model, find_model, model_names
@@ -32,7 +33,12 @@ from datagen.recipe import (
     suggest,
 )
 
+if TYPE_CHECKING:
+    from datagen.references.reference import Reference
+
 MAX_BATCH_BYTES = 2**25
+
+_Options = TypeVar("_Options", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class ResolvedRecipe:
     model: Model
     config: ModelConfig
     options: BaseModel
-    filters: Mapping[str, BaseModel]
+    filters: Mapping[str, FilterOptions]
 
     @property
     def spec(self) -> GeneratorSpec:
@@ -71,6 +77,32 @@ class ResolvedRecipe:
         return min(self.spec.batch_size, fitting)
 
     @cached_property
+    def reference(self) -> Reference | None:
+        """What the model knows of its real images. Read only where a filter needs it."""
+        from datagen.references.reference import load_reference
+
+        return None if self.model.reference is None else load_reference(self.model.reference)
+
+    def reference_of(self, filter_name: str) -> Reference | None:
+        """The reference, if that filter needs it."""
+        needs_it = FILTERS[filter_name].needs_reference(self.filters[filter_name])
+        return self.reference if needs_it else None
+
+    @cached_property
+    def score_keys(self) -> Mapping[str, str]:
+        """Filter -> under what its scores are kept."""
+        return {
+            name: score_key(FILTERS[name], options, self.reference_of(name))
+            for name, options in self.filters.items()
+        }
+
+    @property
+    def reference_digest(self) -> str | None:
+        """None if no filter needs the reference: then it decides nothing."""
+        needed = (self.reference_of(name) for name in self.filters)
+        return next((reference.digest for reference in needed if reference is not None), None)
+
+    @cached_property
     def body(self) -> bytes:
         """Canonical JSON: every default filled in, the model pinned by digest."""
         content = self.recipe.to_json()
@@ -83,6 +115,8 @@ class ResolvedRecipe:
             {"filter": name, "options": options.model_dump(mode="json")}
             for name, options in self.filters.items()
         ]
+        if self.reference_digest is not None:
+            content["reference_digest"] = self.reference_digest
         return canonical_json(content)
 
     @property
@@ -133,26 +167,42 @@ def resolve_recipe(recipe: Recipe, models_dirs: Sequence[Path]) -> ResolvedRecip
     seeded = recipe
     if recipe.seed is None:
         seeded = recipe.model_copy(update={"seed": seed_of_name(recipe.name)})
-    return ResolvedRecipe(seeded, model, config, options, _filters(recipe))
+    resolved = ResolvedRecipe(seeded, model, config, options, _filters(recipe))
+    _check_reference(resolved)
+    return resolved
 
 
 def resolve_stored(body: str, models_dirs: Sequence[Path]) -> ResolvedRecipe:
     """The recipe that a job pinned. Raises JobError if its model is not here any more."""
-    content = json.loads(body)
-    pinned = content["generator"]
-    content["generator"] = {"model": pinned["model"], **pinned["options"]}
-    content["filters"] = [{"filter": f["filter"], **f["options"]} for f in content["filters"]]
-    resolved = resolve_recipe(Recipe.model_validate(content), models_dirs)
-    if resolved.model.digest != pinned["model_digest"]:
+    recipe, model_digest = recipe_of_stored(body)
+    resolved = resolve_recipe(recipe, models_dirs)
+    if resolved.model.digest != model_digest:
         raise JobError(
-            f"model {pinned['model']} has changed since this recipe ran: its digest was "
-            f"{pinned['model_digest'][:12]} and is {resolved.model.digest[:12]}; put the old model "
+            f"model {resolved.model.name} has changed since this recipe ran: its digest was "
+            f"{model_digest[:12]} and is {resolved.model.digest[:12]}; put the old model "
             "back, or run the recipe again for a new version"
+        )
+    reference_digest = json.loads(body).get("reference_digest")
+    if resolved.reference_digest != reference_digest:
+        raise JobError(
+            f"the reference of model {resolved.model.name} has changed since this recipe ran: its "
+            f"digest was {str(reference_digest)[:12]} and is {str(resolved.reference_digest)[:12]};"
+            " put the old one back, or run the recipe again for a new version"
         )
     return resolved
 
 
-def _options(schema: type[BaseModel], given: Mapping[str, Any], field: str, kind: str) -> BaseModel:
+def recipe_of_stored(body: str) -> tuple[Recipe, str]:
+    """The recipe that a job pinned, as it would be written again, and the digest of its model."""
+    content = json.loads(body)
+    content.pop("reference_digest", None)
+    pinned = content["generator"]
+    content["generator"] = {"model": pinned["model"], **pinned["options"]}
+    content["filters"] = [{"filter": f["filter"], **f["options"]} for f in content["filters"]]
+    return Recipe.model_validate(content), str(pinned["model_digest"])
+
+
+def _options(schema: type[_Options], given: Mapping[str, Any], field: str, kind: str) -> _Options:
     for name, value in given.items():
         if name not in schema.model_fields:
             known = ", ".join(schema.model_fields) or "none"
@@ -167,8 +217,9 @@ def _options(schema: type[BaseModel], given: Mapping[str, Any], field: str, kind
         raise field_error(place, first["input"], expected) from None
 
 
-def _filters(recipe: Recipe) -> dict[str, BaseModel]:
-    checked: dict[str, BaseModel] = {}
+def _filters(recipe: Recipe) -> dict[str, FilterOptions]:
+    checked: dict[str, FilterOptions] = {}
+    class_names = [c.name for c in recipe.classes]
     for index, request in enumerate(recipe.filters):
         field = f"filters[{index}]"
         rule = FILTERS.get(request.filter)
@@ -177,8 +228,41 @@ def _filters(recipe: Recipe) -> dict[str, BaseModel]:
             expected = f"a filter: {', '.join(FILTERS)}{hint}"
             raise field_error(f"{field}.filter", request.filter, expected)
         kind = f"option of filter {request.filter}"
-        checked[request.filter] = _options(rule.options, request.options, field, kind)
+        options = _options(rule.options, request.options, field, kind)
+        for name in options.named_classes():
+            if name not in class_names:
+                expected = f"a class of the recipe: {', '.join(class_names[:40])}"
+                raise field_error(field, name, expected + suggest(name, class_names))
+        checked[request.filter] = options
     return checked
+
+
+def _check_reference(resolved: ResolvedRecipe) -> None:
+    """Raises RecipeError for a filter that needs a reference, where the model has none that fits
+    the recipe."""
+    needing = (
+        (index, name)
+        for index, (name, options) in enumerate(resolved.filters.items())
+        if FILTERS[name].needs_reference(options)
+    )
+    index, name = next(needing, (0, None))
+    if name is None:
+        return
+    model, field = resolved.model, f"filters[{index}].filter"
+    remedy = f"`datagen models fit-reference {model.name} --data DIR` makes one"
+    if resolved.reference is None:
+        raise field_error(
+            field, name, f"a filter that needs no reference: model {model.name} has none; {remedy}"
+        )
+    problem = resolved.reference.unfit_for(
+        [c.name for c in resolved.recipe.classes],
+        image_size=resolved.config.image_size,
+        channels=resolved.config.channels,
+    )
+    if problem is not None:
+        raise field_error(
+            field, name, f"a reference that fits; that of model {model.name} {problem}; {remedy}"
+        )
 
 
 def _check_size(recipe: Recipe, config: ModelConfig, model_name: str) -> None:

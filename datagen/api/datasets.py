@@ -64,7 +64,7 @@ ObjectPath = Annotated[
         description="As the manifest names it, such as shards/00000-....tar",
     ),
 ]
-_SCORE = r"^[a-z0-9][a-z0-9-]{0,62}:-?[0-9]{1,12}(\.[0-9]{1,12})?$"
+_SCORE = r"^[a-z0-9][a-z0-9_-]{0,62}:-?[0-9]{1,12}(\.[0-9]{1,12})?$"
 Scores = Annotated[
     list[Annotated[str, Field(pattern=_SCORE)]],
     Query(max_length=8, description="FILTER:NUMBER, such as blank:0.2; several all hold"),

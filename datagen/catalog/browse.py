@@ -211,7 +211,7 @@ def _bounds(
 
 
 def _number(scores: ColumnElement[str], name: str, *, sqlite: bool) -> ColumnElement[float]:
-    """name: of a filter: letters, digits and '-'."""
+    """name: of a filter: letters, digits, '_' and '-'."""
     if sqlite:
         path = f'$."{name}"'
         is_number = func.json_type(scores, path).in_(("integer", "real"))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from datagen.filters.interface import ClassJudge, Images, Score
+from datagen.filters.interface import ClassJudge, FilterOptions, Images, Score
+
+if TYPE_CHECKING:
+    from datagen.references.reference import Reference
 
 _CHUNK_VALUES = 1 << 20  # bounds the float64 copy at 8 MiB whatever the batch
 
 
-class BlankOptions(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
+class BlankOptions(FilterOptions):
     # The faintest of 60,000 real Fashion-MNIST images scores 0.065; noise of +-8 grey levels on
     # an even picture scores 0.019 (docs/filters.md).
     min_contrast: float = Field(
@@ -44,9 +47,14 @@ class BlankFilter:
     """
 
     name = "blank"
-    options: type[BaseModel] = BlankOptions
+    options: type[FilterOptions] = BlankOptions
 
-    def score(self, images: Images) -> list[Score]:
+    def needs_reference(self, options: BaseModel) -> bool:
+        return False
+
+    def score(
+        self, images: Images, class_names: Sequence[str], reference: Reference | None
+    ) -> list[Score]:
         num, height, width, channels = images.shape
         pixels = images.reshape(num, height * width, channels)
         step = max(1, _CHUNK_VALUES // (height * width * channels))
@@ -55,7 +63,7 @@ class BlankFilter:
             scores.extend(_contrast(pixels[start : start + step]))
         return scores
 
-    def judge(self, options: BaseModel) -> ClassJudge:
+    def judge(self, options: BaseModel, class_name: str, reference: Reference | None) -> ClassJudge:
         assert isinstance(options, BlankOptions)
         return BlankJudge(options.min_contrast)
 

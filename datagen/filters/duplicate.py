@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from array import array
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from datagen.filters.interface import ClassJudge, Images, Score
+from datagen.filters.interface import ClassJudge, FilterOptions, Images, Score
+from datagen.images import block_means
+
+if TYPE_CHECKING:
+    from datagen.references.reference import Reference
 
 NUM_BITS = 256
 NUM_BYTES = NUM_BITS // 8
@@ -24,9 +30,7 @@ _NUM_COLUMNS = 32
 _SCANNED = 1 << 15  # hashes compared at once: 1 MiB
 
 
-class DuplicateOptions(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
+class DuplicateOptions(FilterOptions):
     # At 6, of 6,000 real images of a class at most 0.17% are flagged (trousers 0.15%), and 99% of
     # copies with +-2 grey levels of noise or through JPEG 95 are found (docs/filters.md).
     max_distance: int = Field(
@@ -46,18 +50,23 @@ class DuplicateFilter:
     """
 
     name = "duplicate"
-    options: type[BaseModel] = DuplicateOptions
+    options: type[FilterOptions] = DuplicateOptions
 
-    def score(self, images: Images) -> list[Score]:
+    def needs_reference(self, options: BaseModel) -> bool:
+        return False
+
+    def score(
+        self, images: Images, class_names: Sequence[str], reference: Reference | None
+    ) -> list[Score]:
         num, height, width, channels = images.shape
         step = max(1, _CHUNK_VALUES // (height * width * channels))
         scores: list[Score] = []
         for start in range(0, num, step):
-            bits = _hash(_cells(images[start : start + step]))
+            bits = _hash(block_means(images[start : start + step], max_side=MAX_CELLS))
             scores.extend(row.tobytes().hex() for row in np.packbits(bits, axis=1))
         return scores
 
-    def judge(self, options: BaseModel) -> ClassJudge:
+    def judge(self, options: BaseModel, class_name: str, reference: Reference | None) -> ClassJudge:
         assert isinstance(options, DuplicateOptions)
         return DuplicateJudge(options.max_distance)
 
@@ -142,24 +151,6 @@ class DuplicateJudge:
             ((bits >> low & mask) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) >> shift
             for low, mask in self._bands
         ]
-
-
-def _cells(images: Images) -> Images:
-    """(N, H, W, C) => (N, H', W', C), no side above MAX_CELLS: whole means of blocks of pixels."""
-    _, height, width, _ = images.shape
-    if height <= MAX_CELLS and width <= MAX_CELLS:
-        return images
-    rows, columns = _block_starts(height), _block_starts(width)
-    sums = np.add.reduceat(images, rows, axis=1, dtype=np.uint32)
-    sums = np.add.reduceat(sums, columns, axis=2, dtype=np.uint32)
-    areas = np.outer(np.diff(rows, append=height), np.diff(columns, append=width))
-    means: Images = (sums // areas[:, :, None]).astype(np.uint8)
-    return means
-
-
-def _block_starts(side: int) -> NDArray[np.int64]:
-    num_blocks = min(side, MAX_CELLS)
-    return np.arange(num_blocks, dtype=np.int64) * side // num_blocks
 
 
 def _hash(cells: Images) -> NDArray[np.bool_]:

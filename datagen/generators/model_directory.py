@@ -22,9 +22,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from datagen.errors import ModelError
 from datagen.generators import GENERATORS
 from datagen.generators.interface import GeneratorSpec, ModelConfig
-from datagen.generators.safetensors_header import check_safetensors
 from datagen.recipe import canonical_json, suggest
 from datagen.resources import shipped_models_dir
+from datagen.safetensors_header import REFERENCE_TYPES, check_safetensors
 
 if TYPE_CHECKING:
     import torch
@@ -107,7 +107,8 @@ class _ConfigFile(ModelFacts):
 
 @dataclass(frozen=True)
 class Model:
-    """A checked model directory. weights: None for a family that needs none.
+    """A checked model directory. weights: None for a family that needs none. reference: what it
+    knows of its real images (references/); None if none was fitted.
 
     digest: sha256 over the generator, its classes, sizes and network, and the weights' sha256, and
     so of all that decides an image; the facts and the other files may change under it.
@@ -119,6 +120,7 @@ class Model:
     path: Path
     weights: Path | None
     facts: ModelFacts
+    reference: Path | None = None
 
     @property
     def spec(self) -> GeneratorSpec:
@@ -156,8 +158,8 @@ def load_model(path: Path) -> Model:
         model, weights_sha256 = _describe(path)
         if model.weights is not None:
             _check_weights(model.weights, weights_sha256)
-        if (path / REFERENCE_FILE).exists():
-            check_safetensors(path / REFERENCE_FILE)
+        if model.reference is not None:
+            check_safetensors(model.reference, types=REFERENCE_TYPES)
     except OSError as error:
         raise ModelError(f"model {path}: cannot be read ({error}); {_REMEDY}") from None
     return model
@@ -192,6 +194,7 @@ def _describe(path: Path) -> tuple[Model, str | None]:
         path=path,
         weights=path / WEIGHTS_FILE if has_weights else None,
         facts=ModelFacts(**{name: getattr(content, name) for name in ModelFacts.model_fields}),
+        reference=path / REFERENCE_FILE if REFERENCE_FILE in files else None,
     )
     return model, content.weights_sha256
 

@@ -71,14 +71,19 @@ def _find_cached(work: JobWork, requests: Sequence[AttemptRequest]) -> Cached:
 
 def _rescore(work: JobWork, cached: Cached) -> list[tuple[str, int, int, str]]:
     """Cached attempts that a filter new to them has to score."""
-    names = set(work.resolved.filters)
-    known = {r: json.loads(row.scores) for r, row in cached.items()} if names else {}
-    lacking = {r: cached[r] for r, scores in known.items() if not names <= scores.keys()}
+    keys = set(work.resolved.score_keys.values())
+    known = {r: json.loads(row.scores) for r, row in cached.items()} if keys else {}
+    lacking = {r: cached[r] for r, scores in known.items() if not keys <= scores.keys()}
+    if not lacking:
+        return []
     images = work.raw_images.load(lacking.values())
+    batch = np.stack([images[row] for row in lacking.values()])
+    class_names = [work.plan.class_names[request.class_index] for request in lacking]
     rescored = []
-    for request, row in lacking.items():
-        scores = known[request] | json.loads(work.score(images[row][None])[0])
-        class_name = work.plan.class_names[request.class_index]
+    for request, class_name, new in zip(
+        lacking, class_names, work.score(batch, class_names), strict=True
+    ):
+        scores = known[request] | json.loads(new)
         rescored.append((class_name, request.ordinal, request.attempt, json.dumps(scores)))
     return rescored
 
@@ -96,12 +101,12 @@ def _make(
     failpoint("generate.before_put")
     _put(work, key, data)
     images = np.frombuffer(data, np.uint8).reshape(-1, *work.image_shape)
+    class_names = [names[request.class_index] for request in missing]
     rows = []
-    for position, (request, image, scores) in enumerate(
-        zip(missing, images, work.score(images), strict=True)
+    for position, (request, class_name, image, scores) in enumerate(
+        zip(missing, class_names, images, work.score(images, class_names), strict=True)
     ):
         digest = hashlib.sha256(image.data).hexdigest()
-        class_name = names[request.class_index]
         rows.append(
             NewAttempt(class_name, request.ordinal, request.attempt, position, digest, scores)
         )

@@ -80,19 +80,23 @@ class JobWork:
     def raw_images(self) -> RawImages:
         return RawImages(self.store, self.image_shape)
 
-    def score(self, images: NDArray[np.uint8]) -> list[str]:
+    def score(self, images: NDArray[np.uint8], class_names: Sequence[str]) -> list[str]:
         """Every filter of the recipe scores every attempt; JSON per image."""
-        return score_images(images, tuple(self.resolved.filters))
+        return score_images(images, class_names, self.resolved)
 
 
-def score_images(images: NDArray[np.uint8], filter_names: tuple[str, ...]) -> list[str]:
-    """images: (N, H, W, C). Returns N JSON objects, filter -> score."""
-    if not filter_names or len(images) == 0:
+def score_images(
+    images: NDArray[np.uint8], class_names: Sequence[str], resolved: ResolvedRecipe
+) -> list[str]:
+    """images: (N, H, W, C). class_names: of each. Returns N JSON objects, score key -> score."""
+    if not resolved.filters or len(images) == 0:
         return ["{}"] * len(images)
-    columns = [FILTERS[name].score(images) for name in filter_names]
-    return [
-        json.dumps(dict(zip(filter_names, row, strict=True))) for row in zip(*columns, strict=True)
+    keys = [resolved.score_keys[name] for name in resolved.filters]
+    columns = [
+        FILTERS[name].score(images, class_names, resolved.reference_of(name))
+        for name in resolved.filters
     ]
+    return [json.dumps(dict(zip(keys, row, strict=True))) for row in zip(*columns, strict=True)]
 
 
 class RawImages:

@@ -91,12 +91,18 @@ def _judge_class(work: JobWork, class_index: int) -> ClassVerdict:
 
 
 def _judge_under_cap(work: JobWork, class_index: int, cap: int) -> ClassVerdict:
-    judges = {name: FILTERS[name].judge(options) for name, options in work.resolved.filters.items()}
+    resolved, class_name = work.resolved, work.plan.class_names[class_index]
+    judges = {
+        resolved.score_keys[name]: FILTERS[name].judge(
+            options, class_name, resolved.reference_of(name)
+        )
+        for name, options in resolved.filters.items()
+    }
     verdict = ClassVerdict(cap)
     rows = iterate_scores(
         work.catalog,
         work.job.context_id,
-        work.plan.class_names[class_index],
+        class_name,
         num_ordinals=work.plan.counts[class_index],
     )
     for ordinal, attempts in groupby(rows, key=itemgetter(0)):
@@ -108,6 +114,7 @@ def _judge_under_cap(work: JobWork, class_index: int, cap: int) -> ClassVerdict:
 def _judge_sample(
     verdict: ClassVerdict, judges: dict[str, ClassJudge], ordinal: int, made: dict[int, str]
 ) -> None:
+    """judges: by score key. made: attempt -> its scores."""
     for attempt in range(verdict.cap):
         if attempt not in made:
             verdict.absent[ordinal] = attempt
@@ -116,16 +123,16 @@ def _judge_sample(
         verdict.num_considered += 1
         reason = _reason(judges, scores)
         if reason is None:
-            for name, rule in judges.items():
-                rule.accept(scores[name])
+            for key, rule in judges.items():
+                rule.accept(scores[key])
             return
         verdict.rejections.append((ordinal, attempt, reason))
     verdict.unfilled.append(ordinal)
 
 
 def _reason(judges: dict[str, ClassJudge], scores: dict[str, float | str]) -> str | None:
-    for name, rule in judges.items():
-        reason = rule.reject(scores[name])
+    for key, rule in judges.items():
+        reason = rule.reject(scores[key])
         if reason is not None:
             return reason
     return None

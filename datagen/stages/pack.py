@@ -121,7 +121,7 @@ def _make_sample(
         offset=0,
         size=0,
         attributes=work.attributes_json[sample.class_index],
-        scores=_own_scores(attempt.scores, work.resolved.filters),
+        scores=_own_scores(attempt.scores, work.resolved.score_keys),
         augmentations=_ENCODER.encode(applied) if applied else "[]",
     )
     return _member(work, row, png), row
@@ -148,9 +148,10 @@ def _member(work: JobWork, row: SampleRow, png: bytes) -> ShardMember:
     return ShardMember(key, png, record.encode())
 
 
-def _own_scores(scores: str, filters: Mapping[str, object]) -> str:
-    """Of the recipe's filters alone: others may have scored a cached attempt too."""
-    if not filters:
+def _own_scores(scores: str, score_keys: Mapping[str, str]) -> str:
+    """Of the recipe's filters alone: others may have scored a cached attempt too. By the filter's
+    name: the recipe says which reference they come from."""
+    if not score_keys:
         return "{}"
     known = json.loads(scores)
-    return _ENCODER.encode({name: known[name] for name in filters})
+    return _ENCODER.encode({name: known[key] for name, key in score_keys.items()})

@@ -87,7 +87,9 @@ def every_score(client: httpx.Client, name: str) -> dict[str, float]:
             f"/datasets/{name}/versions/1/objects/{item['shard']}",
             headers={"Range": f"bytes={item['offset']}-{end}"},
         ).content
-        found[item["key"]] = float(FILTERS["blank"].score(np.stack([decode_png(png)]))[0])
+        found[item["key"]] = float(
+            FILTERS["blank"].score(np.stack([decode_png(png)]), ["any"], None)[0]
+        )
     return found
 
 

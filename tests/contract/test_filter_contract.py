@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from datagen.filters import FILTERS
+from datagen.filters.interface import FilterRule, Score
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SHAPES = [(8, 8, 1), (28, 28, 1), (28, 28, 3), (32, 32, 3), (33, 70, 1), (200, 31, 3)]
@@ -31,6 +32,10 @@ def images(num: int, shape: tuple[int, ...], seed: int = 0) -> NDArray[np.uint8]
     return batch
 
 
+def scores_of(rule: FilterRule, batch: NDArray[np.uint8]) -> list[Score]:
+    return rule.score(batch, ["cat"] * len(batch), None)
+
+
 @every_filter
 def test_the_filter_knows_its_name(name: str) -> None:
     assert FILTERS[name].name == name
@@ -41,10 +46,10 @@ def test_the_filter_knows_its_name(name: str) -> None:
 def test_an_image_alone_scores_as_in_any_batch(name: str, shape: tuple[int, int, int]) -> None:
     rule = FILTERS[name]
     batch = images(37, shape)
-    scores = rule.score(batch)
+    scores = scores_of(rule, batch)
     assert len(scores) == 37
-    assert rule.score(batch[::-1]) == scores[::-1]
-    assert [rule.score(image[None])[0] for image in batch] == scores
+    assert scores_of(rule, batch[::-1]) == scores[::-1]
+    assert [scores_of(rule, image[None])[0] for image in batch] == scores
 
 
 @every_filter
@@ -52,18 +57,18 @@ def test_a_large_batch_scores_as_its_parts(name: str) -> None:
     """Large enough for the filter to work through it in pieces."""
     rule = FILTERS[name]
     batch = images(600, (64, 64, 1))
-    assert rule.score(batch) == rule.score(batch[:7]) + rule.score(batch[7:])
+    assert scores_of(rule, batch) == scores_of(rule, batch[:7]) + scores_of(rule, batch[7:])
 
 
 @every_filter
 def test_no_image_no_score(name: str) -> None:
-    assert FILTERS[name].score(images(0, (28, 28, 1))) == []
+    assert scores_of(FILTERS[name], images(0, (28, 28, 1))) == []
 
 
 @every_filter
 @pytest.mark.parametrize("shape", SHAPES)
 def test_scores_are_short_plain_json(name: str, shape: tuple[int, int, int]) -> None:
-    for score in FILTERS[name].score(images(5, shape)):
+    for score in scores_of(FILTERS[name], images(5, shape)):
         assert type(score) in (float, str)
         assert isinstance(score, str) or math.isfinite(score)
         text = json.dumps(score, allow_nan=False)
@@ -90,10 +95,10 @@ def test_options_have_defaults_and_are_closed(name: str) -> None:
 def test_judges_are_fresh_for_each_class(name: str) -> None:
     """What one class accepted does not count in another; scores come back from JSON."""
     rule = FILTERS[name]
-    scores = json.loads(json.dumps(rule.score(images(40, (28, 28, 1)))))
+    scores = json.loads(json.dumps(scores_of(rule, images(40, (28, 28, 1)))))
     verdicts = []
     for _ in range(2):
-        judge = rule.judge(rule.options())
+        judge = rule.judge(rule.options(), "cat", None)
         verdict = []
         for score in scores:
             verdict.append(judge.reject(score))
@@ -107,8 +112,8 @@ def test_judges_are_fresh_for_each_class(name: str) -> None:
 @every_filter
 def test_asking_changes_nothing(name: str) -> None:
     rule = FILTERS[name]
-    judge = rule.judge(rule.options())
-    for score in rule.score(images(40, (28, 28, 1))):
+    judge = rule.judge(rule.options(), "cat", None)
+    for score in scores_of(rule, images(40, (28, 28, 1))):
         assert judge.reject(score) == judge.reject(score)
         judge.accept(score)
 
@@ -122,7 +127,7 @@ print(digest_of_scores(sys.argv[2]))
 
 
 def digest_of_scores(name: str) -> str:
-    scores = [FILTERS[name].score(images(9, shape)) for shape in SHAPES]
+    scores = [scores_of(FILTERS[name], images(9, shape)) for shape in SHAPES]
     return hashlib.sha256(json.dumps(scores).encode()).hexdigest()
 
 

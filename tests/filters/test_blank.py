@@ -11,13 +11,13 @@ RULE = BlankFilter()
 
 
 def contrast(image: NDArray[np.uint8]) -> float:
-    score = RULE.score(image[None])[0]
+    score = RULE.score(image[None], ["cat"], None)[0]
     assert isinstance(score, float)
     return score
 
 
 def judge(min_contrast: float = 0.02) -> ClassJudge:
-    return RULE.judge(BlankOptions(min_contrast=min_contrast))
+    return RULE.judge(BlankOptions(min_contrast=min_contrast), "cat", None)
 
 
 def test_an_even_image_has_no_contrast() -> None:

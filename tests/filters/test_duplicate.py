@@ -16,14 +16,19 @@ from datagen.filters.duplicate import (
     DuplicateOptions,
     projection_weights,
 )
+from datagen.filters.interface import Score
 
 RULE = DuplicateFilter()
 GOLDEN = "a82a0a01fe794fe8c1245d3dc0abf535917f774e3e9e3c42d275b821ba6afebb"
 GOLDEN_WIDE = "fbef60ede3bee41eda3c26ef34514b2545430a06cfc0661a3067e201af32e301"
 
 
+def scores_of(images: NDArray[np.uint8]) -> list[Score]:
+    return RULE.score(images, ["cat"] * len(images), None)
+
+
 def hash_of(image: NDArray[np.uint8]) -> int:
-    return int(str(RULE.score(image[None])[0]), 16)
+    return int(str(scores_of(image[None])[0]), 16)
 
 
 def distance(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> int:
@@ -55,8 +60,8 @@ def test_the_hash_never_changes() -> None:
     row = np.arange(28, dtype=np.int64)
     image = ((row[:, None] * 7 + row[None, :] ** 2) % 256).astype(np.uint8)[..., None]
     wide = np.tile(image, (1, 2, 3))
-    assert RULE.score(image[None]) == [GOLDEN]
-    assert RULE.score(wide[None]) == [GOLDEN_WIDE]
+    assert scores_of(image[None]) == [GOLDEN]
+    assert scores_of(wide[None]) == [GOLDEN_WIDE]
 
 
 def test_even_images_are_all_the_same() -> None:
@@ -112,7 +117,7 @@ def test_projections_are_exact_and_blind_to_an_even_change(shape: tuple[int, int
 def test_bits_are_worth_their_place() -> None:
     """Over unlike images each bit is set about half of the time, and none repeats another."""
     batch = np.stack([garment(seed) for seed in range(400)])
-    packed = [bytes.fromhex(str(score)) for score in RULE.score(batch)]
+    packed = [bytes.fromhex(str(score)) for score in scores_of(batch)]
     bits = np.unpackbits(np.frombuffer(b"".join(packed), np.uint8)).reshape(400, NUM_BITS)
     shares = bits.mean(axis=0)
     assert shares.min() > 0.2
@@ -211,7 +216,7 @@ def test_zero_takes_equal_hashes_alone() -> None:
     image = garment(8)
     changed = image.copy()
     changed[10:12, 10:12] += 60
-    scores = RULE.score(np.stack([image, image, changed]))
-    judge = RULE.judge(DuplicateOptions(max_distance=0))
+    scores = scores_of(np.stack([image, image, changed]))
+    judge = RULE.judge(DuplicateOptions(max_distance=0), "cat", None)
     judge.accept(scores[0])
     assert [judge.reject(score) for score in scores] == ["duplicate", "duplicate", None]

@@ -26,7 +26,7 @@ from datagen.generators.model_directory import (
     model_names,
     save_model,
 )
-from datagen.generators.safetensors_header import check_safetensors
+from datagen.safetensors_header import check_safetensors
 from tests.generators.tiny_models import FACTS, TINY, random_weights, save_random_model
 
 ROOT = Path(__file__).resolve().parent.parent.parent
