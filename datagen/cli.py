@@ -13,6 +13,7 @@ from datagen.commands.inspection import remake, show
 from datagen.commands.keys import audit, tenants
 from datagen.commands.models import models, train
 from datagen.commands.recipes import plan, run, validate
+from datagen.commands.references import references
 from datagen.commands.remote_keys import keys
 from datagen.commands.revoke import revoke
 from datagen.commands.schedules import schedules
@@ -42,7 +43,7 @@ def main(home: Path | None) -> None:
 
 _COMMANDS = (
     *(validate, plan, run, list_, show, pull, verify, diff, remake),
-    *(train, models, bench),
+    *(train, models, references, bench),
     *(submit, jobs, watch, cancel, retry, preview, schedules),
     *(up, keys, audit, tenants, revoke, completion),
 )

@@ -11,13 +11,17 @@ from pathlib import Path
 
 from datagen.errors import InputError
 
+# open: whoever may read may pull. Else a version must be signed off as this, or as more.
+PULL_POLICIES = ("open", "reviewed", "approved")
+
 
 @dataclass(frozen=True)
 class Settings:
     """Where things are kept, and how long a lease lasts.
 
     home holds the embedded catalog (catalog.sqlite3), objects (objects/), trained models (models/)
-    and worker locks (workers/). device: cpu or cuda, cuda:N. The rest matters to a service alone:
+    and worker locks (workers/). device: cpu or cuda, cuda:N. pull_policy: what a version must be
+    signed off as before its images are given out. The rest matters to a service alone:
     webhook_networks: private networks that webhooks may reach. prices: in `currency`.
     failpoints: faults to inject, see failpoints.py.
     """
@@ -43,12 +47,18 @@ class Settings:
     price_per_gb_month: float = 0.0
     currency: str = "USD"
     webhook_networks: tuple[str, ...] = ()
+    pull_policy: str = "open"
     failpoints: str = ""
     failpoints_dir: Path | None = None
 
     @property
     def models_dir(self) -> Path:
         return self.home / "models"
+
+    @property
+    def references_dir(self) -> Path:
+        """Names of real data: see evaluation/named_data.py."""
+        return self.home / "references"
 
     def of(self, tenant: str) -> Settings:
         """The same settings for another tenant's objects."""
@@ -81,6 +91,7 @@ def load_settings(environ: Mapping[str, str] = os.environ, *, home: Path | None 
         price_per_gb_month=_price(environ, "DATAGEN_PRICE_PER_GB_MONTH"),
         currency=environ.get("DATAGEN_CURRENCY") or "USD",
         webhook_networks=_networks(environ, "DATAGEN_WEBHOOK_NETWORKS"),
+        pull_policy=_pull_policy(environ),
         failpoints=environ.get("DATAGEN_FAILPOINTS") or "",
         failpoints_dir=_folder(environ, "DATAGEN_FAILPOINTS_DIR"),
     )
@@ -115,6 +126,16 @@ def _networks(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
                 "10.0.0.0/8, several separated by blanks"
             ) from None
     return networks
+
+
+def _pull_policy(environ: Mapping[str, str]) -> str:
+    policy = environ.get("DATAGEN_PULL_POLICY") or "open"
+    if policy not in PULL_POLICIES:
+        raise InputError(
+            f"environment variable DATAGEN_PULL_POLICY={policy!r}: expected one of "
+            f"{', '.join(PULL_POLICIES)}"
+        )
+    return policy
 
 
 def _folder(environ: Mapping[str, str], name: str) -> Path | None:
