@@ -68,7 +68,7 @@ class AuthError(DatagenError):
 
 
 class ForbiddenError(AuthError):
-    """A good key whose scopes do not allow this."""
+    """A good key whose scopes do not allow this, or a policy that allows it to nobody yet."""
 
 
 class JobError(DatagenError):

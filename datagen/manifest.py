@@ -5,13 +5,15 @@ Holds nothing that a replay would write differently: no times, no worker names.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from datagen.errors import VerifyError
 from datagen.recipe import canonical_json
 
 MANIFEST_FORMAT = 1
+TRAIN_SPLIT = "train"
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Manifest:
     """digest: of the dataset (see engine.finish). counts: class name -> split -> images.
 
     shortfall: class name -> images missing, empty unless the recipe publishes short.
+    performance_claims: what may be said of models by these images, see claims_of; empty in
+    manifests of before it was stated.
     """
 
     name: str
@@ -47,14 +51,22 @@ class Manifest:
     index: list[ObjectEntry]
     documents: list[ObjectEntry]
     shortfall: dict[str, int] = field(default_factory=dict)
+    performance_claims: str = ""
     format: int = MANIFEST_FORMAT
 
     @property
     def num_samples(self) -> int:
         return sum(n for splits in self.counts.values() for n in splits.values())
 
+    @property
+    def splits_not_for_claims(self) -> list[str]:
+        return _not_for_claims(self.counts)
+
     def to_bytes(self) -> bytes:
-        return canonical_json(asdict(self)) + b"\n"
+        content = asdict(self)
+        if not self.performance_claims:  # so that what was read is written as it was
+            del content["performance_claims"]
+        return canonical_json(content) + b"\n"
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Manifest:
@@ -68,8 +80,22 @@ class Manifest:
             for part in ("shards", "index", "documents"):
                 content[part] = [ObjectEntry(**entry) for entry in content[part]]
             content["image_size"] = tuple(content["image_size"])
+            known = {each.name for each in fields(cls)}
+            content = {name: content[name] for name in content if name in known}
             return cls(**content)
         except (ValueError, KeyError, TypeError) as error:
             raise VerifyError(
                 f"manifest.json is damaged or of another format ({error}); restore it from a backup"
             ) from None
+
+
+def claims_of(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """counts: class name -> split -> images. Any synthetic split but the training one is marked:
+    performance is claimed on real images."""
+    splits = _not_for_claims(counts)
+    return f"not for performance claims: {', '.join(splits)}" if splits else "train split only"
+
+
+def _not_for_claims(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    filled = {split for by_split in counts.values() for split, num in by_split.items() if num}
+    return sorted(filled - {TRAIN_SPLIT})

@@ -37,7 +37,15 @@ _LOOK_UP_TIMEOUT_S = 5.0
 
 WebhookId = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="32 hex digits")]
 DeliveryId = Annotated[int, Path(ge=1, lt=2**63)]
-EventType = Literal["job.published", "job.failed", "job.cancelled", "dataset.revoked", "*"]
+EventType = Literal[
+    "job.published",
+    "job.failed",
+    "job.cancelled",
+    "dataset.revoked",
+    "dataset.approved",
+    "dataset.withdrawn",
+    "*",
+]
 
 
 def _check_url(url: str) -> str:

@@ -20,10 +20,12 @@ from datagen.catalog.tables import job_events, jobs, webhook_deliveries, webhook
 JOB_CREATED, JOB_STAGE, JOB_RETRIED = "job.created", "job.stage", "job.retried"
 JOB_PUBLISHED, JOB_FAILED, JOB_CANCELLED = "job.published", "job.failed", "job.cancelled"
 DATASET_REVOKED = "dataset.revoked"
+# Signed off as approved; an approval taken back.
+DATASET_APPROVED, DATASET_WITHDRAWN = "dataset.approved", "dataset.withdrawn"
 # After one of these a job's stream ends, until somebody retries the job.
 TERMINAL_EVENTS = (JOB_PUBLISHED, JOB_FAILED, JOB_CANCELLED)
 # What webhooks may ask for; the others tell of progress.
-WEBHOOK_EVENTS = (*TERMINAL_EVENTS, DATASET_REVOKED)
+WEBHOOK_EVENTS = (*TERMINAL_EVENTS, DATASET_REVOKED, DATASET_APPROVED, DATASET_WITHDRAWN)
 
 
 def record_event(

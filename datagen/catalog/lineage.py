@@ -92,6 +92,13 @@ def model_facts(catalog: Catalog, digest: str) -> dict[str, Any]:
         return found
 
 
+def model_generator(catalog: Catalog, digest: str) -> str | None:
+    """The family of a model that a job has used."""
+    query = select(models.c.generator).where(models.c.digest == digest)
+    with catalog.reading() as connection:
+        return connection.execute(query).scalar_one_or_none()
+
+
 def holders(catalog: Catalog, job_id: int, class_name: str, ordinal: int) -> list[Holder]:
     """Versions that hold the very image, its own included. Equal images have equal keys, and so
     are of one context, class and ordinal."""

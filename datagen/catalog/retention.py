@@ -28,6 +28,7 @@ from datagen.catalog.rows import (
     NewUnit,
 )
 from datagen.catalog.tables import (
+    attachments,
     attempts,
     contexts,
     dataset_versions,
@@ -175,10 +176,11 @@ def ended_jobs(catalog: Catalog, *, kind: str, grace_s: float, limit: int) -> li
 
 
 def kept_keys(catalog: Catalog, job_id: int) -> set[str]:
-    """What a failed job goes on with when it is retried."""
+    """What a failed job goes on with when it is retried, and what tells why it failed."""
     with catalog.reading() as connection:
-        query = select(objects.c.key).where(objects.c.job_id == job_id)
-        return set(connection.execute(query).scalars())
+        made = select(objects.c.key).where(objects.c.job_id == job_id)
+        attached = select(attachments.c.key).where(attachments.c.job_id == job_id)
+        return {*connection.execute(made).scalars(), *connection.execute(attached).scalars()}
 
 
 def mark_collected(catalog: Catalog, job: EndedJob) -> None:
@@ -190,6 +192,7 @@ def mark_collected(catalog: Catalog, job: EndedJob) -> None:
             .values(collected_at=now_s(connection))
         )
         if marked.rowcount == 1 and job.state == CANCELLED:
+            connection.execute(delete(attachments).where(attachments.c.job_id == job.id))
             _forget_results(connection, job.id)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from datagen.catalog.tables import objects, samples
 from datagen.catalog.units import finish_unit, insert_objects
 
 _STREAM_ROWS = 1_000
+_ASKED_AT_ONCE = 500
 
 
 def commit_packed(
@@ -55,6 +57,27 @@ def get_sample(catalog: Catalog, job_id: int, class_name: str, ordinal: int) -> 
     with catalog.reading() as connection:
         row = connection.execute(query).first()
         return None if row is None else SampleRow(*row)
+
+
+def raw_digests(catalog: Catalog, job_id: int, keys: Iterable[str]) -> dict[str, str]:
+    """Sample key -> sha256 of its raw image; keys that the job has no sample of are left out."""
+    by_class: dict[str, list[int]] = {}
+    for key in keys:
+        class_name, _, ordinal = key.rpartition("-")
+        if re.fullmatch(r"[0-9]{8,9}", ordinal):
+            by_class.setdefault(class_name, []).append(int(ordinal))
+    found = {}
+    with catalog.reading() as connection:
+        for class_name, ordinals in by_class.items():
+            for first in range(0, len(ordinals), _ASKED_AT_ONCE):
+                query = select(samples.c.ordinal, samples.c.raw_sha256).where(
+                    samples.c.job_id == job_id,
+                    samples.c.class_name == class_name,
+                    samples.c.ordinal.in_(ordinals[first : first + _ASKED_AT_ONCE]),
+                )
+                for ordinal, raw_sha256 in connection.execute(query):
+                    found[f"{class_name}-{ordinal:08d}"] = str(raw_sha256)
+    return found
 
 
 def counts_by_split(catalog: Catalog, job_id: int) -> dict[str, dict[str, int]]:

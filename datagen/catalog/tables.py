@@ -398,3 +398,39 @@ tombstones = Table(
     Column("erased_at", Float),  # when the last byte was deleted
     UniqueConstraint("tenant", "kind", "subject"),
 )
+
+# What was found out about a version after it was made: evaluation, report, review. Objects beside
+# the data, named by content; the version itself does not change.
+attachments = Table(
+    "attachments",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True),
+    Column("tenant", String(63), nullable=False),
+    Column("job_id", Integer, ForeignKey("jobs.id"), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("file_name", String(127), nullable=False),
+    Column("key", String(1024), nullable=False, unique=True),
+    Column("sha256", String(64), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("summary", Text, nullable=False),  # JSON: the main figures
+    Column("seconds", Float),  # that making it took
+    Column("created_by", String(63)),
+    Column("created_at", Float, nullable=False),  # or attached again
+    Index(None, "job_id", "kind", "created_at"),
+)
+
+# Append-only: each sign-off of a version is a row; catalog/approvals.py tells which one holds.
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True),
+    Column("tenant", String(63), nullable=False),
+    Column("job_id", Integer, ForeignKey("jobs.id"), nullable=False),
+    Column("state", String(16), nullable=False),  # draft, reviewed or approved
+    Column("use", String(200), nullable=False),  # what it is signed off for
+    Column("signed_by", String(127), nullable=False),
+    Column("expires_at", Float),  # from then on, the row does not hold; null: it always does
+    Column("note", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Index(None, "job_id", "use", "id"),
+)

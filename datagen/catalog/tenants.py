@@ -14,6 +14,7 @@ from datagen.catalog.catalog import Catalog
 from datagen.catalog.connection import now_s
 from datagen.catalog.rows import ACTIVE_STATES, GENERATE
 from datagen.catalog.tables import (
+    attachments,
     dataset_versions,
     jobs,
     objects,
@@ -175,7 +176,8 @@ def _bytes(connection: Connection, tenant: str) -> int:
     )
     kept = (registered_models.c.tenant == tenant) & registered_models.c.revoked_at.is_(None)
     models = _total(connection, registered_models.c.size_bytes, kept)
-    return versions + _total(connection, objects.c.size_bytes, cached) + models
+    attached = _total(connection, attachments.c.size_bytes, attachments.c.tenant == tenant)
+    return versions + attached + _total(connection, objects.c.size_bytes, cached) + models
 
 
 def _total(

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, and_, delete, func, insert, or_, select, update
 
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.connection import now_s
@@ -26,6 +26,7 @@ from datagen.catalog.rows import (
     VersionRow,
 )
 from datagen.catalog.tables import (
+    attachments,
     attempts,
     contexts,
     dataset_versions,
@@ -249,7 +250,7 @@ def mark_erased(catalog: Catalog, tombstone: Tombstone, *, settle_s: float) -> b
         )
         if tombstone.kind == VERSION:
             name, _, version = tombstone.subject.rpartition("@")
-            connection.execute(
+            erased = connection.execute(
                 update(dataset_versions)
                 .where(
                     dataset_versions.c.tenant == tombstone.tenant,
@@ -257,7 +258,11 @@ def mark_erased(catalog: Catalog, tombstone: Tombstone, *, settle_s: float) -> b
                     dataset_versions.c.version == int(version),
                 )
                 .values(erased_at=now)
+                .returning(dataset_versions.c.job_id)
             )
+            # Their objects went with the version's; their figures are of images that are gone.
+            gone = attachments.c.job_id.in_(list(erased.scalars()))
+            connection.execute(delete(attachments).where(gone))
         return True
 
 

@@ -7,6 +7,7 @@ contact-sheets/{class_name}.png. Equal manifests give equal cards.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from datagen.formats.hugging_face import front_matter
@@ -15,6 +16,7 @@ from datagen.manifest import Manifest
 
 # Of thousands of classes the card shows the first.
 MAX_SHEETS_SHOWN = 100
+_MAX_LISTED = 20
 
 _SIZE_CATEGORIES = (
     (10**3, "n<1K"),
@@ -30,8 +32,13 @@ def contact_sheet_path(class_name: str) -> str:
     return f"contact-sheets/{class_name}.png"
 
 
-def write_card(manifest: Manifest, *, origin: ModelOrigin) -> str:
-    """Returns Markdown. Of the manifest's documents nothing is used: the card is one of them."""
+def write_card(
+    manifest: Manifest, *, origin: ModelOrigin, figures: Mapping[str, str] | None = None
+) -> str:
+    """Returns Markdown. Of the manifest's documents nothing is used: the card is one of them.
+
+    figures: what an evaluation measured, name -> value in words; None if there was none.
+    """
     # What came from the database and what was read back differ in the order of their keys.
     manifest = Manifest.from_bytes(manifest.to_bytes())
     parts = [
@@ -40,7 +47,8 @@ def write_card(manifest: Manifest, *, origin: ModelOrigin) -> str:
         _counts(manifest),
         _sheets(manifest),
         _origin(manifest, origin),
-        _LIMITS,
+        *([_measured(figures)] if figures else []),
+        _limits(manifest, is_measured=bool(figures)),
         _loading(manifest),
         _recipe(manifest),
     ]
@@ -132,11 +140,36 @@ Each image's model, seeds, attempt, augmentations and scores are in its JSON and
 """
 
 
-_LIMITS = """## Limits
+def _measured(figures: Mapping[str, str]) -> str:
+    rows = "\n".join(f"| {_plain(name)} | {_plain(value)} |" for name, value in figures.items())
+    return f"""## Measured
 
+| | |
+|---|---|
+{rows}
+
+The report beside this card shows intervals, single images and how it was measured.
+"""
+
+
+def _limits(manifest: Manifest, *, is_measured: bool) -> str:
+    points = "" if is_measured else _NOT_EVALUATED
+    if manifest.splits_not_for_claims:
+        splits = ", ".join(f"`{split}`" for split in manifest.splits_not_for_claims)
+        points += (
+            f"- **Not for performance claims: {splits}.** Synthetic like the rest: how well a "
+            "model does on them says nothing of how well it does on real images.\n"
+        )
+    return f"## Limits\n\n{points}{_LIMITS}"
+
+
+_NOT_EVALUATED = """\
 - **Not evaluated.** Whether training on these images helps a classifier, whether they cover the \
 real variety of a class, and whether they resemble single images of the training data too closely \
 has not been measured. Measure before you rely on them.
+"""
+
+_LIMITS = """\
 - The label is the class that the model was asked for. No person looked at the images; some may \
 show something else or nothing clear.
 - What the model's training data lack or overstate, these images lack or overstate too.
@@ -171,10 +204,20 @@ images[0]["image"], images.features["label"].int2str(images[0]["label"])
 def _recipe(manifest: Manifest) -> str:
     import yaml
 
-    text = yaml.safe_dump(manifest.recipe, sort_keys=False, allow_unicode=True, width=100)
+    recipe = _shortened(manifest.recipe)
+    text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True, width=100)
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"## Recipe\n\nAs it was resolved.\n\n{fence}yaml\n{text}{fence}\n"
+
+
+def _shortened(value: Any) -> Any:
+    """Reviewers may have rejected thousands of images: the card names the first."""
+    if isinstance(value, dict):
+        return {key: _shortened(item) for key, item in value.items()}
+    if isinstance(value, list) and len(value) > _MAX_LISTED and isinstance(value[0], str):
+        return [*value[:_MAX_LISTED], f"... and {len(value) - _MAX_LISTED} more in manifest.json"]
+    return [_shortened(item) for item in value] if isinstance(value, list) else value
 
 
 def _plain(text: str) -> str:

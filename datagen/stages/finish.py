@@ -37,7 +37,7 @@ from datagen.formats.croissant import croissant
 from datagen.formats.index import write_index
 from datagen.formats.origin import ModelOrigin
 from datagen.images import contact_sheet, decode_png, encode_png
-from datagen.manifest import Manifest, ObjectEntry
+from datagen.manifest import Manifest, ObjectEntry, claims_of
 from datagen.stages.job import JobWork, read_sound
 from datagen.stages.publication import Publication, publish
 from datagen.stages.read_ahead import ReadAhead
@@ -73,6 +73,7 @@ def finish(work: JobWork, unit: Unit, check_abort: Callable[[], None]) -> None:
         index=[_entry(work, part) for part in index],
         documents=[],
         shortfall=shortfall,
+        performance_claims=claims_of(counts),
     )
     documents = list(_put_documents(work, manifest, shards))
     manifest = replace(manifest, documents=[_entry(work, document) for document in documents])

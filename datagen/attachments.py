@@ -1,0 +1,139 @@
+"""What is attached to a version after it was made: its evaluation, its report, a review of it.
+
+Objects beside the data, named by their content, so that the version itself never changes:
+{prefix}attachments/{sha256}/{file name}. Called by whatever evaluates or reviews, and by every
+reader of that. Attaching to a job that is not published keeps what its gates found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from datagen.catalog.attachments import (
+    AttachmentRow,
+    NewAttachment,
+    check_attachable,
+    list_attachments,
+    record_attachment,
+)
+from datagen.catalog.catalog import Catalog
+from datagen.catalog.rows import Job, VersionRow
+from datagen.catalog.tenants import check_upload
+from datagen.errors import (
+    ConflictError,
+    InputError,
+    NotFoundError,
+    ObjectMissingError,
+    RevokedError,
+    VerifyError,
+)
+from datagen.recipe import canonical_json
+from datagen.store import Store
+from datagen.versions import raise_if_revoked, version_prefix
+
+Kind = Literal["evaluation", "report", "review", "credentials", "card"]
+EVALUATION: Kind = "evaluation"
+REPORT: Kind = "report"
+REVIEW: Kind = "review"
+CARD: Kind = "card"
+FOLDER = "attachments/"
+MAX_BYTES = 256 * 2**20
+MAX_SUMMARY_BYTES = 2**16
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
+
+
+def attach(
+    catalog: Catalog,
+    store: Store,
+    to: VersionRow | Job,
+    *,
+    kind: Kind,
+    file_name: str,
+    data: bytes,
+    summary: Mapping[str, Any],
+    seconds: float | None = None,
+    created_by: str | None = None,
+) -> AttachmentRow:
+    """The same content again is the same attachment, and the newest again.
+
+    summary: the main figures, for lists; seconds: that making it took. Raises RevokedError if the
+    version was revoked, QuotaError if the tenant's bytes are used up.
+    """
+    text = canonical_json(dict(summary)).decode()
+    if not _FILE_NAME.fullmatch(file_name):
+        raise InputError(f"attachment {file_name[:80]!r}: expected a plain file name")
+    for what, size, most in (
+        ("bytes", len(data), MAX_BYTES),
+        ("bytes of summary", len(text), MAX_SUMMARY_BYTES),
+    ):
+        if size > most:
+            raise InputError(f"attachment {file_name}: {size} {what}, expected at most {most}")
+    job_id = to.id if isinstance(to, Job) else to.job_id
+    check_attachable(catalog, job_id)
+    check_upload(catalog.of(to.tenant), num_bytes=len(data))
+    sha256 = hashlib.sha256(data).hexdigest()
+    key = f"{version_prefix(to.tenant, to.name, to.version)}{FOLDER}{sha256}/{file_name}"
+    store.put_new(key, data)
+    new = NewAttachment(job_id, kind, file_name, key, sha256, len(data), text, seconds, created_by)
+    try:
+        return record_attachment(catalog, new)
+    except (RevokedError, ConflictError):  # in this very moment
+        store.delete(key)
+        raise
+
+
+def attachments_of(
+    catalog: Catalog, row: VersionRow | Job, *, kind: Kind | None = None
+) -> list[AttachmentRow]:
+    """The newest first."""
+    job_id = row.id if isinstance(row, Job) else row.job_id
+    return list_attachments(catalog, job_id, kind=kind)
+
+
+def newest_attachment(
+    catalog: Catalog, row: VersionRow, *, kind: Kind, file_name: str | None = None
+) -> AttachmentRow | None:
+    found = list_attachments(catalog, row.job_id, kind=kind, file_name=file_name)
+    return found[0] if found else None
+
+
+def need_attachment(catalog: Catalog, row: VersionRow, *, kind: Kind) -> AttachmentRow:
+    """The newest. Raises NotFoundError that says how to make one."""
+    found = newest_attachment(catalog, row, kind=kind)
+    if found is None:
+        name = f"{row.name}@{row.version}"
+        raise NotFoundError(
+            f"{name} has no {kind}; `datagen evaluate {name} --reference DATA` makes one"
+        )
+    return found
+
+
+def read_attachment(store: Store, attachment: AttachmentRow) -> bytes:
+    """Raises VerifyError if it was changed since, RevokedError, ObjectMissingError."""
+    try:
+        data = store.get(attachment.key)
+    except ObjectMissingError:
+        raise_if_revoked(store, attachment.key.partition(FOLDER)[0])
+        raise
+    found = hashlib.sha256(data).hexdigest()
+    if found != attachment.sha256:
+        raise VerifyError(
+            f"{store.url(attachment.key)}: sha256 {found}, expected {attachment.sha256}: it was "
+            "changed after it was attached; restore it from a backup, or evaluate again"
+        )
+    return data
+
+
+def path_of(attachment: AttachmentRow) -> str:
+    """Within the version: attachments/{sha256}/{file name}."""
+    return f"{FOLDER}{attachment.sha256}/{attachment.file_name}"
+
+
+def summary_of(attachment: AttachmentRow) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(attachment.summary)
+    return found
