@@ -41,29 +41,31 @@ def list_folder(root: Path, part: str | None) -> Listing:
             f"data {base}: no folder with images in it; expected one folder for each class, such "
             f"as {base.name}/cat/001.png"
         )
-    metadata = (
-        read_metadata(base) if (base != root and read_metadata(base)) else read_metadata(root)
-    )
+    # Beside the classes, else beside the parts; its paths are relative to where it lies.
+    place, metadata = base, read_metadata(base)
+    if not metadata and base != root:
+        place, metadata = root, read_metadata(root)
     entries: list[Entry] = []
     others: list[str] = []
-    empty: list[str] = []
-    used = 0
     for folder in folders:
-        before = len(entries)
         for path in _files(folder):
             name = path.relative_to(root).as_posix()
             if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
                 others.append(name)
                 continue
-            row = metadata.get(name) or metadata.get(path.relative_to(base).as_posix())
-            used += row is not None
+            row = metadata.get(path.relative_to(place).as_posix())
             entries.append(_entry(path, name, folder.name, row))
             if len(entries) > MAX_IMAGES:
                 raise InputError(f"data {base}: more than {MAX_IMAGES:,} images; split them")
-        if len(entries) == before:
-            empty.append(folder.name)
-    notes = _notes(base, empty, others, num_rows=len(metadata), used=used, num=len(entries))
-    return Listing(entries, tuple(f.name for f in folders if f.name not in empty), notes)
+    present = {entry.class_name for entry in entries}
+    empty = [folder.name for folder in folders if folder.name not in present]
+    notes = _left_out(base, empty, others)
+    bare = sum(not entry.attributes and entry.group is None for entry in entries)
+    if metadata and bare:
+        notes.append(
+            f"{base.name}: the metadata say nothing of {bare:,} of {len(entries):,} images"
+        )
+    return Listing(entries, tuple(f.name for f in folders if f.name in present), tuple(notes))
 
 
 def _entry(path: Path, name: str, class_name: str, row: Row | None) -> Entry:
@@ -92,16 +94,10 @@ def _files(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _notes(
-    base: Path, empty: list[str], others: list[str], *, num_rows: int, used: int, num: int
-) -> tuple[str, ...]:
+def _left_out(base: Path, empty: list[str], others: list[str]) -> list[str]:
     notes = []
     if empty:
         notes.append(f"{base.name}: class folders without images, left out: {some(empty)}")
     if others:
         notes.append(f"{base.name}: {len(others):,} files that are no images: {some(others)}")
-    if num_rows and used < num:
-        notes.append(f"{base.name}: {num - used:,} of {num:,} images have no row in the metadata")
-    if used == 0 and num_rows:
-        notes.append(f"{base.name}: no row of the metadata names an image that is here")
-    return tuple(notes)
+    return notes
