@@ -1,0 +1,1 @@
+"""The sections of a report after the pictures, one file each. Called by render.py."""

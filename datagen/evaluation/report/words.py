@@ -1,0 +1,65 @@
+"""What measures and verdicts are called, and how their figures are written. Called by report/."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from datagen.evaluation.report.numbers import Format, count, figure, percent, points
+from datagen.evaluation.results import Verdict
+
+VERDICTS: dict[Verdict, str] = {
+    "helps": "✓ Helps",
+    "no_difference": "= No difference",
+    "harms": "✕ Harms",
+    "inconclusive": "? Inconclusive",
+}
+KINDS: dict[Verdict, str] = {
+    "helps": "good",
+    "no_difference": "",
+    "harms": "bad",
+    "inconclusive": "warn",
+}
+
+
+@dataclass(frozen=True)
+class Words:
+    """meaning: in a few words; reading: where a good value lies."""
+
+    label: str
+    form: Format
+    meaning: str = ""
+    reading: str = ""
+
+
+def _thousandfold(kid: float) -> str:
+    return figure(kid * 1000)
+
+
+_LOWER, _HIGHER, _NEAR = "lower is better", "higher is better", "near the floor is good"
+FIDELITY: dict[str, Words] = {
+    "fid": Words("FID", figure, "distance between the two sets as a whole", _LOWER),
+    "kid": Words("KID × 1,000", _thousandfold, "the same, unbiased for few images", _LOWER),
+    "precision": Words("Precision", percent, "share of synthetic images that look real", _HIGHER),
+    "recall": Words("Recall", percent, "share of real images within its reach", _HIGHER),
+    "density": Words("Density", figure, "how deep among the real images they lie", _HIGHER),
+    "coverage": Words("Coverage", percent, "share of real images with one near", _HIGHER),
+    "inception_score": Words("Inception-style score", figure, "clear, varied classes", _HIGHER),
+    "ssim_diversity": Words("Variety by SSIM", figure, "within a class, pixels", _NEAR),
+    "lpips_diversity": Words("Variety by LPIPS", figure, "within a class, as seen", _NEAR),
+}
+
+# Of ways of training, and of the values of an attribute.
+_METRICS: dict[str, Words] = {
+    "accuracy": Words("Accuracy", percent),
+    "auroc": Words("AUROC", figure),
+    "sensitivity": Words("Sensitivity", percent),
+    "ece": Words("Calibration error", percent),
+    "count": Words("Images", count),
+    "label_agreement": Words("Label agreement", percent),
+    "coverage": Words("Coverage", percent),
+    "utility": Words("Effect, points", points),
+}
+
+
+def metric_words(key: str) -> Words:
+    return _METRICS.get(key) or Words(key.replace("_", " ").capitalize(), figure)
