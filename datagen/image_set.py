@@ -78,3 +78,9 @@ class ImageSet:
         """sha256 of each image's pixels."""
         images = np.ascontiguousarray(self.images)
         return [hashlib.sha256(image.data).hexdigest() for image in images]
+
+    def digest(self) -> str:
+        """sha256 over names, classes and pixels, whatever their order."""
+        labels = (self.class_names[class_id] for class_id in self.class_ids)
+        rows = sorted(zip(self.names, labels, self.pixel_digests(), strict=True))
+        return hashlib.sha256("\n".join("\t".join(row) for row in rows).encode()).hexdigest()

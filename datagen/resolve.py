@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from datagen.augment import check_augmentations
-from datagen.errors import JobError, RecipeError
+from datagen.errors import JobError, NotFoundError, RecipeError
+from datagen.evaluation.named_data import find_named, list_named
 from datagen.filters import FILTERS
 from datagen.filters.interface import FilterOptions, score_key
 from datagen.formats import FORMATS
@@ -32,6 +33,7 @@ from datagen.recipe import (
     recipe_digest_of,
     suggest,
 )
+from datagen.settings import Settings
 
 if TYPE_CHECKING:
     from datagen.references.reference import Reference
@@ -135,6 +137,27 @@ class ResolvedRecipe:
                 "fingerprint": fingerprint,
             }
         )
+
+
+def check_real_data(recipe: Recipe, settings: Settings) -> None:
+    """Raises RecipeError if the recipe wants to be measured against real data not known here."""
+    if recipe.evaluation is None:
+        return
+    try:
+        find_named(recipe.evaluation.reference, settings)
+    except NotFoundError:
+        known = [data.name for data in list_named(settings)]
+        hint = suggest(recipe.evaluation.reference, known)
+        expected = f"real data that `datagen references add` named: {', '.join(known)}{hint}"
+        raise field_error("evaluation.reference", recipe.evaluation.reference, expected) from None
+
+
+def check_real_data_of(document: RecipeDocument, settings: Settings) -> None:
+    """Raises RecipeError as check_real_data does, with file and line."""
+    try:
+        check_real_data(document.recipe, settings)
+    except RecipeError as error:
+        raise document.locate(error) from None
 
 
 def resolve(document: RecipeDocument, models_dirs: Sequence[Path]) -> ResolvedRecipe:

@@ -18,7 +18,7 @@ from datagen.api.dependencies import Context
 from datagen.faults import MAX_PROBLEMS, InvalidRecipe
 from datagen.recipe import Recipe
 from datagen.registry import models_dirs
-from datagen.resolve import ResolvedRecipe, resolve_recipe, resolve_stored
+from datagen.resolve import ResolvedRecipe, check_real_data, resolve_recipe, resolve_stored
 from datagen.schema_faults import details_of, problems_of
 
 
@@ -60,6 +60,7 @@ def read_recipe(values: dict[str, Any]) -> Recipe:
 
 def resolve_in(context: Context, recipe: Recipe) -> ResolvedRecipe:
     """With the tenant's models and the service's."""
+    check_real_data(recipe, context.settings)
     return resolve_recipe(recipe, models_for(context, recipe.generator.model))
 
 

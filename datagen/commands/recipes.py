@@ -143,9 +143,11 @@ def _resolve(recipe: Path, settings: Settings) -> ResolvedRecipe:
     from datagen.recipe import load_recipe
 
     document = load_recipe(recipe)
-    from datagen.resolve import resolve
+    from datagen.resolve import check_real_data_of, resolve
 
-    return resolve(document, [settings.models_dir])
+    resolved = resolve(document, [settings.models_dir])
+    check_real_data_of(document, settings)
+    return resolved
 
 
 def _print_plan(facts: dict[str, Any], plan: Plan, *, as_json: bool) -> None:

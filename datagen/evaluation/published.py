@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from datagen.catalog.attempts import rejections_by_reason
 from datagen.catalog.catalog import Catalog
 from datagen.errors import InputError
+from datagen.evaluation.evaluate import About
 from datagen.evaluation.results import Funnel
 from datagen.formats.version import VersionReader
 from datagen.image_set import ImageSet
@@ -71,6 +72,23 @@ def funnel_of(catalog: Catalog, job_id: int, manifest: Manifest) -> Funnel:
         attempts = kept + sum(reasons.values())
         classes[name] = {"attempts": attempts, **reasons, "kept": kept}
     return Funnel(classes)
+
+
+def about_version(catalog: Catalog, job_id: int, manifest: Manifest) -> About:
+    return About(
+        name=manifest.name,
+        version=manifest.version,
+        digest=manifest.digest,
+        counts={name: sum(by_split.values()) for name, by_split in manifest.counts.items()},
+        performance_claims=manifest.performance_claims or "",
+        provenance={
+            "data set": f"{manifest.name}@{manifest.version}, digest {manifest.digest}",
+            "recipe": manifest.recipe_digest,
+            "model": f"{manifest.model['name']} ({manifest.model['digest'][:12]})",
+            "made by": f"datagen {manifest.code_version}",
+        },
+        funnel=funnel_of(catalog, job_id, manifest),
+    )
 
 
 def _drawn(manifest: Manifest, max_images: int) -> dict[str, set[int]]:

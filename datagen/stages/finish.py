@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,6 +38,7 @@ from datagen.formats.index import write_index
 from datagen.formats.origin import ModelOrigin
 from datagen.images import contact_sheet, decode_png, encode_png
 from datagen.manifest import Manifest, ObjectEntry, claims_of
+from datagen.stages.evaluate import evaluate_packed
 from datagen.stages.job import JobWork, read_sound
 from datagen.stages.publication import Publication, publish
 from datagen.stages.read_ahead import ReadAhead
@@ -75,7 +76,8 @@ def finish(work: JobWork, unit: Unit, check_abort: Callable[[], None]) -> None:
         shortfall=shortfall,
         performance_claims=claims_of(counts),
     )
-    documents = list(_put_documents(work, manifest, shards))
+    figures = evaluate_packed(work, manifest, check_abort)
+    documents = list(_put_documents(work, manifest, shards, figures))
     manifest = replace(manifest, documents=[_entry(work, document) for document in documents])
     check_abort()
     stored = [*index, *documents]
@@ -153,9 +155,12 @@ def _dataset_digest(work: JobWork) -> str:
 
 
 def _put_documents(
-    work: JobWork, manifest: Manifest, shards: Sequence[NewObject]
+    work: JobWork,
+    manifest: Manifest,
+    shards: Sequence[NewObject],
+    figures: Mapping[str, str] | None,
 ) -> Iterator[NewObject]:
-    """Contact sheets, card, Croissant."""
+    """Contact sheets, card, Croissant. figures: of the evaluation, in words."""
     position = itertools.count()
     read_ahead = ReadAhead(work.store)
     for class_name in work.plan.class_names:
@@ -163,11 +168,11 @@ def _put_documents(
         if sheet is not None:
             yield _put(work, "document", next(position), contact_sheet_path(class_name), sheet)
     origin = _origin(work)
-    card = write_card(manifest, origin=origin).encode()
+    card = write_card(manifest, origin=origin, figures=figures).encode()
     yield _put(work, "document", next(position), "README.md", card)
     if manifest.num_samples:
         created = datetime.datetime.fromtimestamp(work.job.created_at, datetime.UTC).date()
-        described = croissant(manifest, origin=origin, date_published=created)
+        described = croissant(manifest, origin=origin, date_published=created, figures=figures)
         text = json.dumps(described, indent=2, ensure_ascii=False).encode()
         yield _put(work, "document", next(position), "croissant.json", text)
 
