@@ -7,7 +7,7 @@ Called by evaluate.py with what the other concerns computed. Attributes come fro
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import NormalDist
@@ -33,14 +33,13 @@ Features = NDArray[np.float32]
 @dataclass(frozen=True)
 class FairnessInputs:
     """synthetic_agreed: (N,) bool, an independent classifier confirms the label; None if it was
-    not asked. synthetic_features, real_features: (N, D) of one extractor, a row for each image.
+    not asked. extract: (N, H, W, C) uint8 -> (N, D) features; asked for few images only.
     held_out_correct: (N,) bool, a classifier trained with the synthetic images is right."""
 
     synthetic: ImageSet
     synthetic_agreed: NDArray[np.bool_] | None = None
-    synthetic_features: Features | None = None
     real: ImageSet | None = None
-    real_features: Features | None = None
+    extract: Callable[[NDArray[np.uint8]], Features] | None = None
     held_out: ImageSet | None = None
     held_out_correct: NDArray[np.bool_] | None = None
 
@@ -167,7 +166,7 @@ def _coverage(
 ) -> dict[str, Share | str]:
     """Of the real images of each value, by the synthetic ones of the same. It grows with n, so all
     values are measured with as many images as the smallest has, on both sides."""
-    if inputs.synthetic_features is None or inputs.real_features is None:
+    if inputs.extract is None or inputs.real is None:
         return dict.fromkeys(values, "it was not measured")
     if synthetic is None or real is None:
         side = "synthetic" if synthetic is None else "real"
@@ -186,7 +185,8 @@ def _coverage(
             for side, members in enumerate(rows[value])
         )
         covered = coverage(
-            inputs.real_features[real_rows], inputs.synthetic_features[synthetic_rows]
+            inputs.extract(inputs.real.images[real_rows]),
+            inputs.extract(inputs.synthetic.images[synthetic_rows]),
         )
         found[value] = Share(covered, num)
     return found
