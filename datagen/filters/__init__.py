@@ -5,8 +5,16 @@ from __future__ import annotations
 from datagen.filters.blank import BlankFilter
 from datagen.filters.duplicate import DuplicateFilter
 from datagen.filters.interface import FilterRule
+from datagen.filters.label_agreement import LabelAgreementFilter
+from datagen.filters.outlier import OutlierFilter
+from datagen.filters.quality import QualityFilter
+from datagen.filters.review import ReviewFilter
 
 FILTERS: dict[str, FilterRule] = {
     "blank": BlankFilter(),
     "duplicate": DuplicateFilter(),
+    "label_agreement": LabelAgreementFilter(),
+    "outlier": OutlierFilter(),
+    "quality": QualityFilter(),
+    "review": ReviewFilter(),
 }

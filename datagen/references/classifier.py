@@ -9,20 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datagen.errors import ModelError
-from datagen.images import block_means
 
 if TYPE_CHECKING:
     from datagen.features import SmallClassifier
 
 BATCH_SIZE = 64
-MAX_SIDE_PX = 64  # a longer side is averaged down to so many cells
-Arrays = Mapping[str, NDArray[np.generic]]
+_COUNTER = "num_batches_tracked"  # of batch normalisation: only training reads it
 
 
 @dataclass(frozen=True)
@@ -42,9 +40,9 @@ class Looks:
 
 @dataclass(frozen=True)
 class ReferenceClassifier:
-    """weights: the network's parameters by name, float16. shape: (H, W, C) of the images."""
+    """weights: by name, float16 where there are many. shape: (H, W, C) of the images."""
 
-    weights: Arrays
+    weights: Mapping[str, NDArray[Any]]
     shape: tuple[int, int, int]
     num_classes: int
 
@@ -56,20 +54,21 @@ class ReferenceClassifier:
         from datagen.features import SmallClassifier
 
         height, width, channels = self.shape
-        size = (min(height, MAX_SIDE_PX), min(width, MAX_SIDE_PX))
         with torch.device("meta"):
             network = SmallClassifier(
-                channels=channels, image_size=size, num_classes=self.num_classes
+                channels=channels, image_size=(height, width), num_classes=self.num_classes
             )
-        expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+        expected = {n: tuple(t.shape) for n, t in network.state_dict().items() if _is_kept(n)}
         found = {name: array.shape for name, array in self.weights.items()}
         if expected != found:
+            wrong = sorted(set(expected.items()) ^ set(found.items()))[:4]
             raise ModelError(
-                f"reference: a classifier of {found}; expected {expected}: fit the reference again"
+                f"reference: the classifier's tensors are not those expected ({wrong}): fit the "
+                "reference again"
             )
-        state = {
-            name: torch.from_numpy(array.astype(np.float32)) for name, array in self.weights.items()
-        }
+        state = {n: torch.from_numpy(a.astype(np.float32)) for n, a in self.weights.items()}
+        counters = (name for name in network.state_dict() if not _is_kept(name))
+        state |= {name: torch.zeros((), dtype=torch.int64) for name in counters}
         network.load_state_dict(state, assign=True)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return network.eval()
@@ -78,24 +77,26 @@ class ReferenceClassifier:
         """images: (N, H, W, C) uint8."""
         import torch
 
-        seen = small(images)
-        logits, features = [], []
+        from datagen.features.classifier import EMBEDDING_DIM, to_tensor
+
+        logits = np.empty((len(images), self.num_classes), np.float32)
+        features = np.empty((len(images), EMBEDDING_DIM), np.float32)
         with torch.inference_mode():
-            for start in range(0, len(seen), BATCH_SIZE):
-                part = seen[start : start + BATCH_SIZE]
-                batch = np.zeros((BATCH_SIZE, *seen.shape[1:]), np.uint8)
-                batch[: len(part)] = part
-                tensor = torch.from_numpy(batch).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-                embedded = self.network.embed(tensor)
-                features.append(embedded[: len(part)].numpy())
-                logits.append(self.network.head(embedded)[: len(part)].numpy())
-        if not logits:
-            dim = self.network.head.in_features
-            empty = np.zeros((0, self.num_classes), np.float32)
-            return Looks(empty, np.zeros((0, dim), np.float32))
-        return Looks(np.concatenate(logits), np.concatenate(features))
+            for start in range(0, len(images), BATCH_SIZE):
+                part = images[start : start + BATCH_SIZE]
+                rows = slice(start, start + len(part))
+                padding = [(0, BATCH_SIZE - len(part)), (0, 0), (0, 0), (0, 0)]
+                embedded = self.network.embed(to_tensor(np.pad(part, padding)))
+                features[rows] = embedded[: len(part)].numpy()
+                logits[rows] = self.network.head(embedded)[: len(part)].numpy()
+        return Looks(logits, features)
 
 
-def small(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(N, H, W, C) => the same with no side above MAX_SIDE_PX."""
-    return block_means(images, max_side=MAX_SIDE_PX)
+def weights_of(network: SmallClassifier) -> dict[str, NDArray[Any]]:
+    """As they are stored: matrices as float16, the few statistics of layers as float32."""
+    kept = {n: t.detach().numpy() for n, t in network.state_dict().items() if _is_kept(n)}
+    return {n: a.astype(np.float16 if a.ndim > 1 else np.float32) for n, a in kept.items()}
+
+
+def _is_kept(name: str) -> bool:
+    return not name.endswith(_COUNTER)

@@ -77,9 +77,7 @@ class ReferenceFacts(BaseModel):
         tuple[Annotated[str, Field(min_length=1, max_length=63)], ...],
         Field(min_length=2, max_length=MAX_CLASSES),
     ]
-    image_size: tuple[
-        Annotated[int, Field(ge=8, le=1024)], Annotated[int, Field(ge=8, le=1024)]
-    ]
+    image_size: tuple[Annotated[int, Field(ge=8, le=1024)], Annotated[int, Field(ge=8, le=1024)]]
     channels: Literal[1, 3]
     num_train: _Count
     num_calibration: _Count
