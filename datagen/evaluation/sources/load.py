@@ -260,7 +260,9 @@ class _Changes:
         if others:
             num = sum(self._sizes[size] for size in others)
             sizes = some([size_text(size) for size in others])
-            lines.append(f"{num:,} images of {sizes} resized to {size_text(self._size)}")
+            stretched = any(h * self._size[1] != w * self._size[0] for h, w in others)
+            hint = ", which changes their proportions" if stretched else ""
+            lines.append(f"{num:,} images of {sizes} resized to {size_text(self._size)}{hint}")
         return lines
 
 
