@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from datagen.catalog.approvals import (
     APPROVED,
@@ -34,7 +35,7 @@ MAX_USE, MAX_SIGNER, MAX_NOTE = 200, 127, 2_000
 @dataclass(frozen=True)
 class Standing:
     """What a version is signed off as now. use, signed_by, until: of the highest sign-off that
-    holds, None of a draft. uses: all that holds, by use."""
+    holds, None of a draft. uses: all that holds, the highest first."""
 
     state: str
     use: str | None = None
@@ -82,9 +83,15 @@ def standings_of(catalog: Catalog, rows: Collection[VersionRow]) -> dict[int, St
     return {row.job_id: _standing(found.get(row.job_id, {}).values()) for row in rows}
 
 
-def history_of(catalog: Catalog, rows: Collection[VersionRow]) -> list[SignOff]:
-    """Every sign-off of these versions, the newest first."""
-    return list_sign_offs(catalog, [row.job_id for row in rows])
+def history_json(catalog: Catalog, rows: Collection[VersionRow]) -> list[dict[str, Any]]:
+    """Every sign-off of these versions, the newest first, as signed_json gives it."""
+    by_job = {row.job_id: row for row in rows}
+    now = sign_offs_now(catalog, by_job)
+    held = {each.id for by_use in now.values() for each in by_use.values()}
+    return [
+        signed_json(by_job[each.job_id], each, holds=each.id in held)
+        for each in list_sign_offs(catalog, by_job)
+    ]
 
 
 def check_pull(catalog: Catalog, row: VersionRow, *, policy: str, use: str | None) -> None:
@@ -97,7 +104,7 @@ def check_pull(catalog: Catalog, row: VersionRow, *, policy: str, use: str | Non
         return
     needed = REVIEWED if policy == REVIEWED else APPROVED
     standing = standing_of(catalog, row)
-    wanted = None if use is None else named_use(use)
+    wanted = None if use is None else " ".join(use.split())
     for each in standing.uses:
         if (wanted is None or each.use == wanted) and _rank(each.state) >= _rank(needed):
             return
@@ -118,13 +125,41 @@ def until_of(signed: SignOff) -> datetime.date | None:
     return datetime.datetime.fromtimestamp(signed.expires_at - _DAY_S, datetime.UTC).date()
 
 
+def signed_json(row: VersionRow, signed: SignOff, *, holds: bool) -> dict[str, Any]:
+    """As command line and API show it. holds: whether nothing newer or its end has undone it."""
+    until = until_of(signed)
+    at = datetime.datetime.fromtimestamp(signed.created_at, datetime.UTC)
+    return {
+        "name": row.name,
+        "version": row.version,
+        "state": signed.state,
+        "use": signed.use,
+        "by": signed.signed_by,
+        "until": None if until is None else until.isoformat(),
+        "note": signed.note,
+        "signed_at": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "holds": holds,
+    }
+
+
+def standing_json(standing: Standing) -> dict[str, Any]:
+    """As lists of versions show it."""
+    return {
+        "state": standing.state,
+        "use": standing.use,
+        "by": standing.signed_by,
+        "until": None if standing.until is None else standing.until.isoformat(),
+    }
+
+
 def named_use(text: str) -> str:
     """As it is kept and compared: one line, single blanks."""
     return _one_line("use", text, MAX_USE)
 
 
 def _standing(holding: Collection[SignOff]) -> Standing:
-    ordered = tuple(sorted(holding, key=lambda each: (_rank(each.state), each.id), reverse=True))
+    signed = (each for each in holding if each.state != DRAFT)
+    ordered = tuple(sorted(signed, key=lambda each: (_rank(each.state), each.id), reverse=True))
     if not ordered:
         return Standing(DRAFT)
     highest = ordered[0]

@@ -7,9 +7,9 @@ reader of that. Attaching to a job that is not published keeps what its gates fo
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -31,6 +31,7 @@ from datagen.errors import (
     RevokedError,
     VerifyError,
 )
+from datagen.formats.beside import FILE_NAME
 from datagen.recipe import canonical_json
 from datagen.store import Store
 from datagen.versions import raise_if_revoked, version_prefix
@@ -43,8 +44,6 @@ CARD: Kind = "card"
 FOLDER = "attachments/"
 MAX_BYTES = 256 * 2**20
 MAX_SUMMARY_BYTES = 2**16
-
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
 
 
 def attach(
@@ -65,7 +64,7 @@ def attach(
     version was revoked, QuotaError if the tenant's bytes are used up.
     """
     text = canonical_json(dict(summary)).decode()
-    if not _FILE_NAME.fullmatch(file_name):
+    if not FILE_NAME.fullmatch(file_name):
         raise InputError(f"attachment {file_name[:80]!r}: expected a plain file name")
     for what, size, most in (
         ("bytes", len(data), MAX_BYTES),
@@ -127,6 +126,29 @@ def read_attachment(store: Store, attachment: AttachmentRow) -> bytes:
             "changed after it was attached; restore it from a backup, or evaluate again"
         )
     return data
+
+
+def attachment_json(attachment: AttachmentRow) -> dict[str, Any]:
+    """As command line and API show it. object: its path within the version."""
+    at = datetime.datetime.fromtimestamp(attachment.created_at, datetime.UTC)
+    return {
+        "kind": attachment.kind,
+        "file_name": attachment.file_name,
+        "object": path_of(attachment),
+        "sha256": attachment.sha256,
+        "size_bytes": attachment.size_bytes,
+        "summary": summary_of(attachment),
+        "seconds": attachment.seconds,
+        "created_by": attachment.created_by,
+        "created_at": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+
+def beside_data(catalog: Catalog, row: VersionRow) -> list[AttachmentRow]:
+    """The newest of each that a pull puts beside the data, so far as they are there."""
+    wanted = ((EVALUATION, None), (REPORT, None), (CARD, "README.md"))
+    found = (newest_attachment(catalog, row, kind=k, file_name=name) for k, name in wanted)
+    return [each for each in found if each is not None]
 
 
 def path_of(attachment: AttachmentRow) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from datagen import __version__
+from datagen.commands.approve import approvals, approve
 from datagen.commands.completion import completion
 from datagen.commands.edge import Edge, debug_option, home_option
 from datagen.commands.inspection import remake, show
@@ -14,7 +15,9 @@ from datagen.commands.keys import audit, tenants
 from datagen.commands.models import models, train
 from datagen.commands.recipes import plan, run, validate
 from datagen.commands.references import references
+from datagen.commands.refilter import refilter
 from datagen.commands.remote_keys import keys
+from datagen.commands.report import report
 from datagen.commands.revoke import revoke
 from datagen.commands.schedules import schedules
 from datagen.commands.service import cancel, jobs, preview, retry, submit, watch
@@ -28,8 +31,9 @@ Exit codes: 0 done, 2 bad input, 3 not found, 4 a job or training failed, 5 dama
 130 interrupted, 1 anything unexpected.
 
 \b
-With DATAGEN_API_URL and DATAGEN_API_KEY set, validate, plan, ls, show, pull, diff and keys speak to
-that service, as submit, jobs, watch, cancel, retry, preview and schedules always do.
+With DATAGEN_API_URL and DATAGEN_API_KEY set, validate, plan, ls, show, pull, diff, report,
+refilter, approve, approvals and keys speak to that service, as submit, jobs, watch, cancel, retry,
+preview and schedules always do.
 """
 
 
@@ -43,6 +47,7 @@ def main(home: Path | None) -> None:
 
 _COMMANDS = (
     *(validate, plan, run, list_, show, pull, verify, diff, remake),
+    *(report, refilter, approve, approvals),
     *(train, models, references, bench),
     *(submit, jobs, watch, cancel, retry, preview, schedules),
     *(up, keys, audit, tenants, revoke, completion),

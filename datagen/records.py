@@ -26,7 +26,8 @@ _HASH_BYTES = 8
 
 @dataclass(frozen=True)
 class Finding:
-    """problem: missing or changed. kind: object, image, record, row (of the catalog) or total.
+    """problem: missing or changed. kind: object, image, record, row (of the catalog), total or
+    attachment.
 
     name: an object's path within the version, a sample's key, or what was counted.
     """

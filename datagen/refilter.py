@@ -9,10 +9,14 @@ recipe.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from datagen.attachments import (
     EVALUATION,
@@ -26,11 +30,12 @@ from datagen.catalog.jobs import get_job
 from datagen.catalog.rows import VersionRow
 from datagen.catalog.samples import raw_digests
 from datagen.errors import InputError, JobError, RecipeError, VerifyError
-from datagen.faults import suggest
+from datagen.faults import InvalidRecipe, suggest
 from datagen.filters import FILTERS
 from datagen.recipe import Recipe
 from datagen.resolve import ResolvedRecipe, recipe_of_stored, resolve_recipe
 from datagen.review import Marks, check_marks, parse_marks
+from datagen.schema_faults import details_of, problems_of
 from datagen.store import Store
 from datagen.yaml_reader import Reader
 
@@ -76,13 +81,15 @@ def parse_setting(text: str) -> tuple[str, Any]:
         )
     if "." not in name:
         return name, value
-    try:
-        return name, Reader("").read(value.encode())
-    except RecipeError:
-        raise InputError(
-            f"--set {text[:80]!r}: {value[:40]!r}: expected a number, text, true, false or a list "
-            "such as [1, 2]"
-        ) from None
+    reader = Reader("--set")
+    with suppress(RecipeError):
+        found = reader.read(value.encode())
+        if not reader.problems:
+            return name, found
+    raise InputError(
+        f"--set {text[:80]!r}: {value[:40]!r}: expected a number, text, true, false or a list such "
+        "as [1, 2]"
+    )
 
 
 def plan_refilter(
@@ -113,8 +120,7 @@ def plan_refilter(
         keys += _flagged(catalog, store, row)
     rejected = _raw_of(catalog, row, keys, source="the evaluation")
     filters = _changed(recipe, changes.options, rejected)
-    content = {**recipe.to_json(), "filters": filters}
-    resolved = resolve_recipe(Recipe.model_validate(content), find_models(recipe.generator.model))
+    resolved = _resolved(recipe, filters, find_models(recipe.generator.model))
     if resolved.model.digest != model_digest:
         raise JobError(
             f"model {resolved.model.name} has changed since {row.name}@{row.version} was made: its "
@@ -139,6 +145,28 @@ def keep_marks(
             summary=planned.marks.summary(),
             created_by=by,
         )
+
+
+def _resolved(
+    recipe: Recipe, filters: list[dict[str, Any]], models_dirs: Sequence[Path]
+) -> ResolvedRecipe:
+    """Raises RecipeError that names an option as --set does."""
+    values = {**recipe.to_json(), "filters": filters}
+    try:
+        return resolve_recipe(Recipe.model_validate(values), models_dirs)
+    except ValidationError as error:
+        found = problems_of(details_of(error), Recipe, values, lines={}, texts={})
+    except InvalidRecipe as error:
+        found = list(error.problems)
+    names = [str(each["filter"]) for each in filters]
+    raise InvalidRecipe(
+        replace(
+            each,
+            field=re.sub(r"^filters\[(\d+)\]", lambda place: names[int(place[1])], each.field),
+            line=None,
+        )
+        for each in found
+    )
 
 
 def _changed(

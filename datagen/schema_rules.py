@@ -16,6 +16,7 @@ from datagen.faults import WORD, Place
 from datagen.schema_faults import Fault, refuse
 
 MAX_TEXT = 1000
+MAX_ENTRIES = 10_000  # a reviewer may reject so many images
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -50,8 +51,8 @@ def plain_faults(value: Any, path: Place, depth: int) -> Iterator[Fault]:
         if depth == 0:
             yield path, value, "a single value: text, a number, true or false"
             return
-        if len(value) > 1000:
-            yield path, value, "at most 1000 entries"
+        if len(value) > MAX_ENTRIES:
+            yield path, value, f"at most {MAX_ENTRIES} entries"
             return
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             if isinstance(value, dict) and not (isinstance(key, str) and WORD.fullmatch(key)):

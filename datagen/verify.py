@@ -15,6 +15,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import BinaryIO, cast
 
+from datagen.attachments import attachments_of, path_of, read_attachment
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.jobs import get_job
 from datagen.catalog.rows import Job, SampleRow, VersionRow
@@ -83,6 +84,7 @@ def verify_version(
     search.compare_rows(catalog, row.job_id)
     if not search.damaged:
         search.compare_totals(row.digest)
+    _read_attachments(catalog, store, row, found)
     return found
 
 
@@ -307,6 +309,21 @@ class _Search:
         if computed != digest:
             detail = f"{computed}, expected {digest}"
             self._found.add("changed", "total", "data set digest", detail)
+
+
+def _read_attachments(catalog: Catalog, store: Store, row: VersionRow, found: Verification) -> None:
+    """Damage to one is none of the data: it can be made again."""
+    for attachment in attachments_of(catalog, row):
+        try:
+            read_attachment(store, attachment)
+        except ObjectMissingError:
+            detail = f"{attachment.size_bytes} bytes, {attachment.kind}"
+            found.add("missing", "attachment", path_of(attachment), detail)
+        except VerifyError as error:
+            found.add("changed", "attachment", path_of(attachment), str(error))
+        else:
+            found.num_objects += 1
+            found.num_bytes += attachment.size_bytes
 
 
 class _Window:

@@ -519,7 +519,7 @@ HOSTILE = {
     ),
     "many options": (
         edited("guidance_scale: 1.0", ", ".join(f"k{i}: 1" for i in range(60_000))).encode(),
-        "generator: a mapping of 60001: expected at most 1000 entries",
+        "generator: a mapping of 60001: expected at most 10000 entries",
     ),
     "a long number": (b"seed: " + b"1" * FULL, "seed: 1111"),
     "a long time": (b"seed: " + b"1:" * (FULL // 2) + b"1", "seed: 1:1:1"),

@@ -21,6 +21,9 @@ from datagen.api.job_view import optional_time, time_text
 from datagen.api.paging import Key, Page, Paging
 from datagen.api.problems import DamagedError, problem_responses
 from datagen.api.recipe_body import Body
+from datagen.approval import Standing, check_pull, standing_json, standing_of, standings_of
+from datagen.attachments import FOLDER
+from datagen.catalog.attachments import find_attachment
 from datagen.catalog.browse import (
     DatasetRow,
     SampleFilter,
@@ -84,6 +87,15 @@ class DatasetView(BaseModel):
     published_at: str
 
 
+class StandingView(BaseModel):
+    """What it is signed off as now: the highest that holds. until: the last day, in UTC."""
+
+    state: str
+    use: str | None
+    by: str | None
+    until: str | None
+
+
 class VersionView(BaseModel):
     """path: its address in the store. *_at, *_reason: null unless it was deprecated or revoked."""
 
@@ -101,6 +113,7 @@ class VersionView(BaseModel):
     deprecated_reason: str | None
     revoked_at: str | None
     revoked_reason: str | None
+    sign_off: StandingView
 
 
 class SampleView(BaseModel):
@@ -198,6 +211,14 @@ class RevocationView(BaseModel):
     sharing: list[VersionRef]
 
 
+Use = Annotated[
+    str | None,
+    Query(
+        min_length=1,
+        max_length=200,
+        description="What the images are for: then the version must be signed off for it",
+    ),
+]
 _AT = "/{name}/versions/{version}"
 _BYTES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {}}, "description": "The bytes"},
@@ -237,7 +258,8 @@ def _add_lists(routes: APIRouter) -> None:
         if not rows and before is None:
             raise NotFoundError(f"data set {name!r} does not exist")
         last: Key | None = [rows[page.limit - 1].version] if len(rows) > page.limit else None
-        items = [version_view(context, row) for row in rows]
+        standings = standings_of(context.catalog, rows)
+        items = [version_view(context, row, standings[row.job_id]) for row in rows]
         return page.page(items, context.tenant, scope, last)
 
 
@@ -327,9 +349,11 @@ def _add_objects(routes: APIRouter) -> None:
         response_class=StreamingResponse,
         responses={200: {"model": list[FileEntry]}, **problem_responses(410)},
     )
-    def list_files(context: Reader, name: Name, version: Number) -> StreamingResponse:
+    def list_files(
+        context: Reader, name: Name, version: Number, use: Use = None
+    ) -> StreamingResponse:
         """Everything that the manifest names, and the manifest itself, last."""
-        row = open_row(context, name, version)
+        row = _pulled_row(context, name, version, use)
         context.store.presign(_prefix(row) + MANIFEST)  # fails here, not amid the answer
         entries = _file_entries(context, row)
         return StreamingResponse(_json_list(entries), media_type="application/json")
@@ -340,15 +364,21 @@ def _add_objects(routes: APIRouter) -> None:
         name: Name,
         version: Number,
         path: ObjectPath,
+        use: Use = None,
         byte_range: Annotated[str | None, Header(alias="Range", max_length=200)] = None,
     ) -> Response:
-        """One object that the manifest names. One range of bytes can be asked for."""
+        """One object that the manifest names, or an attachment. One range of bytes can be asked
+        for."""
         row = open_row(context, name, version)
         key = _prefix(row) + path
         size: int | None
-        if path == MANIFEST:
+        if path.startswith(FOLDER):  # whoever is to sign the version off must see them
+            attached = find_attachment(context.catalog, row.job_id, key)
+            size, sha256 = (attached.size_bytes, attached.sha256) if attached else (None, "")
+        elif path == MANIFEST:
             size, sha256 = len(_manifest(context, row)), row.manifest_sha256
         else:
+            _pulled_row(context, name, str(row.version), use)
             found = find_object(context.catalog, row.job_id, key)
             size, sha256 = (found.size_bytes, found.sha256) if found else (None, "")
         if size is None:
@@ -382,6 +412,13 @@ def open_row(context: Context, name: str, version: str) -> VersionRow:
     """Raises NotFoundError or RevokedError."""
     text = name if version == "latest" else f"{name}@{version}"
     return find_version(context.catalog, text)
+
+
+def _pulled_row(context: Context, name: str, version: str, use: str | None) -> VersionRow:
+    """Raises ForbiddenError if the policy gives its images out to nobody yet."""
+    row = open_row(context, name, version)
+    check_pull(context.catalog, row, policy=context.settings.pull_policy, use=use)
+    return row
 
 
 def _manifest(context: Context, row: VersionRow) -> bytes:
@@ -429,7 +466,11 @@ def revoke_subject(context: Context, text: str, body: RevokeRequest) -> Revocati
     return _revocation_view(done, dry_run=False)
 
 
-def version_view(context: Context, row: VersionRow) -> VersionView:
+def version_view(
+    context: Context, row: VersionRow, standing: Standing | None = None
+) -> VersionView:
+    """standing: looked up if it is left out."""
+    standing = standing or standing_of(context.catalog, row)
     return VersionView(
         name=row.name,
         version=row.version,
@@ -445,6 +486,7 @@ def version_view(context: Context, row: VersionRow) -> VersionView:
         deprecated_reason=row.deprecated_reason,
         revoked_at=optional_time(row.revoked_at),
         revoked_reason=row.revoked_reason,
+        sign_off=StandingView(**standing_json(standing)),
     )
 
 

@@ -81,7 +81,7 @@ class TopUp(Body):
     ]
 
 
-_MADE: dict[int | str, dict[str, Any]] = {
+MADE: dict[int | str, dict[str, Any]] = {
     200: {"model": JobView, "description": "The key or the recipe has this job already"},
     **problem_responses(409, 429),
 }
@@ -96,7 +96,7 @@ def router() -> APIRouter:
 
 
 def _add_making(routes: APIRouter) -> None:
-    @routes.post("", status_code=201, responses=_MADE)
+    @routes.post("", status_code=201, responses=MADE)
     def submit_job(
         context: Submitter, body: JobRequest, key: IdempotencyKey, response: Response
     ) -> JobView:
@@ -108,9 +108,9 @@ def _add_making(routes: APIRouter) -> None:
         def resolved() -> ResolvedRecipe:
             return resolve_in(context, recipe)
 
-        return _make(context, key, request, resolved, body.priority, response)
+        return make_job(context, key, request, resolved, body.priority, response)
 
-    @routes.post("/{job_id}/top-up", status_code=201, responses=_MADE)
+    @routes.post("/{job_id}/top-up", status_code=201, responses=MADE)
     def top_up_job(
         context: Submitter, job_id: JobId, body: TopUp, key: IdempotencyKey, response: Response
     ) -> JobView:
@@ -123,7 +123,7 @@ def _add_making(routes: APIRouter) -> None:
             return resolved
 
         request = [job.uid, body.classes]
-        return _make(context, key, request, resolved, job.priority, response)
+        return make_job(context, key, request, resolved, job.priority, response)
 
 
 def _add_reading(routes: APIRouter) -> None:
@@ -203,7 +203,7 @@ def _change(context: Context, uid: str, action: str, change: Callable[[int], Job
     return full_view(context, job)
 
 
-def _make(
+def make_job(
     context: Context,
     key: str,
     request: list[Any],

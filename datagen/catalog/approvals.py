@@ -95,16 +95,13 @@ def list_sign_offs(catalog: Catalog, job_ids: Collection[int]) -> list[SignOff]:
 
 
 def sign_offs_now(catalog: Catalog, job_ids: Collection[int]) -> dict[int, dict[str, SignOff]]:
-    """Job id -> use -> what holds now, drafts left out."""
+    """Job id -> use -> what holds now, drafts as well."""
     with catalog.reading() as connection:
         now = now_s(connection)
         by_job: dict[int, list[SignOff]] = {}
         for each in _of_jobs(connection, job_ids):
             by_job.setdefault(each.job_id, []).append(each)
-    return {
-        job_id: {use: s for use, s in holding(rows, now=now).items() if s.state != DRAFT}
-        for job_id, rows in by_job.items()
-    }
+    return {job_id: holding(rows, now=now) for job_id, rows in by_job.items()}
 
 
 def holding(newest_first: Iterable[SignOff], *, now: float) -> dict[str, SignOff]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from datagen.client.results import (
     CANCELLED,
     FAILED,
     TERMINAL_STATES,
+    Attachment,
     Dataset,
     Delivery,
     Event,
@@ -47,12 +49,15 @@ from datagen.client.results import (
     Revocation,
     Sample,
     Schedule,
+    SignOff,
     Usage,
     Validation,
     Version,
     Webhook,
+    checked_bytes,
     checked_end,
     checked_preview,
+    newest_report,
     read_json,
 )
 from datagen.manifest import Manifest
@@ -286,9 +291,12 @@ class AsyncClient:
             )
         )
 
-    async def files(self, version: str) -> tuple[FileEntry, ...]:
-        """Every object of a version, with an address that works for a short time."""
-        return await self._send(calls.files(version))
+    async def files(self, version: str, *, use: str | None = None) -> tuple[FileEntry, ...]:
+        """Every object of a version, with an address that works for a short time.
+
+        use: what for; the version must be signed off for it then.
+        """
+        return await self._send(calls.files(version, use=use))
 
     async def pull(
         self,
@@ -296,12 +304,14 @@ class AsyncClient:
         out: Path | str,
         *,
         layout: str | None = None,
+        use: str | None = None,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Pulled:
         """Writes a version into a new folder. Given again after a failure, fetches only the rest.
 
         layout: webdataset, imagefolder or parquet; else the first of the recipe's formats.
-        on_progress: images done, and of how many. Raises VerifyError if an object was changed.
+        use: what for; the version must be signed off for it then. on_progress: images done, and of
+        how many. Raises VerifyError if an object was changed.
         """
         with Client(
             self._connection.api_url,
@@ -309,8 +319,68 @@ class AsyncClient:
             timeout_s=self._connection.timeout_s,
             max_retries=self._connection.max_retries,
         ) as client:
-            work = partial(client.pull, version, out, layout=layout, on_progress=on_progress)
+            work = partial(
+                client.pull, version, out, layout=layout, use=use, on_progress=on_progress
+            )
             return await anyio.to_thread.run_sync(work)
+
+    async def attachments(self, version: str) -> tuple[Attachment, ...]:
+        """What was found out about a version, the newest first."""
+        return await self._send(calls.attachments(version))
+
+    async def attached(self, version: str, attachment: Attachment) -> bytes:
+        """Its bytes. Raises VerifyError if they are not those that were attached."""
+        return checked_bytes(await self._send(calls.attached(version, attachment)), attachment)
+
+    async def report(self, version: str) -> Attachment:
+        """The newest report. Raises NotFoundError that says how to make one."""
+        return newest_report(await self.attachments(version), version)
+
+    async def evaluation(self, version: str) -> dict[str, Any]:
+        """The figures of the newest evaluation."""
+        return await self._send(calls.evaluation(version))
+
+    async def approvals(self, version: str) -> tuple[SignOff, ...]:
+        """Who signed a version off, for what, the newest first."""
+        return await self._send(calls.approvals(version))
+
+    async def approve(
+        self,
+        version: str,
+        state: str,
+        *,
+        use: str,
+        until: datetime.date | None = None,
+        note: str = "",
+    ) -> SignOff:
+        """state: reviewed, approved, or draft, which takes back what was signed for the use."""
+        return await self._send(calls.approve(version, state, use=use, until=until, note=note))
+
+    async def refilter(
+        self,
+        version: str,
+        *,
+        options: Mapping[str, Any] | None = None,
+        marks: bytes | None = None,
+        drop_flagged: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """A job for the version with other filters; attempts that exist are used as they are.
+
+        options: "blank.min_contrast" -> 0.05, or a filter -> "off". marks: marks.json of a report.
+        """
+        call = calls.refilter(
+            version,
+            options=options or {},
+            marks=marks,
+            drop_flagged=drop_flagged,
+            key=idempotency_key,
+        )
+        job = await self._send(call)
+        while idempotency_key is None and job.state in (FAILED, CANCELLED):
+            call = calls.again(call, job)
+            job = await self._send(call)
+        return job
 
     async def diff(self, before: str, after: str) -> dict[str, Any]:
         """What differs between two versions of one data set."""

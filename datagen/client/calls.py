@@ -5,15 +5,17 @@ Nothing is sent here. Called by client.py and async_client.py, which send them.
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from datagen.client import results
 from datagen.client.results import (
+    Attachment,
     Dataset,
     Delivery,
     FileEntry,
@@ -26,6 +28,7 @@ from datagen.client.results import (
     Revocation,
     Sample,
     Schedule,
+    SignOff,
     Usage,
     Validation,
     Version,
@@ -259,12 +262,55 @@ def samples(
     return get_pages(version_path(text) + "/samples", Sample, filters)
 
 
-def files(text: str) -> Call[tuple[FileEntry, ...]]:
-    return get(version_path(text) + "/files", tuple[FileEntry, ...])
+def files(text: str, *, use: str | None = None) -> Call[tuple[FileEntry, ...]]:
+    return get(version_path(text) + "/files", tuple[FileEntry, ...], {"use": use})
 
 
-def object_path(text: str, path: str) -> str:
-    return f"{version_path(text)}/objects/{quote(path)}"
+def object_path(text: str, path: str, *, use: str | None = None) -> str:
+    query = "" if use is None else "?" + urlencode({"use": use})
+    return f"{version_path(text)}/objects/{quote(path)}{query}"
+
+
+def attachments(text: str) -> Call[tuple[Attachment, ...]]:
+    return get(version_path(text) + "/attachments", tuple[Attachment, ...])
+
+
+def attached(text: str, attachment: Attachment) -> Call[bytes]:
+    return get(object_path(text, attachment.object), bytes)
+
+
+def evaluation(text: str) -> Call[dict[str, Any]]:
+    return get(version_path(text) + "/evaluation", dict[str, Any])
+
+
+def approvals(text: str) -> Call[tuple[SignOff, ...]]:
+    return get(version_path(text) + "/approvals", tuple[SignOff, ...])
+
+
+def approve(
+    text: str, state: str, *, use: str, until: datetime.date | None, note: str
+) -> Call[SignOff]:
+    content: dict[str, Any] = {"state": state, "use": use, "note": note}
+    if until is not None:
+        content["until"] = until.isoformat()
+    return send("POST", version_path(text) + "/approvals", SignOff, content)
+
+
+def refilter(
+    text: str,
+    *,
+    options: Mapping[str, Any],
+    marks: bytes | None,
+    drop_flagged: bool,
+    key: str | None,
+) -> Call[Job]:
+    """key: None derives it from the version and the changes."""
+    content: dict[str, Any] = {"set": dict(options), "drop_flagged": drop_flagged}
+    if marks is not None:
+        content["marks"] = json.loads(marks)
+    path = version_path(text) + "/refilter"
+    used = "refilter-" + json_digest([path, content]) if key is None else key
+    return send("POST", path, Job, content, key=used)
 
 
 def diff(before: str, after: str) -> Call[dict[str, Any]]:

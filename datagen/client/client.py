@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from datagen.client.results import (
     CANCELLED,
     FAILED,
     TERMINAL_STATES,
+    Attachment,
     Dataset,
     Delivery,
     Event,
@@ -39,15 +41,19 @@ from datagen.client.results import (
     Revocation,
     Sample,
     Schedule,
+    SignOff,
     Usage,
     Validation,
     Version,
     Webhook,
+    checked_bytes,
     checked_end,
     checked_preview,
+    is_beside_data,
+    newest_report,
     read_json,
 )
-from datagen.errors import StoreUnavailableError
+from datagen.errors import NotFoundError, StoreUnavailableError
 from datagen.formats.version import CHUNK_BYTES
 from datagen.manifest import Manifest
 
@@ -289,9 +295,12 @@ class Client:
             )
         )
 
-    def files(self, version: str) -> tuple[FileEntry, ...]:
-        """Every object of a version, with an address that works for a short time."""
-        return self._send(calls.files(version))
+    def files(self, version: str, *, use: str | None = None) -> tuple[FileEntry, ...]:
+        """Every object of a version, with an address that works for a short time.
+
+        use: what for; the version must be signed off for it then.
+        """
+        return self._send(calls.files(version, use=use))
 
     def pull(
         self,
@@ -299,28 +308,91 @@ class Client:
         out: Path | str,
         *,
         layout: str | None = None,
+        use: str | None = None,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Pulled:
         """Writes a version into a new folder. Given again after a failure, fetches only the rest.
 
         layout: webdataset, imagefolder or parquet; else the first of the recipe's formats.
-        on_progress: images done, and of how many. Raises VerifyError if an object was changed.
+        use: what for; the version must be signed off for it then. on_progress: images done, and of
+        how many. Raises VerifyError if an object was changed.
         """
         found = self.version(version)
         exact = f"{found.name}@{found.version}"
         remote = RemoteVersion(
             manifest=self._send(calls.manifest(exact)),
             manifest_sha256=found.manifest_sha256,
-            list_files=lambda: self.files(exact),
+            list_files=lambda: self.files(exact, use=use),
+            attached=self._beside_data(exact),
         )
         with httpx.Client(timeout=self._connection.timeout()) as store:
             return pull_version(
                 remote,
                 Path(out),
                 layout=layout,
-                open_stream=lambda entry, num_try: self._object(store, exact, entry, num_try),
+                open_stream=lambda entry, num_try: self._object(
+                    store, exact, entry, num_try, use=use
+                ),
                 on_progress=on_progress,
             )
+
+    def attachments(self, version: str) -> tuple[Attachment, ...]:
+        """What was found out about a version, the newest first."""
+        return self._send(calls.attachments(version))
+
+    def attached(self, version: str, attachment: Attachment) -> bytes:
+        """Its bytes. Raises VerifyError if they are not those that were attached."""
+        return checked_bytes(self._send(calls.attached(version, attachment)), attachment)
+
+    def report(self, version: str) -> Attachment:
+        """The newest report. Raises NotFoundError that says how to make one."""
+        return newest_report(self.attachments(version), version)
+
+    def evaluation(self, version: str) -> dict[str, Any]:
+        """The figures of the newest evaluation."""
+        return self._send(calls.evaluation(version))
+
+    def approvals(self, version: str) -> tuple[SignOff, ...]:
+        """Who signed a version off, for what, the newest first."""
+        return self._send(calls.approvals(version))
+
+    def approve(
+        self,
+        version: str,
+        state: str,
+        *,
+        use: str,
+        until: datetime.date | None = None,
+        note: str = "",
+    ) -> SignOff:
+        """state: reviewed, approved, or draft, which takes back what was signed for the use."""
+        return self._send(calls.approve(version, state, use=use, until=until, note=note))
+
+    def refilter(
+        self,
+        version: str,
+        *,
+        options: Mapping[str, Any] | None = None,
+        marks: bytes | None = None,
+        drop_flagged: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """A job for the version with other filters; attempts that exist are used as they are.
+
+        options: "blank.min_contrast" -> 0.05, or a filter -> "off". marks: marks.json of a report.
+        """
+        call = calls.refilter(
+            version,
+            options=options or {},
+            marks=marks,
+            drop_flagged=drop_flagged,
+            key=idempotency_key,
+        )
+        job = self._send(call)
+        while idempotency_key is None and job.state in (FAILED, CANCELLED):
+            call = calls.again(call, job)
+            job = self._send(call)
+        return job
 
     def diff(self, before: str, after: str) -> dict[str, Any]:
         """What differs between two versions of one data set."""
@@ -485,15 +557,30 @@ class Client:
             yield from page.items
             following = calls.next_page(following, page)
 
+    def _beside_data(self, version: str) -> dict[str, bytes]:
+        """File name -> content of what a pull puts beside the data: the newest of each."""
+        try:
+            found = self.attachments(version)
+        except NotFoundError:  # a service of before there were any
+            return {}
+        newest = {each.kind: each for each in reversed(found) if is_beside_data(each)}
+        return {each.file_name: self.attached(version, each) for each in newest.values()}
+
     @contextmanager
     def _object(
-        self, store: httpx.Client, version: str, entry: FileEntry, num_try: int
+        self,
+        store: httpx.Client,
+        version: str,
+        entry: FileEntry,
+        num_try: int,
+        *,
+        use: str | None,
     ) -> Iterator[Iterator[bytes]]:
         """From the store itself, whose address is no business of our key; then by the service."""
         through_service = num_try > 0 or entry.url is None
         url = entry.url or ""
         if through_service:
-            url = self._connection.url(calls.object_path(version, entry.path))
+            url = self._connection.url(calls.object_path(version, entry.path, use=use))
         sender = self._http if through_service else store
         try:
             with sender.stream("GET", url, headers={"Accept-Encoding": "identity"}) as answer:

@@ -14,16 +14,17 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from datagen.client.results import FileEntry, Pulled
 from datagen.errors import InputError, NotFoundError, StoreError, VerifyError
 from datagen.formats import FORMATS
+from datagen.formats.beside import write_beside
 from datagen.formats.version import CHUNK_BYTES, VersionReader
 from datagen.manifest import Manifest, ObjectEntry
 from datagen.recipe import suggest
@@ -41,11 +42,13 @@ OpenStream = Callable[[FileEntry, int], AbstractContextManager[Iterator[bytes]]]
 
 @dataclass(frozen=True)
 class RemoteVersion:
-    """manifest: as published, bytes and all. list_files: with addresses signed at the call."""
+    """manifest: as published, bytes and all. list_files: with addresses signed at the call.
+    attached: file name -> content of what goes beside the data."""
 
     manifest: bytes
     manifest_sha256: str
     list_files: Callable[[], Iterable[FileEntry]]
+    attached: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def pull_version(
@@ -71,6 +74,7 @@ def pull_version(
         for done in FORMATS[layout](reader, out):
             on_progress(done, manifest.num_samples)
     shutil.rmtree(objects, ignore_errors=True)
+    attached = write_beside(out, remote.attached)
     return Pulled(
         name=manifest.name,
         version=manifest.version,
@@ -78,6 +82,7 @@ def pull_version(
         format=layout,
         num_samples=manifest.num_samples,
         path=str(out.absolute()),
+        attached=tuple(attached),
     )
 
 

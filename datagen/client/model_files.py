@@ -9,8 +9,14 @@ from typing import BinaryIO
 
 from datagen.errors import ModelError
 
-# Field of the form -> file. Some models have no weights; a card is not asked for.
-_FILES = {"config": "config.json", "weights": "model.safetensors", "card": "README.md"}
+# Field of the form -> file. Some models have no weights; neither a card nor a reference is asked
+# for.
+_FILES = {
+    "config": "config.json",
+    "weights": "model.safetensors",
+    "card": "README.md",
+    "reference": "reference.safetensors",
+}
 
 
 @contextmanager

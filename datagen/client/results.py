@@ -5,7 +5,8 @@ Times are ISO 8601 text, UTC. Called by calls.py, which reads answers into these
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Generic, TypeVar
@@ -13,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from datagen.client.problems import ServiceUnavailableError
-from datagen.errors import JobError
+from datagen.errors import JobError, NotFoundError, VerifyError
 
 PUBLISHED, FAILED, CANCELLED = "PUBLISHED", "FAILED", "CANCELLED"
 TERMINAL_STATES = (PUBLISHED, FAILED, CANCELLED)
@@ -173,6 +174,16 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """What a version is signed off as now. state: draft, reviewed or approved. until: a day."""
+
+    state: str
+    use: str | None = None
+    by: str | None = None
+    until: str | None = None
+
+
+@dataclass(frozen=True)
 class Version:
     """path: the address in the store. *_reason: null unless it was deprecated or revoked."""
 
@@ -190,6 +201,37 @@ class Version:
     deprecated_reason: str | None = None
     revoked_at: str | None = None
     revoked_reason: str | None = None
+    sign_off: Standing | None = None
+
+
+@dataclass(frozen=True)
+class SignOff:
+    """One signature. holds: nothing newer for this use, and no end, has undone it."""
+
+    name: str
+    version: int
+    state: str
+    use: str
+    by: str
+    until: str | None
+    note: str
+    signed_at: str
+    holds: bool
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """What was found out about a version. object: its path there. summary: the main figures."""
+
+    kind: str
+    file_name: str
+    object: str
+    sha256: str
+    size_bytes: int
+    summary: dict[str, Any] = field(default_factory=dict)
+    seconds: float | None = None
+    created_by: str | None = None
+    created_at: str = ""
 
 
 @dataclass(frozen=True)
@@ -366,7 +408,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Pulled:
-    """path: the folder that was written."""
+    """path: the folder that was written. attached: what lies beside the data, paths in it."""
 
     name: str
     version: int
@@ -374,6 +416,7 @@ class Pulled:
     format: str
     num_samples: int
     path: str
+    attached: tuple[str, ...] = ()
 
 
 def checked_end(job: Job) -> Job:
@@ -382,6 +425,31 @@ def checked_end(job: Job) -> Job:
         return job
     reason = job.error or ("it was cancelled" if job.state == CANCELLED else "no reason is known")
     raise JobError(f"job {job.id} ({job.name}) is {job.state}: {reason}")
+
+
+def is_beside_data(attachment: Attachment) -> bool:
+    """Whether a pull puts it beside the data."""
+    is_card = attachment.kind == "card" and attachment.file_name == "README.md"
+    return is_card or attachment.kind in ("evaluation", "report")
+
+
+def newest_report(found: Sequence[Attachment], version: str) -> Attachment:
+    for attachment in found:
+        if attachment.kind == "report":
+            return attachment
+    raise NotFoundError(
+        f"{version} has no report; `datagen evaluate {version} --reference DATA` makes one"
+    )
+
+
+def checked_bytes(data: bytes, attachment: Attachment) -> bytes:
+    found = hashlib.sha256(data).hexdigest()
+    if found != attachment.sha256:
+        raise VerifyError(
+            f"{attachment.object}: sha256 {found}, expected {attachment.sha256}: it was changed "
+            "after it was attached, or on the way; try again, then evaluate again"
+        )
+    return data
 
 
 def checked_preview(preview: Preview, job: Job) -> Preview:

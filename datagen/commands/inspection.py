@@ -77,7 +77,10 @@ def _from_home(version: str, sample: str | None, settings: Settings) -> dict[str
 
 
 def _version_content(library: Library, opened: OpenVersion) -> dict[str, Any]:
+    from datagen.approval import standing_json, standing_of
+    from datagen.attachments import attachment_json, attachments_of
     from datagen.catalog.attempts import rejections_by_reason
+    from datagen.manifest import claims_of
 
     manifest, row = opened.manifest, opened.row
     sheets = [d.path for d in manifest.documents if d.path.startswith("contact-sheets/")]
@@ -102,6 +105,9 @@ def _version_content(library: Library, opened: OpenVersion) -> dict[str, Any]:
         "shards": len(manifest.shards),
         "path": address_text(library.store.url(opened.prefix.rstrip("/"))),
         "contact_sheets": [address_text(library.store.url(opened.prefix + s)) for s in sheets],
+        "performance_claims": claims_of(manifest.counts),
+        "sign_off": standing_json(standing_of(library.catalog, row)),
+        "attachments": [attachment_json(a) for a in attachments_of(library.catalog, row)],
     }
 
 
@@ -126,10 +132,20 @@ def _print_version(content: dict[str, Any]) -> None:
         "contact sheets": f"{content['path']}/contact-sheets/",
         "recipe digest": content["recipe_digest"],
         "digest": content["digest"],
+        "splits": content["performance_claims"],
+        "state": _standing_line(content["sign_off"]),
+        "attached": ", ".join(a["file_name"] for a in content["attachments"]) or "nothing yet",
     }
     if content["shortfall"]:
         facts["short of"] = ", ".join(f"{c}: {n:,}" for c, n in content["shortfall"].items())
     print_facts(facts)
+
+
+def _standing_line(signed: dict[str, Any] | None) -> str:
+    if not signed or not signed["use"]:
+        return "draft: nobody signed it off"
+    until = f" until {signed['until']}" if signed["until"] else ""
+    return f"{signed['state']} for {signed['use']!r}{until}, by {signed['by']}"
 
 
 def _sample_content(library: Library, opened: OpenVersion, row: SampleRow) -> dict[str, Any]:

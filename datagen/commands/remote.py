@@ -100,7 +100,12 @@ def list_remote(name: str | None, settings: Settings) -> list[dict[str, Any]]:
 
 
 def pull_remote(
-    version: str, out: Path, layout: str | None, settings: Settings, report: Report
+    version: str,
+    out: Path,
+    layout: str | None,
+    use: str | None,
+    settings: Settings,
+    report: Report,
 ) -> dict[str, Any]:
     """As `pull --json` prints it."""
     with open_client(settings, waiting=True) as client:
@@ -108,6 +113,7 @@ def pull_remote(
             version,
             out,
             layout=layout,
+            use=use,
             on_progress=lambda done, total: report("pull", done, total),
         )
     return asdict(pulled)

@@ -3,9 +3,11 @@ DATAGEN_API_URL is set."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from datagen.commands.remote import open_client
+from datagen.manifest import claims_of
 
 if TYPE_CHECKING:
     from datagen.client import Client
@@ -17,8 +19,10 @@ def show_version_remote(version: str, settings: Settings) -> dict[str, Any]:
     """As `show NAME --json` prints it."""
     with open_client(settings) as client:
         found = client.version(version)
-        manifest = client.manifest(f"{found.name}@{found.version}")
+        exact = f"{found.name}@{found.version}"
+        manifest = client.manifest(exact)
         rejections = _rejections(client, found)
+        attached = [asdict(each) for each in client.attachments(exact)]
     sheets = [d.path for d in manifest.documents if d.path.startswith("contact-sheets/")]
     return {
         "name": found.name,
@@ -41,6 +45,9 @@ def show_version_remote(version: str, settings: Settings) -> dict[str, Any]:
         "shards": len(manifest.shards),
         "path": found.path,
         "contact_sheets": [f"{found.path}/{sheet}" for sheet in sheets],
+        "performance_claims": claims_of(manifest.counts),
+        "sign_off": None if found.sign_off is None else asdict(found.sign_off),
+        "attachments": attached,
     }
 
 

@@ -68,7 +68,7 @@ def submit(
         job = client.submit(recipe, idempotency_key=idempotency_key, priority=priority)
         if wait:
             job = _follow(client, job.id)
-    _show(job, as_json)
+    show_job(job, as_json)
 
 
 @click.command()
@@ -88,7 +88,7 @@ def jobs(
     """List the newest jobs of the service, or describe one."""
     with open_client(open_settings(home)) as client:
         if job_id is not None:
-            _show(client.job(check_job_id(job_id)), as_json)
+            show_job(client.job(check_job_id(job_id)), as_json)
             return
         found = list(islice(client.jobs(state=state, name=name), limit))
     if as_json:
@@ -108,7 +108,7 @@ def watch(job_id: str, home: Path | None, as_json: bool) -> None:
     """Follow a job to its end; exit code 4 if it fails."""
     with open_client(open_settings(home), waiting=True) as client:
         job = _follow(client, job_id)
-    _show(job, as_json)
+    show_job(job, as_json)
 
 
 @click.command()
@@ -118,7 +118,7 @@ def cancel(job_id: str, home: Path | None, as_json: bool) -> None:
     """Cancel a job that is not being published yet."""
     with open_client(open_settings(home)) as client:
         job = client.cancel(job_id)
-    _show(job, as_json)
+    show_job(job, as_json)
 
 
 @click.command()
@@ -129,7 +129,7 @@ def retry(job_id: str, restart: bool, home: Path | None, as_json: bool) -> None:
     """Let a failed job go on: its failed units are tried again."""
     with open_client(open_settings(home)) as client:
         job = client.restart(job_id) if restart else client.retry(job_id)
-    _show(job, as_json)
+    show_job(job, as_json)
 
 
 @click.command()
@@ -174,7 +174,7 @@ def _write_pictures(found: Preview, folder: Path) -> list[dict[str, Any]]:
     return files
 
 
-def _show(job: Job, as_json: bool) -> None:
+def show_job(job: Job, as_json: bool) -> None:
     if as_json:
         print_json(asdict(job))
         return

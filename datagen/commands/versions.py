@@ -30,6 +30,7 @@ from datagen.commands.remote_inspection import diff_remote
 from datagen.errors import InputError, NotFoundError, VerifyError
 
 if TYPE_CHECKING:
+    from datagen.approval import Standing
     from datagen.catalog.rows import VersionRow
     from datagen.diff import VersionDiff
     from datagen.settings import Settings
@@ -49,16 +50,19 @@ def list_(name: str | None, home: Path | None, as_json: bool) -> None:
         rows = list_remote(name, settings)
     elif has_catalog(settings):
         with open_library(settings) as library:
+            from datagen.approval import standings_of
             from datagen.catalog.versions import list_versions
 
-            rows = [_describe(library, row) for row in list_versions(library.catalog, name)]
+            found = list_versions(library.catalog, name)
+            standings = standings_of(library.catalog, found)
+            rows = [_describe(library, row, standings[row.job_id]) for row in found]
             if name and not rows:
                 raise NotFoundError(f"data set {name!r} does not exist; `datagen ls` lists all")
     if as_json:
         print_json({"versions": rows})
     elif rows:
         print_table(
-            ["data set", "images", "size", "published", "digest", ""],
+            ["data set", "images", "size", "published", "digest", "state", ""],
             [
                 [
                     f"{row['name']}@{row['version']}",
@@ -66,6 +70,7 @@ def list_(name: str | None, home: Path | None, as_json: bool) -> None:
                     size_text(row["size_bytes"]),
                     row["published_at"],
                     row["digest"][:12],
+                    (row.get("sign_off") or {}).get("state", "draft"),
                     _mark(row),
                 ]
                 for row in rows
@@ -75,7 +80,8 @@ def list_(name: str | None, home: Path | None, as_json: bool) -> None:
         click.echo(f"no data set in {settings.api_url or settings.home}", err=True)
 
 
-def _describe(library: Library, row: VersionRow) -> dict[str, Any]:
+def _describe(library: Library, row: VersionRow, standing: Standing) -> dict[str, Any]:
+    from datagen.approval import standing_json
     from datagen.versions import version_prefix
 
     prefix = version_prefix(library.settings.tenant, row.name, row.version)
@@ -94,6 +100,7 @@ def _describe(library: Library, row: VersionRow) -> dict[str, Any]:
         "deprecated_reason": row.deprecated_reason,
         "revoked_at": _optional_time(row.revoked_at),
         "revoked_reason": row.revoked_reason,
+        "sign_off": standing_json(standing),
     }
 
 
@@ -105,7 +112,11 @@ def _mark(row: dict[str, Any]) -> str:
     """What a reader of the list must know before using the version."""
     if row["revoked_at"]:
         return f"revoked: {row['revoked_reason']}"
-    return f"deprecated: {row['deprecated_reason']}" if row["deprecated_at"] else ""
+    if row["deprecated_at"]:
+        return f"deprecated: {row['deprecated_reason']}"
+    signed = row.get("sign_off") or {}
+    until = f" until {signed['until']}" if signed.get("until") else ""
+    return f"for {signed['use']}{until}" if signed.get("use") else ""
 
 
 @click.command()
@@ -116,9 +127,20 @@ def _mark(row: dict[str, Any]) -> str:
     "layout",
     help="webdataset, imagefolder or parquet; else the first of the recipe's output.formats.",
 )
+@click.option("--use", metavar="TEXT", help="What for: then it must be signed off for this use.")
 @shared_options
-def pull(version: str, out: Path, layout: str | None, home: Path | None, as_json: bool) -> None:
-    """Write a version into a new folder, for loaders."""
+def pull(
+    version: str,
+    out: Path,
+    layout: str | None,
+    use: str | None,
+    home: Path | None,
+    as_json: bool,
+) -> None:
+    """Write a version into a new folder, for loaders.
+
+    What was found out about it, its report say, lies beside it in the folder evaluation/.
+    """
     from datagen.formats import FORMATS
     from datagen.recipe import suggest
 
@@ -128,7 +150,7 @@ def pull(version: str, out: Path, layout: str | None, home: Path | None, as_json
     settings = open_settings(home)
     with progress_bar() as report:
         pull_from = _pull_from_home if settings.api_url is None else pull_remote
-        pulled = pull_from(version, out, layout, settings, report)
+        pulled = pull_from(version, out, layout, use, settings, report)
     if as_json:
         print_json(pulled)
     else:
@@ -140,19 +162,33 @@ def pull(version: str, out: Path, layout: str | None, home: Path | None, as_json
 
 
 def _pull_from_home(
-    version: str, out: Path, layout: str | None, settings: Settings, report: Report
+    version: str,
+    out: Path,
+    layout: str | None,
+    use: str | None,
+    settings: Settings,
+    report: Report,
 ) -> dict[str, Any]:
     from datagen.formats import FORMATS
 
     with open_library(settings) as library:
+        from datagen.approval import check_pull
+        from datagen.attachments import beside_data, read_attachment
+        from datagen.formats.beside import write_beside
         from datagen.versions import open_version
 
         opened = open_version(library.catalog, library.store, library.settings.tenant, version)
+        check_pull(library.catalog, opened.row, policy=settings.pull_policy, use=use)
+        attached = {
+            each.file_name: read_attachment(library.store, each)
+            for each in beside_data(library.catalog, opened.row)
+        }
         total = opened.manifest.num_samples
         if layout is None:
             layout = str(opened.manifest.recipe["output"]["formats"][0])
         for done in FORMATS[layout](opened.reader, out):
             report("pull", done, total)
+    written = write_beside(out, attached)
     return {
         "name": opened.row.name,
         "version": opened.row.version,
@@ -160,6 +196,7 @@ def _pull_from_home(
         "format": layout,
         "num_samples": total,
         "path": str(out.absolute()),
+        "attached": written,
     }
 
 
