@@ -28,18 +28,20 @@ from datagen.errors import (
 from datagen.generators.model_directory import (
     CARD_FILE,
     CONFIG_FILE,
+    REFERENCE_FILE,
     WEIGHTS_FILE,
     Model,
     describe_model,
     load_model,
     model_names,
 )
+from datagen.references.reference import load_reference
 from datagen.safetensors_header import check_finite
 from datagen.settings import Settings
 from datagen.store import Store
 
 # In this order: the config is put last, so that a folder with one is whole.
-FILES = (WEIGHTS_FILE, CARD_FILE, CONFIG_FILE)
+FILES = (WEIGHTS_FILE, REFERENCE_FILE, CARD_FILE, CONFIG_FILE)
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
@@ -59,6 +61,7 @@ def register_model(
     model = load_model(folder)
     if model.weights is not None:
         check_finite(model.weights)
+    _check_reference(model)
     training = model.facts.training
     data_sha256 = None if training is None else training.data_sha256
     check_model(catalog, name=name, digest=model.digest, data_sha256=data_sha256)
@@ -84,6 +87,23 @@ def register_model(
         size_bytes=size_bytes,
         created_by=created_by,
     )
+
+
+def _check_reference(model: Model) -> None:
+    """All of it, once, so that no worker meets a damaged one. Raises ModelError."""
+    if model.reference is None:
+        return
+    reference = load_reference(model.reference).checked()
+    problem = reference.unfit_for(
+        model.config.class_names,
+        image_size=model.config.image_size,
+        channels=model.config.channels,
+    )
+    if problem is not None:
+        raise ModelError(
+            f"model file {model.reference}: the reference {problem}; expected one of the model's "
+            "own classes and sizes: fit the reference again"
+        )
 
 
 def _put(store: Store, key: str, path: Path) -> None:

@@ -28,6 +28,7 @@ from datagen.errors import ConflictError, InputError, ModelError, NotFoundError,
 from datagen.generators.model_directory import (
     CARD_FILE,
     CONFIG_FILE,
+    REFERENCE_FILE,
     WEIGHTS_FILE,
     Model,
     describe_model,
@@ -112,12 +113,14 @@ def _add_registering(routes: APIRouter) -> None:
         # Absent or a file, never null, which no form can hold.
         weights: Annotated[UploadFile, File(description="model.safetensors")] = None,  # type: ignore[assignment]
         card: Annotated[UploadFile, File(description="README.md")] = None,  # type: ignore[assignment]
+        reference: Annotated[UploadFile, File(description="reference.safetensors")] = None,  # type: ignore[assignment]
     ) -> ModelView:
         """A model never changes: a name is one model for ever."""
         uploads: dict[str, UploadFile | None] = {
             CONFIG_FILE: config,
             WEIGHTS_FILE: weights,
             CARD_FILE: card,
+            REFERENCE_FILE: reference,
         }
         known = get_model(context.catalog, name)
         with _upload_folder(context, name) as folder:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from datagen.commands.edge import shared_options
-from datagen.commands.opening import open_settings
+from datagen.commands.opening import open_settings, pin_threads
 from datagen.commands.output import (
     duration_text,
     plural,
@@ -27,6 +27,7 @@ from datagen.errors import InputError, ModelError, NotFoundError, StoreError
 if TYPE_CHECKING:
     from datagen.generators.model_directory import Model
     from datagen.settings import Settings
+    from datagen.training.reference_parts import DataFormat
 
 _folder = click.Path(path_type=Path, file_okay=False)
 
@@ -146,6 +147,77 @@ def add(folder: Path, home: Path | None, as_json: bool) -> None:
         _print_model(model)
 
 
+@models.command("fit-reference")
+@click.argument("name", metavar="MODEL")
+@click.option(
+    "--data",
+    type=_folder,
+    required=True,
+    help="Folder of the real images that the model was trained on.",
+)
+@click.option(
+    "--format",
+    "data_format",
+    type=click.Choice(["idx", "imagefolder"]),
+    help="Of the folder; found out if left out.",
+)
+@click.option(
+    "--held-out",
+    type=_folder,
+    help="Folder of real images that the model never saw; else those that its training held out.",
+)
+@click.option("--replace", is_flag=True, help="Put it in place of the reference that is there.")
+@shared_options
+def fit_reference_(
+    name: str,
+    data: Path,
+    data_format: DataFormat | None,
+    held_out: Path | None,
+    replace: bool,
+    home: Path | None,
+    as_json: bool,
+) -> None:
+    """Fit what filters compare with: a classifier, a detector of copies and statistics.
+
+    It is kept beside the model as reference.safetensors. The model and what it makes stay as they
+    are.
+    """
+    settings = open_settings(home)
+    pin_threads(settings)
+    model = _find(name, settings)
+    from datagen.generators.model_directory import REFERENCE_FILE, load_model
+    from datagen.references.fit import fit_reference
+    from datagen.references.reference import save_reference
+    from datagen.training.reference_parts import load_reference_parts
+
+    if model.reference is not None and not replace:
+        raise InputError(
+            f"model {name} has a reference, which recipes pin by its digest; --replace puts "
+            "another in its place"
+        )
+    train_part, held_out_part = load_reference_parts(
+        model, data, data_format=data_format, held_out=held_out
+    )
+    reference = fit_reference(
+        train_part,
+        held_out_part,
+        seed=model.facts.training.seed if model.facts.training else 0,
+        licence=model.facts.licence,
+        source=model.facts.source,
+        on_progress=lambda text: click.echo(text, err=True),
+    )
+    try:
+        save_reference(reference, model.path / REFERENCE_FILE)
+    except OSError as error:
+        raise StoreError(f"model {model.path}: cannot be written ({error.strerror})") from None
+    fitted = load_model(model.path)
+    if as_json:
+        print_json(_model_content(fitted))
+    else:
+        click.echo(f"reference {reference.digest[:12]} is in {fitted.reference}\n")
+        _print_model(fitted)
+
+
 def _copy_model(source: Path, models_dir: Path) -> Model:
     """Whole or not at all, checked before and after; a model that is there is never replaced."""
     from datagen.generators.model_directory import load_model
@@ -199,7 +271,33 @@ def _model_content(model: Model) -> dict[str, Any]:
         "network": model.config.network,
         "size_bytes": sum(file.stat().st_size for file in files),
         "path": str(model.path.absolute()),
+        "reference": _reference_content(model),
         **model.facts.model_dump(mode="json"),
+    }
+
+
+def _reference_content(model: Model) -> dict[str, Any] | None:
+    """The figures of its reference. Raises ModelError if that is damaged."""
+    if model.reference is None:
+        return None
+    from datagen.references.reference import load_reference
+
+    reference = load_reference(model.reference)
+    facts = reference.facts
+    return {
+        "digest": reference.digest,
+        "size_bytes": model.reference.stat().st_size,
+        "num_train": facts.num_train,
+        "num_calibration": facts.num_calibration,
+        "num_measured": facts.num_measured,
+        "licence": facts.licence,
+        "source": facts.source,
+        "accuracy": facts.labels.accuracy,
+        "label_thresholds": dict(zip(facts.class_names, facts.labels.thresholds, strict=True)),
+        "wrong_labels_rejected": facts.labels.mean_wrong_rejected,
+        "right_labels_rejected": facts.labels.mean_right_rejected,
+        "outliers": facts.outliers.model_dump(),
+        "quality_rejected": facts.quality.rejected,
     }
 
 
@@ -240,4 +338,19 @@ def _print_model(model: Model) -> None:
         rate = 1 / throughput["seconds_per_image"]
         calls = plural(throughput["num_network_calls"], "network call")
         facts["speed"] = f"{rate:,.0f} images/s with {calls} ({throughput['device']}, one thread)"
-    print_facts(facts)
+    print_facts(facts | _reference_facts(content["reference"]))
+
+
+def _reference_facts(reference: dict[str, Any] | None) -> dict[str, str]:
+    if reference is None:
+        return {"reference": "none: `datagen models fit-reference` makes one"}
+    return {
+        "reference": f"{reference['digest'][:12]}, {size_text(reference['size_bytes'])}, of "
+        f"{plural(reference['num_train'], 'real image')}; its rates are of "
+        f"{reference['num_measured']:,} others",
+        "classifier": f"right on {reference['accuracy']:.1%}; label_agreement rejects "
+        f"{reference['wrong_labels_rejected']:.1%} of wrong labels, "
+        f"{reference['right_labels_rejected']:.1%} of right ones",
+        "real images": f"outlier rejects {reference['outliers']['rejected']:.2%} of them, quality "
+        f"{reference['quality_rejected']:.2%}",
+    }

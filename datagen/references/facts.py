@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 MAX_CLASSES = 10_000
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -31,6 +31,15 @@ class LabelFacts(BaseModel):
     wrong_rejected: _Shares
     right_rejected: _Shares
     accuracy: _Share
+
+    @property
+    def mean_wrong_rejected(self) -> float:
+        """Over classes."""
+        return round(sum(self.wrong_rejected) / len(self.wrong_rejected), 4)
+
+    @property
+    def mean_right_rejected(self) -> float:
+        return round(sum(self.right_rejected) / len(self.right_rejected), 4)
 
 
 class OutlierFacts(BaseModel):

@@ -55,7 +55,7 @@ def fit_reference(
         format=FORMAT,
         class_names=train.class_names,
         image_size=train.image_shape[:2],
-        channels=train.image_shape[2],
+        channels=3 if train.image_shape[2] == 3 else 1,
         num_train=len(train),
         num_calibration=len(parts[0]),
         num_measured=len(parts[1]),

@@ -48,6 +48,11 @@ class Reference:
         """(H, W, C)."""
         return (*self.facts.image_size, self.facts.channels)
 
+    def checked(self) -> Reference:
+        """Every part built: raises ModelError if one of them is not sound."""
+        _ = self.classifier.network, self.outliers
+        return self
+
     @cached_property
     def classifier(self) -> ReferenceClassifier:
         weights = self._part(_CLASSIFIER)
@@ -69,7 +74,7 @@ class Reference:
 
     def look(self, images: NDArray[np.uint8]) -> Looks:
         """images: (N, H, W, C) uint8. The last batch is remembered: several filters look at it."""
-        key = hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
+        key = hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
         if key not in self._last_look:
             found = self.classifier.look(images)
             self._last_look.clear()
