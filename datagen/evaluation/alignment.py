@@ -20,6 +20,8 @@ from datagen.image_set import ImageSet
 def with_classes_of(synthetic: ImageSet, real: ImageSet, what: str, notes: list[str]) -> ImageSet:
     """real with the classes of synthetic, in their order."""
     mapped = {name: _find_class(name, real.class_names, what) for name in synthetic.class_names}
+    if not any(mapped.values()) and _are_numbers_of(synthetic.class_names, real.class_names):
+        mapped = {name: real.class_names[int(name)] for name in synthetic.class_names}
     missing = [name for name, found in mapped.items() if found is None]
     if missing:
         hint = ""
@@ -29,6 +31,9 @@ def with_classes_of(synthetic: ImageSet, real: ImageSet, what: str, notes: list[
             f"{what}: no class {some(missing)}; it has {some(real.class_names, most=10)}: rename "
             f"its classes as those of the data set{hint}"
         )
+    found_names = [name for name in mapped.values() if name is not None]
+    if twice := [name for name in set(found_names) if found_names.count(name) > 1]:
+        raise InputError(f"{what}: class {some(twice)} would be two classes of the data set")
     renamed = [f"{found} = {name}" for name, found in mapped.items() if found != name]
     if renamed:
         notes.append(f"{what}: classes taken as equal: {some(renamed)}")
@@ -48,10 +53,17 @@ def _find_class(name: str, names: Sequence[str], what: str) -> str | None:
     """Exactly, else by letters and digits alone: "Ankle boot" is "ankle-boot"."""
     if name in names:
         return name
-    alike = [other for other in names if _plain(other) == _plain(name)]
+    alike = [other for other in names if _plain(other) == _plain(name) != ""]
     if len(alike) > 1:
         raise InputError(f"{what}: classes {some(alike)} could all be {name!r}; rename them")
     return alike[0] if alike else None
+
+
+def _are_numbers_of(numbers: Sequence[str], names: Sequence[str]) -> bool:
+    """0, 1, 2, ... for classes in their order, as loaders number them."""
+    return all(name.isdecimal() and int(name) < len(names) for name in numbers) and not any(
+        name.isdecimal() for name in names
+    )
 
 
 def _plain(name: str) -> str:

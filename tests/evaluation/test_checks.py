@@ -59,6 +59,21 @@ def test_class_names_are_mapped_however_they_are_written() -> None:
     assert said(matched, "reference: classes taken as equal: Ankle boot = ankle-boot, bag = Bag")
 
 
+def test_numbers_are_taken_as_the_order_of_the_classes() -> None:
+    synthetic, train, held_out = three()
+    numbered = replace(synthetic, class_names=("1", "0"))
+    matched = match_sets(numbered, train, held_out, seed=0)
+    assert np.array_equal(matched.train.class_ids, 1 - train.class_ids)
+    assert said(matched, "reference: classes taken as equal: dog = 1, cat = 0")
+    assert "no class 1, 2" in refused(replace(synthetic, class_names=("1", "2")), train, held_out)
+
+
+def test_two_classes_are_never_one() -> None:
+    synthetic, train, held_out = three()
+    message = refused(replace(synthetic, class_names=("cat", "Cat")), train, held_out)
+    assert "class cat would be two classes of the data set" in message
+
+
 def test_classes_that_the_data_set_lacks_are_left_out() -> None:
     synthetic = image_set(40, class_names=("cat", "dog"), seed=1, prefix="s")
     train = image_set(40, class_names=("ant", "cat", "dog"), seed=2, prefix="t")
