@@ -44,8 +44,8 @@ class SmallClassifier(nn.Module):
         while max(height, width) > _MAX_SIDE_PX:
             self.shrink.append(_convolution(depth, 32, stride=2))
             height, width, depth = -(-height // 2), -(-width // 2), 32
-        self.conv1 = _convolution(depth, 32)
-        self.conv2 = _convolution(32, 64)
+        self.conv1 = _convolution(depth, 16, pool=2)
+        self.conv2 = _convolution(16, 64, pool=2)
         self.conv3 = _convolution(64, 64)
         self.hidden = nn.Linear(64 * (height // 4) * (width // 4), EMBEDDING_DIM)
         self.head = nn.Linear(EMBEDDING_DIM, num_classes)
@@ -55,9 +55,9 @@ class SmallClassifier(nn.Module):
         x = images
         for layer in self.shrink:
             x = F.relu(layer(x))
-        x = F.relu(F.max_pool2d(self.conv1(x), 2))
-        x = F.relu(F.max_pool2d(self.conv2(x), 2))
-        x = F.relu(self.conv3(x)).flatten(1)
+        for layer in (self.conv1, self.conv2, self.conv3):
+            x = F.relu(layer(x))
+        x = x.flatten(1)
         return F.relu(self.hidden(self.dropout(x)))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -210,9 +210,11 @@ def to_tensor(images: Images) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).div_(127.5).sub_(1)
 
 
-def _convolution(depth_in: int, depth_out: int, *, stride: int = 1) -> nn.Sequential:
+def _convolution(depth_in: int, depth_out: int, *, stride: int = 1, pool: int = 1) -> nn.Sequential:
+    """Pooling comes before the normalisation: a quarter of the work there."""
     return nn.Sequential(
         nn.Conv2d(depth_in, depth_out, 3, stride=stride, padding=1, bias=False),
+        nn.MaxPool2d(pool) if pool > 1 else nn.Identity(),
         nn.BatchNorm2d(depth_out),
     )
 
