@@ -20,7 +20,7 @@ LOG := $(VENV)/install.log
 # Test processes share few cores, and wait for servers half of the time: one thread in each.
 TEST_ENV := OMP_NUM_THREADS=1
 
-.PHONY: help install demo up test soak lint format bench secrets clean
+.PHONY: help install demo up test browser soak lint format bench secrets clean
 
 help:
 	@echo "make install   .venv with datagen and what it needs"
@@ -44,9 +44,20 @@ demo: $(INSTALLED)
 up: $(INSTALLED_LOCAL)
 	@$(BIN)/datagen up --home $(UP_HOME)
 
-test: lint
+test: lint browser
 	$(TEST_ENV) $(BIN)/python -m pytest -n 3 -m "not slow and not soak"
 	$(TEST_ENV) $(BIN)/python -m pytest -n 3 --dist loadfile -m "slow and not soak"
+
+# The report's tests drive a real one. Where it cannot be installed, they are skipped, but not in CI.
+browser:
+	@command -v chromium >/dev/null || { \
+	  if [[ $$(id -u) == 0 ]] && command -v apt-get >/dev/null; then \
+	    echo "Installing chromium"; export DEBIAN_FRONTEND=noninteractive; \
+	    { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
+	      >>$(LOG) 2>&1 </dev/null || { tail -5 $(LOG) >&2; echo "No chromium" >&2; }; \
+	  else \
+	    echo "No chromium: its tests are skipped. On Debian: apt-get install chromium"; \
+	  fi; }
 
 soak: $(INSTALLED_DEV)
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 -m soak
