@@ -24,13 +24,15 @@ from datagen.settings import Settings
 FORMAT = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _MAX_JSON_BYTES = 1 << 20
+# Each image is decoded, but a million of them must fit into memory to be counted.
+_THUMBNAIL = (16, 16)
 
 
 @dataclass(frozen=True)
 class NamedData:
     """held_out_path: None where a test part lies beside the training part, or nothing is held
-    out. digest: over names and bytes of all files; empty for a folder that was never added.
-    is_shipped: came with the code."""
+    out. num_held_out: those that are in both are counted too. digest: over names and bytes of all
+    files; empty for a folder that was never added. is_shipped: came with the code."""
 
     name: str
     train_path: Path
@@ -89,9 +91,9 @@ def add_named(
     from datagen.evaluation.checks import without_overlap
     from datagen.evaluation.sources import load_reference
 
-    train, kept = load_reference(path, held_out)
+    train, kept = load_reference(path, held_out, image_size=_THUMBNAIL)
     if kept is not None and kept.image_shape == train.image_shape:
-        kept = without_overlap(train, kept, [])
+        without_overlap(train, kept, [])
     data = NamedData(
         name=name,
         train_path=path.resolve(),

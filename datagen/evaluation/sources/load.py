@@ -11,23 +11,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from datagen.errors import InputError
 from datagen.evaluation.sources.arrays import idx_parts, list_idx, list_npz
 from datagen.evaluation.sources.folders import list_folder, part_folders
-from datagen.evaluation.sources.listing import NOT_GIVEN, Entry, Listing, some
-from datagen.evaluation.sources.resizing import resized, size_text
+from datagen.evaluation.sources.listing import Entry, Listing
+from datagen.evaluation.sources.reading import read_images
 from datagen.evaluation.sources.shards import list_tars, tar_parts
-from datagen.image_files import SCALED, Picture
 from datagen.image_set import ImageSet
 
 MAX_BYTES = 1 << 30
-MAX_BROKEN = 0.01
 # What a set is held out as, the better first.
 HELD_OUT_PARTS = ("test", "val")
 _NUM_PROBES = 64
-_MAX_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,7 @@ def load_image_set(
             f"{path.name}: {len(entries):,} of {len(listing.entries):,} images, drawn as equally "
             f"as possible over the classes (seed {seed})"
         )
-    return _read_all(path, entries, listing.class_names, size, notes)
+    return read_images(path, entries, listing.class_names, size, notes)
 
 
 def open_source(path: Path) -> Source:
@@ -176,119 +172,3 @@ def _common_shape(entries: Sequence[Entry], path: Path) -> tuple[tuple[int, int]
         raise InputError(f"data {path}: no readable image; {broken[0]}")
     # Among equals the smallest: less is made up.
     return min(sizes, key=lambda size: (-sizes[size], size)), most_channels
-
-
-def _read_all(
-    path: Path,
-    entries: Sequence[Entry],
-    class_names: Sequence[str],
-    size: tuple[int, int],
-    notes: list[str],
-) -> ImageSet:
-    """notes: what is known so far; those of the reading are put behind them."""
-    kept: list[Entry] = []
-    pixels: list[NDArray[np.uint8]] = []
-    broken: list[tuple[str, str]] = []
-    changes = _Changes(size)
-    for entry in entries:
-        try:
-            picture = entry.read()
-        except InputError as error:
-            broken.append((entry.name, str(error)))
-            if len(broken) > max(_MAX_NAMED, MAX_BROKEN * len(entries)):
-                break
-            continue
-        changes.note(picture)
-        kept.append(entry)
-        pixels.append(resized(picture.pixels, size))
-    notes = [*notes, *_broken_notes(path, broken, len(entries))]
-    notes += [f"{path.name}: {line}" for line in changes.lines()]
-    present = {entry.class_name for entry in kept}
-    used_names = tuple(name for name in class_names if name in present)
-    if len(used_names) == 1:
-        notes.append(f"{path.name}: one class only, {used_names[0]}")
-    class_id = {name: i for i, name in enumerate(used_names)}
-    return ImageSet(
-        images=_stack(pixels),
-        class_ids=np.array([class_id[entry.class_name] for entry in kept], np.int64),
-        class_names=used_names,
-        names=_unique([entry.name for entry in kept], path),
-        groups=_groups(kept),
-        attributes=_attributes(kept),
-        notes=tuple(notes),
-    )
-
-
-def _broken_notes(path: Path, broken: list[tuple[str, str]], num: int) -> list[str]:
-    """broken: name and reason. Raises InputError if they are too many of num."""
-    if not broken:
-        return []
-    names = some([name for name, _ in broken], most=_MAX_NAMED)
-    if len(broken) > MAX_BROKEN * num:
-        raise InputError(
-            f"data {path}: broken images: {names}; that is more than {MAX_BROKEN:.0%} of {num:,}: "
-            f"repair or remove them ({broken[0][1]})"
-        )
-    return [f"{path.name}: {len(broken):,} broken images, left out: {names}"]
-
-
-class _Changes:
-    """Counts what was done to the images on reading."""
-
-    def __init__(self, size: tuple[int, int]) -> None:
-        self._size = size
-        self._counts = Counter[str]()
-        self._sizes = Counter[tuple[int, int]]()
-        self._channels = Counter[int]()
-        self._largest = 0
-
-    def note(self, picture: Picture) -> None:
-        height, width, channels = picture.pixels.shape
-        self._counts.update(picture.changes)
-        self._sizes[height, width] += 1
-        self._channels[channels] += 1
-        self._largest = max(self._largest, picture.largest)
-
-    def lines(self) -> list[str]:
-        lines = []
-        for what, num in sorted(self._counts.items()):
-            hint = f" (largest value {self._largest:,} of 65,535)" if what == SCALED else ""
-            lines.append(f"{num:,} images {what}{hint}")
-        if len(self._channels) > 1:
-            lines.append(f"{self._channels[1]:,} grey images among RGB ones, made RGB")
-        others = [size for size in sorted(self._sizes) if size != self._size]
-        if others:
-            num = sum(self._sizes[size] for size in others)
-            sizes = some([size_text(size) for size in others])
-            stretched = any(h * self._size[1] != w * self._size[0] for h, w in others)
-            hint = ", which changes their proportions" if stretched else ""
-            lines.append(f"{num:,} images of {sizes} resized to {size_text(self._size)}{hint}")
-        return lines
-
-
-def _stack(pixels: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Empties the list, so that memory holds the images once. Grey among RGB is repeated."""
-    channels = max(image.shape[2] for image in pixels)
-    images = np.empty((len(pixels), *pixels[0].shape[:2], channels), np.uint8)
-    for row in range(len(pixels) - 1, -1, -1):
-        images[row] = pixels.pop()
-    return images
-
-
-def _unique(names: list[str], path: Path) -> tuple[str, ...]:
-    name, count = Counter(names).most_common(1)[0]
-    if count > 1:
-        raise InputError(f"data {path}: {count} images are called {name!r}; rename them")
-    return tuple(names)
-
-
-def _groups(entries: Sequence[Entry]) -> tuple[str, ...] | None:
-    """An image without a group is one of its own."""
-    if all(entry.group is None for entry in entries):
-        return None
-    return tuple(entry.name if entry.group is None else entry.group for entry in entries)
-
-
-def _attributes(entries: Sequence[Entry]) -> dict[str, tuple[str, ...]]:
-    names = sorted({name for entry in entries for name in entry.attributes})
-    return {name: tuple(e.attributes.get(name, NOT_GIVEN) for e in entries) for name in names}
