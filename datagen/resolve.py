@@ -114,7 +114,8 @@ class ResolvedRecipe:
             "options": self.options.model_dump(mode="json"),
         }
         content["filters"] = [
-            {"filter": name, "options": options.model_dump(mode="json")}
+            # An option that is not given is no part of it: recipes keep their digests as filters grow.
+            {"filter": name, "options": options.model_dump(mode="json", exclude_none=True)}
             for name, options in self.filters.items()
         ]
         if self.reference_digest is not None:
