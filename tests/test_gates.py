@@ -8,6 +8,7 @@ import pytest
 
 from datagen.gates import MEASURES, NAMES, Gate, shortcomings
 from datagen.recipe import InvalidRecipe, parse_recipe
+from tests.evaluation.report import sample
 
 
 def measure(value: float | None, low: float | None = None, high: float | None = None) -> Any:
@@ -96,9 +97,7 @@ def test_a_recipe_with_another_gate_is_refused_by_field(name: str, text: str) ->
 
 
 def test_every_gate_reads_what_an_evaluation_holds() -> None:
-    from tests.evaluation.sample import sample_evaluation
-
-    content = sample_evaluation().to_json()
+    content = sample.evaluation().to_json()
     for name in NAMES:
         if name in MEASURES:
             assert isinstance(shortcomings([Gate(name, "<= -1e9")], content), list)
