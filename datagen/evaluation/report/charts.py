@@ -21,6 +21,7 @@ from datagen.evaluation.report.svg import (
     band,
     fitting,
     horizontal_ticks,
+    is_drawable,
     line,
     path,
     spread,
@@ -193,7 +194,7 @@ def histogram(
 ) -> Markup:
     """Shares per bin: synthetic filled, held-out real a dashed outline, with the threshold."""
     height, bottom, num_bins = 300, 244, 40
-    both = [score for score in (*synthetic, *held_out, threshold) if math.isfinite(score)]
+    both = [score for score in (*synthetic, *held_out, threshold) if is_drawable(score)]
     x = fitting(both, [], 70, WIDTH - 24)
     edges = np.linspace(x.low, x.high, num_bins + 1)
     shares = [_shares(scores, edges) for scores in (synthetic, held_out)]
@@ -215,7 +216,7 @@ def histogram(
 
 def _shares(scores: Sequence[float], edges: np.ndarray) -> np.ndarray:
     """(bins,) share of the finite scores in each bin."""
-    finite = np.asarray([score for score in scores if math.isfinite(score)], dtype=np.float64)
+    finite = np.asarray([score for score in scores if is_drawable(score)], dtype=np.float64)
     counts = np.histogram(np.clip(finite, edges[0], edges[-1]), edges)[0]
     return np.asarray(counts / max(len(finite), 1), dtype=np.float64)
 

@@ -79,7 +79,7 @@ def _filled(gallery: Mapping[str, Sequence[GalleryItem]], max_bytes: int) -> lis
             if not shelf.images:
                 cost += _frame_bytes(shelf.class_name)
             if cost > left:
-                continue
+                return [shelf for shelf in shelves if shelf.images]
             left -= cost
             num_images += 1
             shelf.images.append(image)

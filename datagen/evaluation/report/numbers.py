@@ -10,18 +10,20 @@ from datagen.evaluation.measure import Measure
 Format = Callable[[float], str]
 MINUS = "\u2212"
 DASH = "–"
+# From here on digits say nothing: powers of ten.
+_HUGE = 1e15
 
 
 def count(value: float) -> str:
     """A whole number with separators of thousands."""
     if not math.isfinite(value):
         return _endless(value)
-    return _signed(f"{round(value):,}")
+    return _signed(f"{round(value):,}" if abs(value) < _HUGE else f"{value:.2e}")
 
 
 def about(value: float) -> str:
     """A whole number to two significant digits above 100: what an estimate can bear."""
-    if not math.isfinite(value) or abs(value) < 100:
+    if not 100 <= abs(value) < _HUGE:
         return count(value)
     step = 10 ** (len(str(abs(round(value)))) - 2)
     return count(round(value / step) * step)
@@ -31,9 +33,9 @@ def figure(value: float) -> str:
     """Three significant digits, and no more than needed above 100."""
     if not math.isfinite(value):
         return _endless(value)
-    if value == 0 or 100 <= abs(value) < 1e15:
+    if value == 0 or abs(value) >= 100:
         return count(value)
-    if not 1e-4 <= abs(value) < 1e15:
+    if abs(value) < 1e-4:
         return _signed(f"{value:.2e}")
     decimals = max(0, 2 - math.floor(math.log10(abs(value))))
     return _signed(f"{value:.{decimals}f}")

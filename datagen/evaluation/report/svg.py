@@ -44,6 +44,11 @@ def svg(title: str, description: str, height: float, parts: Sequence[Child]) -> 
     return tag("svg", attributes, *head, *parts)
 
 
+def is_drawable(value: float) -> bool:
+    """Neither endless nor so large that differences are lost."""
+    return abs(value) <= 1e12
+
+
 def nice_ticks(low: float, high: float, *, about: int = 6) -> list[float]:
     """Round figures from low to high, about so many."""
     raw = (high - low) / about
@@ -57,7 +62,7 @@ def fitting(
     ends: Sequence[float | None], marks: Sequence[float], start: float, end: float
 ) -> Scale:
     """A scale with some room around every finite figure."""
-    finite = [value for value in (*ends, *marks) if value is not None and math.isfinite(value)]
+    finite = [value for value in (*ends, *marks) if value is not None and is_drawable(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
     room = max((high - low) * 0.06, abs(high) * 1e-3, 1e-6)
     return Scale(low - room, high + room, start, end)
