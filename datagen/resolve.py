@@ -114,7 +114,7 @@ class ResolvedRecipe:
             "options": self.options.model_dump(mode="json"),
         }
         content["filters"] = [
-            # What is not given is no part of it: recipes keep their digests as filters grow options.
+            # What is not given is no part of it: as filters grow options, digests stay.
             {"filter": name, "options": options.model_dump(mode="json", exclude_none=True)}
             for name, options in self.filters.items()
         ]
