@@ -26,7 +26,6 @@ from datagen.errors import InputError, NotFoundError
 if TYPE_CHECKING:
     from datagen.evaluation.assess import Assessment
     from datagen.evaluation.evaluate import Options
-    from datagen.evaluation.utility import Trainer
     from datagen.settings import Settings
 
 _DATA = click.Path(path_type=Path)
@@ -89,14 +88,17 @@ def evaluate(
     refuse_remote(settings, "evaluate")
     pin_threads(settings)
     from datagen.evaluation.evaluate import Options
+    from datagen.evaluation.utility import CommandTrainer
 
+    if trainer is not None:
+        CommandTrainer(trainer, ())  # refused now, not after minutes
     options = Options(
         quick=quick,
         seed=seed,
         margin=margin,
         workers=workers or min(2, os.cpu_count() or 1),
         features=features,
-        trainer=_trainer(trainer),
+        trainer=trainer,
     )
     sources = _Sources(reference, held_out, baseline)
     with progress_bar() as report:
@@ -119,14 +121,6 @@ def _steps(report: Callable[[str, int, int], None]) -> Callable[[str], None]:
         report(text, min(len(seen), _NUM_STEPS), _NUM_STEPS)
 
     return step
-
-
-def _trainer(command: str | None) -> Trainer | None:
-    if command is None:
-        return None
-    from datagen.evaluation.utility import CommandTrainer
-
-    return CommandTrainer.parse(command)
 
 
 def _is_version(target: str, settings: Settings) -> bool:

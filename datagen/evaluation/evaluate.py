@@ -24,7 +24,7 @@ from datagen.evaluation.results import (
     Privacy,
     Subject,
 )
-from datagen.evaluation.utility import Trainer, measure_utility
+from datagen.evaluation.utility import CommandTrainer, measure_utility
 from datagen.evaluation.words import headline, limits
 from datagen.features import (
     Classifier,
@@ -56,14 +56,15 @@ class RealData:
 @dataclass(frozen=True)
 class Options:
     """margin: of accuracy within which two ways to train count as equal. features: an extractor by
-    name, None for the one that fits the images. baseline: other data to compare with."""
+    name, None for the one that fits the images. trainer: a command, None for the small CNN.
+    baseline: other data to compare with."""
 
     quick: bool = False
     seed: int = 0
     margin: float = MARGIN
     workers: int = 1
     features: str | None = None
-    trainer: Trainer | None = None
+    trainer: str | None = None
     baseline: ImageSet | None = None
     cache: FeatureCache | None = None
 
@@ -129,12 +130,13 @@ def evaluate(
             check_abort=check_abort,
         )
     with clock.timed("utility"):
+        trainer = options.trainer and CommandTrainer(options.trainer, synthetic.class_names)
         utility = measure_utility(
             synthetic,
             real.train,
             real.held_out,
             baseline=options.baseline,
-            trainer=options.trainer,
+            trainer=trainer or None,
             quick=options.quick,
             margin=options.margin,
             seed=options.seed,
@@ -206,9 +208,8 @@ def _fairness(
     inputs = FairnessInputs(
         synthetic=synthetic,
         synthetic_agreed=predicted == synthetic.class_ids,
-        synthetic_features=compute_features(extractor, synthetic.images),
         real=real.train,
-        real_features=compute_features(extractor, real.train.images),
+        extract=lambda images: compute_features(extractor, images),
         held_out=real.held_out,
         held_out_correct=correct,
     )
