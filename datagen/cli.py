@@ -10,6 +10,7 @@ from datagen import __version__
 from datagen.commands.approve import approvals, approve
 from datagen.commands.completion import completion
 from datagen.commands.edge import Edge, debug_option, home_option
+from datagen.commands.evaluate import evaluate
 from datagen.commands.inspection import remake, show
 from datagen.commands.keys import audit, tenants
 from datagen.commands.models import models, train
@@ -47,7 +48,7 @@ def main(home: Path | None) -> None:
 
 _COMMANDS = (
     *(validate, plan, run, list_, show, pull, verify, diff, remake),
-    *(report, refilter, approve, approvals),
+    *(evaluate, report, refilter, approve, approvals),
     *(train, models, references, bench),
     *(submit, jobs, watch, cancel, retry, preview, schedules),
     *(up, keys, audit, tenants, revoke, completion),
