@@ -98,8 +98,9 @@ class Utility:
     """gap: accuracy of real + synthetic minus real + tuned augmentation or real alone, whichever is
     better, in points of 1; its interval decides the verdict. margin: of the equivalence test.
     sentence: the verdict in plain words. classes: name -> verdict, corrected for many tests.
-    rarest: gain of the rarest classes. few_shot: real images per class -> gap. worth: in real
-    labels, with its 90% interval."""
+    rarest: gain of the rarest classes. few_shot: real images per class -> gap. worth_real_labels:
+    of the data set alone, added_worth: of what it adds to some real images (the note says how
+    many), both with their 90% intervals; high None: at least low."""
 
     verdict: Verdict | None
     withheld: str | None
@@ -116,6 +117,7 @@ class Utility:
     learning_curve: tuple[CurvePoint, ...] = ()
     trainer: str = "small CNN"
     synthetic_only_gap: Measure | None = None
+    added_worth: Measure | None = None
 
     def to_json(self) -> dict[str, Any]:
         content: dict[str, Any] = {
@@ -141,6 +143,8 @@ class Utility:
             content["rarest_classes"] = self.rarest.to_json()
         if self.synthetic_only_gap is not None:
             content["synthetic_only_gap"] = self.synthetic_only_gap.to_json()
+        if self.added_worth is not None:
+            content["added_worth"] = self.added_worth.to_json()
         return content
 
 

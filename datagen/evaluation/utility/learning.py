@@ -1,0 +1,134 @@
+"""The trainings behind the learning curve and the worth. Called by measurement.py.
+
+With the linear probe, or with the user's own trainer and fewer repeats.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datagen.evaluation.measure import Measure
+from datagen.evaluation.results import CurvePoint
+from datagen.evaluation.utility.probe import PatchFeatures, margin, nested_margins
+from datagen.evaluation.utility.training import Examples, Task, Trainer, one_thread_each
+from datagen.evaluation.utility.worth import Curve, worth
+
+Rows = NDArray[np.int64]
+Margins = NDArray[np.float64]
+# Trains on leading parts of some rows: (rows, sizes, stop) => (len(sizes), num_test).
+Fit = Callable[[Rows, list[int], threading.Event], Margins]
+Work = Callable[[threading.Event], Margins]
+Run = Callable[[list[Work]], list[Margins]]
+
+MIN_POOL = 80
+_SMALLEST_PER_CLASS = 5
+_ADDED_SHARE = 4
+
+
+@dataclass(frozen=True)
+class Worth:
+    """alone: of the data set alone. added: what it adds to some real images. curve: of the real
+    images."""
+
+    alone: Measure
+    added: Measure | None
+    curve: tuple[CurvePoint, ...]
+
+
+@dataclass(frozen=True)
+class Material:
+    """examples: the real pool, then the data set. num_real: where the data set begins."""
+
+    examples: Examples
+    num_real: int
+    num_classes: int
+
+    def orders(self, rng: np.random.Generator) -> tuple[Rows, Rows]:
+        """Rows of the pool and of the data set, each in a fresh stratified order."""
+        cut, class_ids = self.num_real, self.examples.class_ids
+        synthetic = stratified_order(class_ids[cut:], rng) + cut
+        return stratified_order(class_ids[:cut], rng), synthetic
+
+
+def measure_worth(
+    material: Material, fit: Fit, run: Run, *, num_sizes: int, num_repeats: int, seed: int
+) -> Worth:
+    """run: does the work, in order. num_repeats: of the curve, 3 or more."""
+    pool, num_synthetic = material.num_real, len(material.examples) - material.num_real
+    if pool < MIN_POOL or num_synthetic < 2:
+        reason = f"{pool} real and {num_synthetic} other images; expected at least {MIN_POOL} and 2"
+        return Worth(Measure.absent(reason, n=num_synthetic), None, ())
+    rng = np.random.default_rng([seed, 1])
+    sizes = _sizes(pool, num_sizes, _SMALLEST_PER_CLASS * material.num_classes)
+    work: list[Work] = [partial(fit, material.orders(rng)[0], sizes) for _ in range(num_repeats)]
+    real, synthetic = material.orders(rng)
+    base = real[: pool // _ADDED_SHARE]
+    mixed = np.concatenate([base, synthetic])
+    for rows in (synthetic, synthetic[0::2], synthetic[1::2], mixed):
+        work.append(partial(fit, rows, [len(rows)]))
+    margins = run(work)
+    whole, first, second, both = margins[-4:]
+    curve = Curve(np.array(sizes, dtype=np.float64), np.stack(margins[:-4]))
+    halves = np.concatenate([first, second])
+    alone = replace(worth(curve, whole, halves, seed=seed), n=num_synthetic)
+    added = _added(worth(curve, both, halves, seed=seed), len(base))
+    return Worth(alone, added, curve.points(sizes))
+
+
+def _added(both: Measure, base: int) -> Measure:
+    """The worth of base real images and the data set together, less the base."""
+    assert both.value is not None
+    low, high = ((None if bound is None else bound - base) for bound in (both.low, both.high))
+    note = f"to {base:,} real images" + (f"; together {both.note}" if both.note else "")
+    return Measure(both.value - base, base, low=low, high=high, note=note)
+
+
+def _sizes(pool: int, num_sizes: int, smallest: int) -> list[int]:
+    """Halves of halves of the pool, rising; at least three."""
+    halves = [pool // 2**k for k in range(num_sizes)]
+    kept = [n for n in halves if n >= smallest]
+    return sorted(kept if len(kept) >= 3 else halves[:3])
+
+
+def stratified_order(class_ids: Rows, rng: np.random.Generator) -> Rows:
+    """A random order in which every leading part has the classes in the shares of the whole."""
+    place = np.empty(len(class_ids))
+    for class_id in np.unique(class_ids):
+        rows = rng.permutation(np.flatnonzero(class_ids == class_id))
+        place[rows] = (np.arange(len(rows)) + rng.random(len(rows))) / len(rows)
+    return np.argsort(place, kind="stable").astype(np.int64)
+
+
+def probe_fit(material: Material, test: Examples, *, seed: int) -> Fit:
+    """The linear probe; the features of each image are taken once."""
+    with one_thread_each():
+        features = PatchFeatures(material.examples.images[: material.num_real], seed=seed)
+        known = features.extract(material.examples.images)
+        tested = (features.extract(test.images), test.class_ids)
+
+    def fit(rows: Rows, sizes: list[int], stop: threading.Event) -> Margins:
+        train = (known[rows], material.examples.class_ids[rows])
+        return nested_margins(train, sizes, tested, num_classes=material.num_classes, stop=stop)
+
+    return fit
+
+
+def trainer_fit(
+    trainer: Trainer, material: Material, test: Examples, *, num_steps: int, seed: int
+) -> Fit:
+    """Any trainer: one training for each size."""
+
+    def fit(rows: Rows, sizes: list[int], stop: threading.Event) -> Margins:
+        margins = []
+        for size in sizes:
+            task = Task(material.examples.take(rows[:size]), seed, num_steps)
+            margins.append(margin(trainer.predict(task, test.images, stop), test.class_ids))
+        return np.stack(margins)
+
+    return fit
