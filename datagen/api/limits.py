@@ -157,5 +157,5 @@ class _Exchange:
             headers["X-Request-Id"] = self._scope["state"]["request_id"]
             headers.setdefault("Cache-Control", "no-store")
             for name, value in _HEADERS.items():
-                headers[name] = value
+                headers.setdefault(name, value)
         await self._send(message)
