@@ -175,7 +175,8 @@ class Privacy:
     """rate: share of synthetic images flagged; false_positive_rate: the same among held-out real
     images that were not used for calibration; excess: rate minus that, with its 95% interval: the
     gate reads its upper bound. is_blind: too few planted copies were found: nothing follows from
-    a low rate. scores: of synthetic and held-out images, for the chart."""
+    a low rate. scores: of synthetic and held-out images, for the chart. closest_pairs: the synthetic
+    images with the highest scores, where none is flagged. notes: what was left out, and why."""
 
     near_copies: tuple[NearCopy, ...]
     rate: Measure
@@ -188,10 +189,13 @@ class Privacy:
     synthetic_scores: tuple[float, ...] = ()
     held_out_scores: tuple[float, ...] = ()
     sentence: str = ""
+    closest_pairs: tuple[NearCopy, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
             "near_copies": [asdict(copy) for copy in self.near_copies],
+            "closest_pairs": [asdict(copy) for copy in self.closest_pairs],
             "rate": self.rate.to_json(),
             "false_positive_rate": self.false_positive_rate.to_json(),
             "excess": self.excess.to_json(),
@@ -200,6 +204,7 @@ class Privacy:
             "is_blind": self.is_blind,
             "membership_inference": self.membership.to_json(),
             "sentence": self.sentence,
+            "notes": list(self.notes),
         }
 
 
