@@ -82,6 +82,24 @@ class Objective(Protocol):
     def ema_sampler(self, batch_size: int) -> Sampler: ...
 
 
+class PerExampleObjective(Objective, Protocol):
+    """One whose loss is a sum over examples, so that DP-SGD can bound what each contributes."""
+
+    optimizer: torch.optim.Optimizer
+
+    @property
+    def network(self) -> torch.nn.Module: ...
+
+    @property
+    def ema(self) -> torch.nn.Module: ...
+
+    def losses(
+        self, real: torch.Tensor, class_ids: torch.Tensor, *, rng: torch.Generator
+    ) -> torch.Tensor:
+        """(N,), each of its own example alone. real: (N, C, H, W) float32 in [-1, 1]."""
+        ...
+
+
 class GeneratorSpec(Protocol):
     """One family: its options, its sizes, and how to load or train it. Imports no torch.
 

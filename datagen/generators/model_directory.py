@@ -54,7 +54,8 @@ class TrainingFacts(BaseModel):
     """How the weights came to be.
 
     kid_held_out: of the weights as shipped, lower is better; kid_real: the same between two halves
-    of the held-out images. See training/judge.py.
+    of the held-out images. See training/judge.py. None after private training: no figure and no
+    digest of private images is published.
     """
 
     model_config = _STRICT
@@ -63,13 +64,45 @@ class TrainingFacts(BaseModel):
     best_images_seen: int = Field(ge=0)
     seconds: float = Field(ge=0)
     device: str = Field(max_length=200)
-    kid_held_out: float
+    kid_held_out: float | None = None
     kid_real: float | None = None
     num_train: int = Field(ge=0)
     num_held_out: int = Field(ge=0)
-    data_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    data_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     recipe_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     seed: int = Field(ge=0, lt=2**63)
+
+
+class NoisedSteps(BaseModel):
+    """Noised sums over Poisson samples. noise_multiplier: the noise over one example's largest
+    part."""
+
+    model_config = _STRICT
+
+    noise_multiplier: float = Field(gt=0)
+    sample_rate: float = Field(gt=0, le=1)
+    num_steps: int = Field(ge=0)
+
+
+class PrivacyFacts(BaseModel):
+    """The differential privacy of the weights. epsilon: the accountant's upper bound for what was
+    spent. audited_epsilon: lower bound measured with canaries; audit_ceiling: the most it could
+    have shown. See training/privacy/ and docs/differential-privacy.md."""
+
+    model_config = _STRICT
+
+    epsilon: float = Field(ge=0)
+    epsilon_asked: float = Field(gt=0)
+    delta: float = Field(gt=0, lt=1)
+    accountant: str = Field(max_length=100)
+    mechanism: str = Field(max_length=100)
+    unit: str = Field(max_length=100)
+    max_norm: float = Field(gt=0)
+    steps: tuple[NoisedSteps, ...] = Field(max_length=16)
+    audited_epsilon: float = Field(ge=0)
+    audit_confidence: float = Field(gt=0, lt=1)
+    audit_canaries: int = Field(ge=0)
+    audit_ceiling: float = Field(ge=0)
 
 
 class Throughput(BaseModel):
@@ -92,6 +125,7 @@ class ModelFacts(BaseModel):
     description: str = Field(default="", max_length=1000)
     training: TrainingFacts | None = None
     throughput: Throughput | None = None
+    privacy: PrivacyFacts | None = None
 
 
 class _ConfigFile(ModelFacts):

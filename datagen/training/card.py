@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datagen.generators.interface import ModelConfig
-from datagen.generators.model_directory import ModelFacts
+from datagen.generators.model_directory import ModelFacts, PrivacyFacts, TrainingFacts
 from datagen.training.judge import NUM_PER_CLASS
 from datagen.training.model_recipe import ModelRecipe
+from datagen.training.privacy.card import privacy_section
 
 _TEMPLATE = """\
 # {name}
@@ -26,37 +27,45 @@ Each row is one class, in the order of the list below; the samples are of seeds 
 | licence of the data | {licence} |
 | trained on | {num_train:,} images; {num_held_out:,} more were held out of training |
 | real images seen | {images_seen:,} in {minutes:,.0f} minutes on {device} |
-| weights kept | after {best_images_seen:,} images: the average with the lowest held-out distance |
+| weights kept | {kept} |
 | seed | {seed} |
 
 ## Figures
 
 | what | value |
 |---|---|
+{figures}| time per image, one thread of {speed_device} | {milliseconds:.2f} ms, {network_calls} |
+
+{how}
+## Limits
+
+- It draws these {num_classes} classes at this size and nothing else; rare variants within a class
+  are rarer still among its samples, or absent.
+{closeness}- Whether its samples help your classifier is for a test on your real images to say.
+- Not for clinical use, and not for any decision about a person.
+
+## Made by
+
+`datagen train` with the model recipe of digest `{recipe_digest}`{origin}
+"""
+
+_FIGURES = """\
 | distance to held-out images (KID, lower is better) | {kid} |
 | the same between two halves of the held-out images | {kid_real} |
-| time per image, one thread of {speed_device} | {milliseconds:.2f} ms, {network_calls} |
+"""
 
+_HOW = """\
 The distance is the mean over classes of the unbiased kernel distance (Binkowski et al. 2018,
 section 4) between {num_per_class} samples and the held-out images of the class, on 128 features of
 a small classifier trained on the training images. It was measured on the shipped weights with the
 generator's default options. It compares weights of one training; it is not the KID on Inception
 features that papers print. The held-out images come from the training part of the data: its test
 part was neither trained on nor used to choose anything.
+"""
 
-## Limits
-
-- It draws these {num_classes} classes at this size and nothing else; rare variants within a class
-  are rarer still among its samples, or absent.
+_CLOSENESS = """\
 - It was trained on real images and may come close to single ones. Measure that before you publish
   samples of a model of private data.
-- Whether its samples help a classifier of yours is a question for a test on your real images.
-- Not for clinical use, and not for any decision about a person.
-
-## Made by
-
-`datagen train` with the model recipe of digest `{recipe_digest}` on data of
-sha256 `{data_sha256}`. The same recipe, data and machine give the same weights.
 """
 
 
@@ -84,16 +93,39 @@ def model_card(
         num_train=training.num_train,
         num_held_out=training.num_held_out,
         images_seen=training.images_seen,
-        best_images_seen=training.best_images_seen,
         minutes=training.seconds / 60,
         device=training.device,
         seed=training.seed,
-        kid=f"{training.kid_held_out:.3g}",
-        kid_real="not measured" if training.kid_real is None else f"{training.kid_real:.3g}",
         speed_device=speed.device,
         milliseconds=1000 * speed.seconds_per_image,
         network_calls=f"{calls} network call{'' if calls == 1 else 's'}",
-        num_per_class=NUM_PER_CLASS,
         recipe_digest=training.recipe_digest,
-        data_sha256=training.data_sha256,
+        **(_public_parts(training) if facts.privacy is None else _private_parts(facts.privacy)),
     )
+
+
+def _public_parts(training: TrainingFacts) -> dict[str, str]:
+    kid_real = training.kid_real
+    return {
+        "kept": f"after {training.best_images_seen:,} images: the average with the lowest held-out "
+        "distance",
+        "figures": _FIGURES.format(
+            kid=f"{training.kid_held_out:.3g}",
+            kid_real="not measured" if kid_real is None else f"{kid_real:.3g}",
+        ),
+        "how": _HOW.format(num_per_class=NUM_PER_CLASS),
+        "closeness": _CLOSENESS,
+        "origin": f" on data of\nsha256 `{training.data_sha256}`. The same recipe, data and "
+        "machine give the same weights.",
+    }
+
+
+def _private_parts(privacy: PrivacyFacts) -> dict[str, str]:
+    return {
+        "kept": "the last average: nothing was chosen by real images",
+        "figures": "",
+        "how": privacy_section(privacy),
+        "closeness": "",
+        "origin": ".\nNoise and samples come from the operating system's secure source, not from "
+        "the seed: the same\nrecipe gives other weights each time, and spends the budget again.",
+    }

@@ -1,7 +1,8 @@
 """The one training loop, for every objective. Called by training/session.py.
 
 A run is a function of its recipe and its data: every draw of step k comes from (seed, k), so that
-a resumed run ends with the weights of an undisturbed one. Progress is counted in images.
+a resumed run ends with the weights of an undisturbed one. Progress is counted in images. A private
+run is no such function: its rows and its noise are drawn unpredictably (training/privacy/).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from datagen.errors import TrainingError
 from datagen.generators.interface import ModelConfig, Objective
@@ -27,11 +29,12 @@ LATEST_FILE, BEST_FILE = "checkpoint.safetensors", "best.safetensors"
 _EVALUATION_BATCH = 100
 
 Report = Callable[[Progress, dict[str, float]], None]
+Draw = Callable[[], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The best EMA weights by the held-out part, and how the run went."""
+    """The best EMA weights by the held-out part (of a private run, the last), and how it went."""
 
     weights: dict[str, torch.Tensor]
     progress: Progress
@@ -45,11 +48,14 @@ def train(
     train_part: RealImages,
     held_out: RealImages,
     folder: Path,
+    private_draw: Draw | None = None,
     max_seconds: float | None = None,
     report: Report = lambda progress, losses: None,
 ) -> Trained:
     """Trains up to schedule.num_images, from the checkpoint in `folder` if there is one.
 
+    private_draw: the rows of each step of a private run. Nothing is judged then: to choose weights
+    by real images would tell of them.
     max_seconds: of this call; 0 trains no step. Raises TrainingError if a loss is not finite; the
     checkpoints before it stay.
     """
@@ -62,8 +68,11 @@ def train(
         _run(
             recipe,
             objective,
-            judge=HeldOutJudge(train_part, held_out, config=config, seed=recipe.seed),
+            judge=None
+            if private_draw
+            else HeldOutJudge(train_part, held_out, config=config, seed=recipe.seed),
             train_part=train_part,
+            private_draw=private_draw,
             progress=progress,
             folder=folder,
             max_seconds=max_seconds,
@@ -97,8 +106,9 @@ def _run(
     recipe: ModelRecipe,
     objective: Objective,
     *,
-    judge: HeldOutJudge,
+    judge: HeldOutJudge | None,
     train_part: RealImages,
+    private_draw: Draw | None,
     progress: Progress,
     folder: Path,
     max_seconds: float | None,
@@ -109,23 +119,40 @@ def _run(
     started, before = time.monotonic(), progress.seconds
     last = False
     while not last:
-        losses = _one_step(objective, train_part, schedule, progress, seed=recipe.seed)
+        losses = _one_step(
+            objective, train_part, schedule, progress, seed=recipe.seed, private_draw=private_draw
+        )
         seconds = time.monotonic() - started
         progress.seconds = before + seconds
         last = progress.images_seen >= schedule.num_images
         last = last or (max_seconds is not None and seconds >= max_seconds)
         report(progress, losses)
         if last or _passes(progress, schedule, schedule.evaluate_every_images):
-            distance = judge.distance(objective.ema_sampler(_EVALUATION_BATCH))
-            progress.history.append({"images": progress.images_seen, "kid": distance} | losses)
-            if progress.best_distance is None or distance <= progress.best_distance:
-                progress.best_distance = distance
-                progress.best_images_seen = progress.images_seen
-                best = Checkpoint(progress, objective.ema_weights())
-                save_checkpoint(folder / BEST_FILE, best, recipe_digest=digest)
+            _keep(objective, judge, progress, losses, path=folder / BEST_FILE, digest=digest)
         if last or _passes(progress, schedule, schedule.checkpoint_every_images):
             latest = Checkpoint(progress, objective.state())
             save_checkpoint(folder / LATEST_FILE, latest, recipe_digest=digest)
+
+
+def _keep(
+    objective: Objective,
+    judge: HeldOutJudge | None,
+    progress: Progress,
+    losses: dict[str, float],
+    *,
+    path: Path,
+    digest: str,
+) -> None:
+    """The average, if it is the best so far by the held-out part; always, if there is no judge."""
+    distance = None if judge is None else judge.distance(objective.ema_sampler(_EVALUATION_BATCH))
+    judged = {} if distance is None else {"kid": distance}
+    progress.history.append({"images": progress.images_seen} | judged | losses)
+    best = progress.best_distance
+    if distance is None or best is None or distance <= best:
+        progress.best_distance = distance
+        progress.best_images_seen = progress.images_seen
+        kept = Checkpoint(progress, objective.ema_weights())
+        save_checkpoint(path, kept, recipe_digest=digest)
 
 
 def _one_step(
@@ -135,11 +162,15 @@ def _one_step(
     progress: Progress,
     *,
     seed: int,
+    private_draw: Draw | None,
 ) -> dict[str, float]:
     """One update, in place; raises TrainingError if a loss is not finite."""
     step_seed = hashlib.sha256(f"{seed}/{progress.step}".encode()).digest()
     rng = torch.Generator().manual_seed(int.from_bytes(step_seed[:4], "big"))
-    rows = torch.randint(len(real), (schedule.batch_size,), generator=rng).numpy()
+    if private_draw is not None:
+        rows = private_draw()
+    else:
+        rows = torch.randint(len(real), (schedule.batch_size,), generator=rng).numpy()
     batch = real.take(rows)
     losses = objective.step(
         from_uint8_nhwc(batch.images),

@@ -19,6 +19,7 @@ _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 _Count = Annotated[int, Field(strict=True)]
 _Real = Annotated[float, Field(strict=True)]
 _ClassName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
+PRIVATE_GENERATORS = ("cgan", "edm")
 _IMAGES = "a whole number of images, 1 or more"
 
 
@@ -72,6 +73,30 @@ class Schedule(BaseModel):
     num_threads: _Count = Field(default=1, ge=1, le=64, description="1 to 64 threads")
 
 
+class Privacy(BaseModel):
+    """A budget of differential privacy: see docs/differential-privacy.md.
+
+    max_grad_norm, noise_multiplicity: of noised gradients (edm); the noised sums of cgan need none.
+    num_canaries: of the audit; with the default a claim of epsilon 10 can be refuted.
+    """
+
+    model_config = _STRICT
+
+    epsilon: _Real = Field(gt=0, le=100, description="a number above 0, at most 100")
+    delta: _Real = Field(
+        gt=0, lt=0.01, description="a number above 0, below 1 over the number of training images"
+    )
+    max_grad_norm: _Real = Field(
+        default=1.0, gt=0, le=1000, description="a number above 0, at most 1000"
+    )
+    noise_multiplicity: _Count = Field(
+        default=8, ge=1, le=128, description="a whole number of draws an image, 1 to 128"
+    )
+    num_canaries: _Count = Field(
+        default=1 << 19, ge=1000, le=1 << 22, description="a whole number, 1000 to 4194304"
+    )
+
+
 class ModelRecipe(BaseModel):
     """A model to train. network and objective: options of the generator."""
 
@@ -94,6 +119,9 @@ class ModelRecipe(BaseModel):
         default_factory=dict, description="a mapping of options of the generator's objective"
     )
     schedule: Schedule = Field(description="a mapping that says how long and how fast to train")
+    privacy: Privacy | None = Field(
+        default=None, description="a mapping with epsilon and delta, to train privately"
+    )
     weights_dtype: Literal["float32", "float16"] = Field(
         default="float32", description="float32 or float16: of the shipped weights"
     )
@@ -118,6 +146,10 @@ def parse_model_recipe(text: bytes, *, source: str) -> ModelRecipe:
         expected = f"one of {', '.join(trainable)}{suggest(recipe.generator, trainable)}"
         problem = Problem("generator", recipe.generator, expected, lines.get("generator"))
         raise InvalidRecipe([problem], source=source)
+    if recipe.privacy is not None and recipe.generator not in PRIVATE_GENERATORS:
+        expected = f"one of {', '.join(PRIVATE_GENERATORS)}, which train privately; or no privacy"
+        problem = Problem("generator", recipe.generator, expected, lines.get("generator"))
+        raise InvalidRecipe([problem], source=source)
     _check_options(recipe.generator, text, source=source)
     return recipe
 
@@ -137,7 +169,9 @@ def _check_options(generator: str, text: bytes, *, source: str) -> None:
 
 def model_recipe_digest(recipe: ModelRecipe) -> str:
     """Of all that shapes the weights at a given step: not of how long to train, nor of where the
-    data lie, so that a run may be prolonged."""
+    data lie, so that a run may be prolonged. A private one may not: its noise is for its length."""
     content = recipe.model_dump(mode="json")
-    del content["schedule"]["num_images"], content["data"]["path"], content["description"]
+    del content["data"]["path"], content["description"]
+    if recipe.privacy is None:
+        del content["schedule"]["num_images"], content["privacy"]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -36,10 +36,15 @@ def load_reference_parts(
             model, _load(model, held_out, data_format), "held-out"
         )
     training = model.facts.training
-    if training is None:
+    if training is None or training.data_sha256 is None:
         raise InputError(
             f"model {model.name}: it does not say which images its training held out; name a "
             "folder of images that it never saw with --held-out"
+        )
+    if training.data_sha256 is None:
+        raise InputError(
+            f"model {model.name}: it was trained privately and does not say which images its "
+            "training held out; name a folder of images that it never saw with --held-out"
         )
     if real.digest() != training.data_sha256:
         raise InputError(

@@ -15,7 +15,7 @@ import torch
 
 from datagen.errors import ModelError, TrainingError
 from datagen.generators import GENERATORS
-from datagen.generators.interface import ModelConfig, Sampler
+from datagen.generators.interface import ModelConfig, Objective, Sampler
 from datagen.generators.model_directory import (
     Model,
     ModelFacts,
@@ -29,6 +29,7 @@ from datagen.training.dataset import RealImages, load_real_images, split_held_ou
 from datagen.training.judge import HeldOutJudge, sample_class
 from datagen.training.loop import Report, Trained, train
 from datagen.training.model_recipe import ModelRecipe, model_recipe_digest
+from datagen.training.privacy.plan import PrivateTraining, prepare_private
 
 _SHEET_COLUMNS, _SHEET_SIDE_PX, _SHEET_MAX_PIXELS = 10, 56, 4_000_000
 _TIMED_BATCHES = 3
@@ -58,22 +59,32 @@ def train_model(
     real = load_real_images(recipe.data)
     train_part, held_out = split_held_out(real, held_out=recipe.data.held_out, seed=recipe.seed)
     config = _config_of(recipe, real)
-    spec = GENERATORS[recipe.generator]
-    options = spec.objective_options.model_validate(recipe.objective)
     with _alone_in(work):
         _check_same_data(work, real)
+        private = None
+        if recipe.privacy is not None:
+            private = prepare_private(recipe, config, train_part, folder=work)
         trained = train(
             recipe,
-            spec.objective(config, options, seed=recipe.seed),
+            private.objective if private else _objective_of(recipe, config),
             config=config,
             train_part=train_part,
             held_out=held_out,
             folder=work,
+            private_draw=private.draw if private else None,
             max_seconds=max_seconds,
             report=report,
         )
-        judge = HeldOutJudge(train_part, held_out, config=config, seed=recipe.seed)
-        return _write(recipe, config, trained, judge, real, work=work, out=out)
+        judge = None
+        if private is None:
+            judge = HeldOutJudge(train_part, held_out, config=config, seed=recipe.seed)
+        return _write(recipe, config, trained, judge, private, real, work=work, out=out)
+
+
+def _objective_of(recipe: ModelRecipe, config: ModelConfig) -> Objective:
+    spec = GENERATORS[recipe.generator]
+    options = spec.objective_options.model_validate(recipe.objective)
+    return spec.objective(config, options, seed=recipe.seed)
 
 
 def _with(recipe: ModelRecipe, *, data: Path | None, num_images: int | None) -> ModelRecipe:
@@ -128,7 +139,8 @@ def _write(
     recipe: ModelRecipe,
     config: ModelConfig,
     trained: Trained,
-    judge: HeldOutJudge,
+    judge: HeldOutJudge | None,
+    private: PrivateTraining | None,
     real: RealImages,
     *,
     work: Path,
@@ -156,6 +168,7 @@ def _write(
             num_network_calls=spec.num_network_calls(options),
             device=cpu_name(),
         ),
+        privacy=private.facts(trained.progress.step) if private else None,
     )
     num_parameters = sum(tensor.numel() for tensor in weights.values())
     return save_model(
@@ -171,10 +184,12 @@ def _write(
 def _training_facts(
     recipe: ModelRecipe,
     trained: Trained,
-    judge: HeldOutJudge,
+    judge: HeldOutJudge | None,
     real: RealImages,
     sampler: Sampler,
 ) -> TrainingFacts:
+    """judge: None after private training, whose facts hold nothing that was read off the images but
+    how many there are."""
     progress = trained.progress
     threads = recipe.schedule.num_threads
     return TrainingFacts(
@@ -182,11 +197,11 @@ def _training_facts(
         best_images_seen=progress.best_images_seen,
         seconds=round(progress.seconds, 1),
         device=f"{cpu_name()}, {threads} thread{'' if threads == 1 else 's'}",
-        kid_held_out=judge.distance(sampler),
-        kid_real=judge.floor(),
+        kid_held_out=judge.distance(sampler) if judge else None,
+        kid_real=judge.floor() if judge else None,
         num_train=len(real) - recipe.data.held_out,
         num_held_out=recipe.data.held_out,
-        data_sha256=real.digest(),
+        data_sha256=real.digest() if judge else None,
         recipe_digest=model_recipe_digest(recipe),
         seed=recipe.seed,
     )

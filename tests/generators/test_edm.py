@@ -104,7 +104,7 @@ def test_steps_learn_a_constant_image() -> None:
 def test_class_dropout_trains_the_null_class(class_dropout: float) -> None:
     options = EdmObjectiveOptions(class_dropout=class_dropout)
     objective = EdmObjective(CONFIG, options, seed=0)
-    embedding: Any = objective.denoiser.unet.class_embedding
+    embedding: Any = objective.network.unet.class_embedding
     before = embedding.weight.detach().clone()
     for number in range(3):
         step(objective, noisy_batch(16)[0], number)

@@ -129,3 +129,32 @@ def test_what_is_no_recipe_is_refused(text: bytes, tmp_path: Path) -> None:
     path.write_bytes(text)
     with pytest.raises(RecipeError, match=r"m\.yaml"):
         load_model_recipe(path)
+
+
+def test_a_budget_of_privacy_is_read_and_changes_the_digest(tmp_path: Path) -> None:
+    text = tiny_recipe_text("edm", tmp_path)
+    private = parse_model_recipe(
+        (text + "privacy: {epsilon: 2, delta: 1.0e-4}\n").encode(), source="a"
+    )
+    assert private.privacy is not None
+    assert (private.privacy.epsilon, private.privacy.noise_multiplicity) == (2.0, 8)
+    open_ = parse_model_recipe(text.encode(), source="a")
+    assert model_recipe_digest(private) != model_recipe_digest(open_)
+    longer = {"schedule": private.schedule.model_copy(update={"num_images": 10**6})}
+    assert model_recipe_digest(private.model_copy(update=longer)) != model_recipe_digest(private)
+    assert model_recipe_digest(open_.model_copy(update=longer)) == model_recipe_digest(open_)
+
+
+@pytest.mark.parametrize(
+    ("privacy", "field"),
+    [
+        ("{epsilon: 0, delta: 1.0e-5}", "privacy.epsilon"),
+        ("{epsilon: 1}", "privacy.delta"),
+        ("{epsilon: 1, delta: 0.5}", "privacy.delta"),
+        ("{epsilon: 1, delta: 1.0e-5, noise: 0}", "privacy.noise"),
+    ],
+)
+def test_a_budget_that_makes_no_sense_is_refused(privacy: str, field: str, tmp_path: Path) -> None:
+    text = tiny_recipe_text("cgan", tmp_path) + f"privacy: {privacy}\n"
+    with pytest.raises(RecipeError, match=field):
+        parse_model_recipe(text.encode(), source="a")

@@ -23,9 +23,11 @@ class EdmObjective:
         self.config = config
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.denoiser = EdmDenoiser(config, EdmNetwork.model_validate(config.network))
-        self.ema = copy.deepcopy(self.denoiser).requires_grad_(False)
-        self.optimizer = torch.optim.Adam(self.denoiser.parameters(), betas=(0.9, 0.99))
+            self.network = EdmDenoiser(config, EdmNetwork.model_validate(config.network))
+        self.ema = copy.deepcopy(self.network).requires_grad_(False)
+        self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
+            self.network.parameters(), betas=(0.9, 0.99)
+        )
 
     def step(
         self,
@@ -37,33 +39,40 @@ class EdmObjective:
         ema_decay: float,
         rng: torch.Generator,
     ) -> dict[str, float]:
-        num, data = len(real), self.denoiser.sigma_data
+        loss = self.losses(real, class_ids, rng=rng).mean()
+        self.optimizer.param_groups[0]["lr"] = learning_rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        update_ema(self.ema, self.network, ema_decay)
+        return {"denoising": loss.item(), "gradient_norm": norm.item()}
+
+    def losses(
+        self, real: torch.Tensor, class_ids: torch.Tensor, *, rng: torch.Generator
+    ) -> torch.Tensor:
+        """(N,): the weighted squared error of one draw of noise, a mean over pixels."""
+        num, data = len(real), self.network.sigma_data
         dropped = torch.rand(num, generator=rng) < self.options.class_dropout
-        class_ids = class_ids.masked_fill(dropped, self.denoiser.null_class)
+        class_ids = class_ids.masked_fill(dropped, self.network.null_class)
         log_sigma = torch.randn(num, generator=rng) * self.options.p_std + self.options.p_mean
         sigma = log_sigma.exp()
         noise = torch.randn(real.shape, generator=rng) * sigma.view(-1, 1, 1, 1)
         weight = (sigma**2 + data**2) / (sigma * data) ** 2
         with torch.autocast("cpu", torch.bfloat16, enabled=self.options.precision == "bfloat16"):
-            denoised = self.denoiser(real + noise, sigma, class_ids)
-        loss = (weight.view(-1, 1, 1, 1) * (denoised - real).square()).mean()
-        self.optimizer.param_groups[0]["lr"] = learning_rate
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.denoiser.parameters(), 1.0)
-        self.optimizer.step()
-        update_ema(self.ema, self.denoiser, ema_decay)
-        return {"denoising": loss.item(), "gradient_norm": norm.item()}
+            denoised = self.network(real + noise, sigma, class_ids)
+        errors: torch.Tensor = (denoised - real).square().mean(dim=(1, 2, 3))
+        return weight * errors
 
     def state(self) -> dict[str, torch.Tensor]:
         return (
-            {f"denoiser.{k}": v for k, v in self.denoiser.state_dict().items()}
+            {f"denoiser.{k}": v for k, v in self.network.state_dict().items()}
             | {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
             | flatten_optimizer("optimizer", self.optimizer)
         )
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        self.denoiser.load_state_dict(take_prefix(state, "denoiser."))
+        self.network.load_state_dict(take_prefix(state, "denoiser."))
         self.ema.load_state_dict(take_prefix(state, "ema."))
         load_optimizer("optimizer", self.optimizer, state)
 
