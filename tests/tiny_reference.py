@@ -29,6 +29,12 @@ def tiny_reference() -> Reference:
     return fit_reference(drawn(150, seed=1), drawn(60, seed=2), seed=3, licence="MIT")
 
 
+@lru_cache
+def other_reference() -> Reference:
+    """Fitted to few other images."""
+    return fit_reference(drawn(20, seed=1), drawn(12, seed=2), seed=9)
+
+
 def _draw(name: str, rng: np.random.Generator) -> NDArray[np.uint8]:
     y, x = np.mgrid[:SIDE_PX, :SIDE_PX] - (SIDE_PX - 1) / 2
     y, x = y - rng.uniform(-2, 2), x - rng.uniform(-2, 2)

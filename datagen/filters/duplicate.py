@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from pydantic import BaseModel, Field
 
 from datagen.filters.interface import ClassJudge, FilterOptions, Images, Score
 from datagen.images import block_means
+from datagen.references.codes import CodeIndex, code_text, read_code
 
 if TYPE_CHECKING:
     from datagen.references.reference import Reference
@@ -39,6 +41,19 @@ class DuplicateOptions(FilterOptions):
         le=16,
         description=f"a whole number of bits of {NUM_BITS} that may differ, from 0 to 16",
     )
+    features: bool = Field(
+        default=False,
+        description="true to compare descriptors of the reference as well, which see through "
+        "shifts, grey levels and noise; or false",
+    )
+    max_feature_distance: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="a cosine distance from 0 to 1; left out, the one below which 0.5% of real "
+        "images have another of their class",
+    )
 
 
 class DuplicateFilter:
@@ -53,14 +68,23 @@ class DuplicateFilter:
     options: type[FilterOptions] = DuplicateOptions
 
     def needs_reference(self, options: BaseModel) -> bool:
-        return False
+        assert isinstance(options, DuplicateOptions)
+        return options.features
 
     def score(
         self, images: Images, class_names: Sequence[str], reference: Reference | None
     ) -> list[Score]:
+        """With a reference: the hash, a colon, and the code of the image's descriptor in base64."""
+        hashes = self._hashes(images)
+        if reference is None:
+            return list(hashes)
+        codes = reference.duplicates.codes(images)
+        return [f"{each}:{code_text(code)}" for each, code in zip(hashes, codes, strict=True)]
+
+    def _hashes(self, images: Images) -> list[str]:
         num, height, width, channels = images.shape
         step = max(1, _CHUNK_VALUES // (height * width * channels))
-        scores: list[Score] = []
+        scores: list[str] = []
         for start in range(0, num, step):
             bits = _hash(block_means(images[start : start + step], max_side=MAX_CELLS))
             scores.extend(row.tobytes().hex() for row in np.packbits(bits, axis=1))
@@ -68,7 +92,31 @@ class DuplicateFilter:
 
     def judge(self, options: BaseModel, class_name: str, reference: Reference | None) -> ClassJudge:
         assert isinstance(options, DuplicateOptions)
-        return DuplicateJudge(options.max_distance)
+        by_hash = DuplicateJudge(options.max_distance)
+        if reference is None:
+            return by_hash
+        limit = options.max_feature_distance
+        if limit is None:
+            limit = reference.facts.duplicates.max_distance
+        return FeatureDuplicateJudge(by_hash, CodeIndex(limit))
+
+
+@dataclass(frozen=True)
+class FeatureDuplicateJudge:
+    """Refuses what is near an accepted image by its hash or by its code."""
+
+    by_hash: DuplicateJudge
+    by_code: CodeIndex
+
+    def reject(self, score: Score) -> str | None:
+        bits, _, code = str(score).partition(":")
+        is_near = self.by_hash.reject(bits) or self.by_code.has_near(read_code(code))
+        return "duplicate" if is_near else None
+
+    def accept(self, score: Score) -> None:
+        bits, _, code = str(score).partition(":")
+        self.by_hash.accept(bits)
+        self.by_code.add(read_code(code))
 
 
 class DuplicateJudge:

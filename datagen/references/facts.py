@@ -97,7 +97,7 @@ class ReferenceFacts(BaseModel):
     labels: LabelFacts
     outliers: OutlierFacts
     quality: QualityFacts
-    duplicates: DuplicateFacts | None
+    duplicates: DuplicateFacts
     copies: dict[str, Any] | None
 
     @model_validator(mode="after")

@@ -16,8 +16,11 @@ from datagen.errors import InputError
 from datagen.features import fit_temperature, train_classifier
 from datagen.image_set import ImageSet
 from datagen.references.classifier import Looks, ReferenceClassifier, weights_of
+from datagen.references.codes import fit_duplicates
+from datagen.references.duplicates import DuplicateDescriptor, learn_duplicates
 from datagen.references.facts import (
     FORMAT,
+    DuplicateFacts,
     LabelFacts,
     OutlierFacts,
     QualityFacts,
@@ -45,12 +48,14 @@ def fit_reference(
 ) -> Reference:
     """Raises InputError if the parts differ in shape or classes, or hold too few images."""
     _check(train, held_out)
-    parts = _halves(held_out, seed=seed)
+    parts = halve(held_out, seed=seed)
     on_progress(f"classifier: {len(train):,} images")
     classifier = _fit_classifier(train, seed=seed)
     on_progress(f"thresholds: {len(parts[0]):,} held-out images, and {len(parts[1]):,} to measure")
     looks = [classifier.look(part.images) for part in parts]
     statistics, outliers = _fit_outliers(train, classifier, parts, looks)
+    on_progress("descriptors of duplicates")
+    descriptor, duplicate_facts = _fit_duplicates(train, seed=seed)
     facts = ReferenceFacts(
         format=FORMAT,
         class_names=train.class_names,
@@ -65,11 +70,12 @@ def fit_reference(
         labels=_label_facts(parts, looks),
         outliers=outliers,
         quality=_quality_facts(train, held_out),
-        duplicates=None,
+        duplicates=duplicate_facts,
         copies=None,
     )
     tensors = {f"classifier.{name}": array for name, array in classifier.weights.items()}
     tensors |= {f"outliers.{name}": array for name, array in statistics.tensors().items()}
+    tensors |= {f"duplicates.{name}": array for name, array in descriptor.tensors().items()}
     return make_reference(facts, tensors)
 
 
@@ -91,7 +97,7 @@ def _check(train: ImageSet, held_out: ImageSet) -> None:
             )
 
 
-def _halves(held_out: ImageSet, *, seed: int) -> tuple[ImageSet, ImageSet]:
+def halve(held_out: ImageSet, *, seed: int) -> tuple[ImageSet, ImageSet]:
     """Class by class; what belongs together stays in one half as far as the classes allow."""
     rng = np.random.default_rng(seed)
     groups = held_out.groups or held_out.names
@@ -153,6 +159,14 @@ def _fit_outliers(
     return scaled, OutlierFacts(
         threshold=threshold, quantile=OUTLIER_QUANTILE, rejected=round(rejected, 4)
     )
+
+
+def _fit_duplicates(train: ImageSet, *, seed: int) -> tuple[DuplicateDescriptor, DuplicateFacts]:
+    descriptor = learn_duplicates(train.images, seed=seed)
+    max_distance, flagged = fit_duplicates(
+        descriptor.codes(train.images), train.class_ids, num_classes=train.num_classes
+    )
+    return descriptor, DuplicateFacts(max_distance=max_distance, flagged=flagged)
 
 
 def _quality_facts(train: ImageSet, held_out: ImageSet) -> QualityFacts:

@@ -7,6 +7,7 @@ pictures. Called by fit.py and, through reference.py, by filters/outlier.py.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -157,4 +158,4 @@ def _units(features: NDArray[np.float32]) -> Floats:
 def _coarse(images: NDArray[np.uint8]) -> Floats:
     """(N, H, W, C) => (N, P) in [0, 1]."""
     cells = block_means(images, max_side=_COARSE_SIDE_PX)
-    return cells.reshape(len(cells), -1) / 255.0
+    return cells.reshape(len(cells), math.prod(cells.shape[1:])) / 255.0

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from datagen.errors import ModelError
 from datagen.references.classifier import Looks, ReferenceClassifier
+from datagen.references.duplicates import DuplicateDescriptor
 from datagen.references.facts import ReferenceFacts
 from datagen.references.outliers import OutlierStatistics
 from datagen.safetensors_header import REFERENCE_TYPES, read_safetensors
@@ -27,13 +28,14 @@ from datagen.safetensors_header import REFERENCE_TYPES, read_safetensors
 MAX_BYTES = 1 << 28
 _KEY = "reference"
 _REMEDY = "fit the reference again"
-_CLASSIFIER, _OUTLIERS, _COPIES = "classifier.", "outliers.", "copies."
+_CLASSIFIER, _OUTLIERS = "classifier.", "outliers."
+_DUPLICATES, _COPIES = "duplicates.", "copies."
 
 
 @dataclass(frozen=True)
 class Reference:
     """What a model knows of its real images. digest: sha256 of its file. tensors: by name, as
-    stored: classifier.*, outliers.*, copies.*."""
+    stored: classifier.*, outliers.*, duplicates.*, copies.*."""
 
     digest: str
     facts: ReferenceFacts
@@ -50,7 +52,7 @@ class Reference:
 
     def checked(self) -> Reference:
         """Every part built: raises ModelError if one of them is not sound."""
-        _ = self.classifier.network, self.outliers
+        _ = self.classifier.network, self.outliers, self.duplicates
         return self
 
     @cached_property
@@ -60,13 +62,13 @@ class Reference:
 
     @cached_property
     def outliers(self) -> OutlierStatistics:
-        parts = self._part(_OUTLIERS)
-        expected = {each.name for each in fields(OutlierStatistics)}
-        if parts.keys() != expected:
-            raise ModelError(
-                f"reference: outliers of {sorted(parts)}; expected {sorted(expected)}; {_REMEDY}"
-            )
+        parts = self._part(_OUTLIERS, {each.name for each in fields(OutlierStatistics)})
         return OutlierStatistics(**parts).checked(num_classes=len(self.class_names))
+
+    @cached_property
+    def duplicates(self) -> DuplicateDescriptor:
+        parts = self._part(_DUPLICATES, {each.name for each in fields(DuplicateDescriptor)})
+        return DuplicateDescriptor(**parts).checked()
 
     @cached_property
     def _last_look(self) -> dict[str, Looks]:
@@ -101,12 +103,19 @@ class Reference:
         missing = [name for name in class_names if name not in self.class_names]
         return f"does not know class {missing[0]}" if missing else None
 
-    def _part(self, prefix: str) -> dict[str, NDArray[Any]]:
-        return {
+    def _part(self, prefix: str, expected: set[str] | None = None) -> dict[str, NDArray[Any]]:
+        """Raises ModelError if its tensors are not the expected ones."""
+        found = {
             name.removeprefix(prefix): array
             for name, array in self.tensors.items()
             if name.startswith(prefix)
         }
+        if expected is not None and found.keys() != expected:
+            raise ModelError(
+                f"reference: {prefix}* of {sorted(found)[:20]}; expected {sorted(expected)}; "
+                f"{_REMEDY}"
+            )
+        return found
 
 
 def make_reference(facts: ReferenceFacts, tensors: Mapping[str, NDArray[Any]]) -> Reference:

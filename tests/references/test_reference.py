@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from datagen.errors import InputError, ModelError
-from datagen.references.fit import fit_reference
+from datagen.references.fit import fit_reference, halve
 from datagen.references.reference import (
     MAX_BYTES,
     Reference,
@@ -21,7 +21,7 @@ from datagen.references.reference import (
     make_reference,
     save_reference,
 )
-from tests.tiny_reference import CLASS_NAMES, drawn, tiny_reference
+from tests.tiny_reference import CLASS_NAMES, drawn, other_reference, tiny_reference
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -56,10 +56,9 @@ def test_a_reference_read_back_is_the_one_saved(stored: Path) -> None:
 
 
 def test_equal_images_give_an_equal_reference() -> None:
-    parts = drawn(20, seed=1), drawn(12, seed=2)
-    first, second = (fit_reference(*parts, seed=3) for _ in range(2))
-    assert first.digest == second.digest
-    assert fit_reference(*parts, seed=4).digest != first.digest
+    again = fit_reference(drawn(20, seed=1), drawn(12, seed=2), seed=9)
+    assert again.digest == other_reference().digest
+    assert again.digest != tiny_reference().digest
 
 
 def test_its_rates_are_of_images_that_calibrated_nothing() -> None:
@@ -81,9 +80,22 @@ def test_neighbours_and_place_in_a_batch_change_nothing() -> None:
 
 def test_groups_stay_in_one_half() -> None:
     held_out = drawn(12, seed=2)
-    grouped = replace(held_out, groups=tuple(f"patient-{row // 3}" for row in range(36)))
-    facts = fit_reference(drawn(20, seed=1), grouped, seed=3).facts
-    assert facts.num_calibration % 3 == facts.num_measured % 3 == 0
+    groups = tuple(f"patient-{row // 3}" for row in range(36))
+    first, second = halve(replace(held_out, groups=groups), seed=3)
+    assert first.groups is not None
+    assert second.groups is not None
+    assert not set(first.groups) & set(second.groups)
+    assert (len(first), len(second)) == (18, 18)
+    assert {first.counts().min(), first.counts().max()} == {6}
+
+
+def test_halves_of_images_without_groups_are_equal_and_seeded() -> None:
+    held_out = drawn(11, seed=2)
+    first, second = halve(held_out, seed=3)
+    assert sorted(first.names + second.names) == sorted(held_out.names)
+    assert abs(len(first) - len(second)) <= 3
+    assert halve(held_out, seed=3)[0].names == first.names
+    assert halve(held_out, seed=4)[0].names != first.names
 
 
 @pytest.mark.parametrize(
