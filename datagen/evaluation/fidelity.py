@@ -79,12 +79,12 @@ def measure_fidelity(
     seed: int,
     quick: bool,
     cache: FeatureCache | None = None,
-    lpips: Lpips | None = None,
+    lpips: Lpips | str | None = None,
     on_progress: Callable[[str], None] = lambda text: None,
     check_abort: Check = lambda: None,
 ) -> Fidelity:
     """classifier: for the Inception-style score, None to leave it out. lpips: None for the
-    installed one.
+    installed one, or why it is left out.
 
     Raises InputError if the extractor gives features that are not finite.
     """

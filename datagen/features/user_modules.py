@@ -78,8 +78,10 @@ class ModuleFeatures:
             batch = self._given.prepare(images[first : first + _BATCH_SIZE])
             try:
                 features = self._run(batch)
-            except (RuntimeError, ValueError) as error:  # also onnxruntime's
-                reason = str(error).strip().splitlines()[-1]
+            except (
+                Exception
+            ) as error:  # each runtime has errors of its own; the network is the user's
+                reason = " ".join(str(error).split())[:300]
                 raise InputError(
                     f"features {self.name}: the network refuses {tuple(batch.shape)} float32: "
                     f"{reason}; set size, channels and range to what it was trained with"
