@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from datagen.commands.remote import open_client
-from datagen.manifest import claims_of
 
 if TYPE_CHECKING:
     from datagen.client import Client
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 
 def show_version_remote(version: str, settings: Settings) -> dict[str, Any]:
     """As `show NAME --json` prints it."""
+    from datagen.manifest import claims_of
+
     with open_client(settings) as client:
         found = client.version(version)
         exact = f"{found.name}@{found.version}"

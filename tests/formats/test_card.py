@@ -12,7 +12,7 @@ import yaml
 
 from datagen.formats.card import MAX_SHEETS_SHOWN, contact_sheet_path, write_card
 from datagen.formats.origin import ModelOrigin
-from datagen.manifest import Manifest
+from datagen.manifest import Manifest, claims_of
 from tests.formats.small_version import ATTRIBUTES, publish_small_version
 
 ORIGIN = ModelOrigin("MIT", "Fashion-MNIST, Debian package dataset-fashion-mnist", "MIT")
@@ -84,6 +84,46 @@ def test_says_origin_limits_and_that_nothing_was_evaluated(manifest: Manifest) -
     assert "| trained on | no images |" in write_card(manifest, origin=ModelOrigin())
     unsaid = ModelOrigin(training_data="")
     assert "| trained on | not stated |" in write_card(manifest, origin=unsaid)
+
+
+def test_figures_take_the_place_of_not_evaluated(manifest: Manifest) -> None:
+    figures = {"verdict": "helps | [x](http://h)", "FID": "12.3 (floor 4.5)"}
+    card = write_card(manifest, origin=ORIGIN, figures=figures)
+    assert "| FID | 12.3 (floor 4.5) |" in card
+    assert r"| verdict | helps \| \[x\](http://h) |" in card
+    assert "Not evaluated" not in card
+
+
+def test_synthetic_splits_but_the_training_one_are_marked(manifest: Manifest) -> None:
+    assert "**Not for performance claims: `val`.**" in write_card(manifest, origin=ORIGIN)
+    counts = {name: {"train": 10, "test": 0} for name in manifest.counts}
+    alone = dataclasses.replace(manifest, counts=counts)
+    assert "performance claims" not in write_card(alone, origin=ORIGIN)
+    assert claims_of(alone.counts) == "train split only"
+    assert claims_of(manifest.counts) == "not for performance claims: val"
+
+
+def test_of_thousands_of_rejected_images_the_card_names_the_first(manifest: Manifest) -> None:
+    rejected = [f"{i:064x}" for i in range(1000)]
+    filters = [{"filter": "review", "options": {"rejected": rejected}}]
+    card = write_card(
+        dataclasses.replace(manifest, recipe={**manifest.recipe, "filters": filters}), origin=ORIGIN
+    )
+    assert rejected[19] in card
+    assert rejected[20] not in card
+    assert "... and 980 more in manifest.json" in card
+
+
+def test_a_manifest_of_before_performance_claims_is_read_and_written_as_it_was(
+    manifest: Manifest,
+) -> None:
+    data = manifest.to_bytes()
+    assert b"performance_claims" not in data
+    assert Manifest.from_bytes(data).to_bytes() == data
+    stated = dataclasses.replace(manifest, performance_claims=claims_of(manifest.counts))
+    assert Manifest.from_bytes(stated.to_bytes()).performance_claims == stated.performance_claims
+    newer = stated.to_bytes().replace(b'{"', b'{"a_later_field":1,"', 1)
+    assert Manifest.from_bytes(newer) == Manifest.from_bytes(stated.to_bytes())
 
 
 def test_a_shortfall_is_said(manifest: Manifest) -> None:
