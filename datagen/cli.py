@@ -9,6 +9,7 @@ import click
 from datagen import __version__
 from datagen.commands.approve import approvals, approve
 from datagen.commands.completion import completion
+from datagen.commands.credentials import credentials
 from datagen.commands.edge import Edge, debug_option, home_option
 from datagen.commands.evaluate import evaluate
 from datagen.commands.inspection import remake, show
@@ -48,7 +49,7 @@ def main(home: Path | None) -> None:
 
 _COMMANDS = (
     *(validate, plan, run, list_, show, pull, verify, diff, remake),
-    *(evaluate, report, refilter, approve, approvals),
+    *(evaluate, report, refilter, approve, approvals, credentials),
     *(train, models, references, bench),
     *(submit, jobs, watch, cancel, retry, preview, schedules),
     *(up, keys, audit, tenants, revoke, completion),

@@ -20,6 +20,9 @@ Image = NDArray[np.uint8]  # HWC
 MAX_PIXELS = 64 * 2**20
 SHEET_GAP_PX = 2
 
+# Content of the tEXt chunk that encode_png(text={"datagen": "synthetic"}) writes.
+SYNTHETIC_MARK = b"datagen\0synthetic"
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER_END = 33  # signature, then IHDR: length 4, type 4, content 13, CRC 4
 _CHANNELS_BY_COLOUR_TYPE = {0: 1, 2: 3}
@@ -74,6 +77,26 @@ def decode_png(data: bytes) -> Image:
     if shape[2] == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     return pixels.reshape(shape).astype(np.uint8, copy=False)
+
+
+def is_marked_synthetic(data: bytes) -> bool:
+    """Whether a PNG says that datagen made it: a text chunk `datagen` of value `synthetic`.
+
+    A missing mark proves nothing: any program that writes the image anew may drop it. Reads what
+    lies before the pixels, and no more than the file holds. See docs/provenance.md.
+    """
+    if data[:8] != _SIGNATURE:
+        return False
+    position = 8
+    while position + 12 <= len(data):
+        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
+        kind = data[position + 4 : position + 8]
+        if kind == b"IDAT" or end > len(data):
+            return False
+        if kind == b"tEXt" and data[position + 8 : end - 4] == SYNTHETIC_MARK:
+            return True
+        position = end
+    return False
 
 
 def sha256_hex(data: bytes) -> str:
