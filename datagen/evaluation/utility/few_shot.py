@@ -35,9 +35,9 @@ def few_shot_gap(
     if least <= per_class:
         reason = f"a class has {least} real images; expected more than {per_class}"
         return Measure.absent(reason, n=least)
-    subsets = [_subset(sources.real, per_class, seed + r) for r in range(effort.num_subsets)]
+    subsets = [draw_subset(sources.real, per_class, seed + r) for r in range(effort.num_subsets)]
     what = f"few-shot, {per_class} of each class"
-    policy = _tuned(sources.real, subsets[0], effort, scorer, what=what, seed=seed)
+    policy = tuned_policy(sources.real, subsets[0], effort, scorer, what=what, seed=seed)
     rng = np.random.default_rng([seed, 4])
     chosen = rng.permutation(len(sources.synthetic))[:_MAX_SYNTHETIC]
     synthetic = sources.synthetic.take(chosen)
@@ -68,7 +68,7 @@ def paired_gap(
     return estimate(values, influence, clusters)
 
 
-def _subset(real: Examples, per_class: int, seed: int) -> NDArray[np.int64]:
+def draw_subset(real: Examples, per_class: int, seed: int) -> NDArray[np.int64]:
     rng = np.random.default_rng([seed, 5])
     rows = [
         rng.choice(np.flatnonzero(real.class_ids == c), per_class, replace=False)
@@ -77,7 +77,7 @@ def _subset(real: Examples, per_class: int, seed: int) -> NDArray[np.int64]:
     return np.concatenate(rows)
 
 
-def _tuned(
+def tuned_policy(
     real: Examples,
     rows: NDArray[np.int64],
     effort: Effort,

@@ -17,7 +17,7 @@ from datagen.evaluation.measure import Measure
 from datagen.evaluation.results import CurvePoint
 from datagen.evaluation.utility.probe import PatchFeatures, margin, nested_margins
 from datagen.evaluation.utility.training import Examples, Task, Trainer, one_thread_each
-from datagen.evaluation.utility.worth import Curve, worth
+from datagen.evaluation.utility.worth import NUM_PARTS, Curve, variance_of_parts, worth
 
 Rows = NDArray[np.int64]
 Margins = NDArray[np.float64]
@@ -61,8 +61,11 @@ def measure_worth(
 ) -> Worth:
     """run: does the work, in order. num_repeats: of the curve, 3 or more."""
     pool, num_synthetic = material.num_real, len(material.examples) - material.num_real
-    if pool < MIN_POOL or num_synthetic < 2:
-        reason = f"{pool} real and {num_synthetic} other images; expected at least {MIN_POOL} and 2"
+    if pool < MIN_POOL or num_synthetic < NUM_PARTS:
+        reason = (
+            f"{pool} real images and {num_synthetic} in the data set; expected at least "
+            f"{MIN_POOL} and {NUM_PARTS}"
+        )
         return Worth(Measure.absent(reason, n=num_synthetic), None, ())
     rng = np.random.default_rng([seed, 1])
     sizes = _sizes(pool, num_sizes, _SMALLEST_PER_CLASS * material.num_classes)
@@ -70,15 +73,16 @@ def measure_worth(
     real, synthetic = material.orders(rng)
     base = real[: pool // _ADDED_SHARE]
     mixed = np.concatenate([base, synthetic])
-    for rows in (synthetic, synthetic[0::2], synthetic[1::2], mixed):
+    parts = [synthetic[k::NUM_PARTS] for k in range(NUM_PARTS)]
+    for rows in (*parts, synthetic[0::2], synthetic[1::2], synthetic, mixed):
         work.append(partial(fit, rows, [len(rows)]))
     margins = run(work)
-    whole, first, second, both = margins[-4:]
-    curve = Curve(np.array(sizes, dtype=np.float64), np.stack(margins[:-4]))
-    halves = np.concatenate([first, second])
-    alone = replace(worth(curve, whole, halves, seed=seed), n=num_synthetic)
+    curve = Curve(np.array(sizes, dtype=np.float64), np.stack(margins[:num_repeats]))
+    own = variance_of_parts(np.concatenate(margins[num_repeats:-4]))
+    halves, whole, both = np.concatenate(margins[-4:-2]), margins[-2], margins[-1]
+    alone = worth(curve, whole, halves, own_variance=own, seed=seed)
     added = _added(worth(curve, both, halves, seed=seed), len(base))
-    return Worth(alone, added, curve.points(sizes))
+    return Worth(replace(alone, n=num_synthetic), added, curve.points(sizes))
 
 
 def _added(both: Measure, base: int) -> Measure:

@@ -35,6 +35,8 @@ from datagen.image_set import ImageSet
 
 MARGIN = 0.01
 _MAX_SIDE_PX = 48
+# Of the data set, for the features of the probe: 150 MB of them.
+_MAX_WORTH = 30_000
 _MIN_TEST, _MIN_REAL_PER_CLASS = 50, 5
 # Of the real training images, where the held-out ones are the data set itself.
 _TEST_SHARE = 1 / 3
@@ -210,7 +212,7 @@ class _Comparison:
         rng = np.random.default_rng([self.seed, 7])
         pool = sources.real.take(stratified_order(sources.real.class_ids, rng)[:limit])
         synthetic = sources.synthetic.take(
-            stratified_order(sources.synthetic.class_ids, rng)[:limit]
+            stratified_order(sources.synthetic.class_ids, rng)[:_MAX_WORTH]
         )
         material = Material(pool + synthetic, len(pool), len(self.class_names))
         num_sizes, num_repeats = effort.num_sizes, effort.num_repeats
@@ -222,7 +224,7 @@ class _Comparison:
                 self.trainer, material, test, num_steps=effort.num_steps, seed=self.seed
             )
             num_sizes, num_repeats = _TRAINER_SIZES, _TRAINER_REPEATS
-        return measure_worth(
+        worth = measure_worth(
             material,
             fit,
             self._run,
@@ -230,6 +232,11 @@ class _Comparison:
             num_repeats=num_repeats,
             seed=self.seed,
         )
+        if len(synthetic) == len(sources.synthetic):
+            return worth
+        cut = f"of {len(synthetic):,} of the {len(sources.synthetic):,} images"
+        note = "; ".join(filter(None, (cut, worth.alone.note)))
+        return replace(worth, alone=replace(worth.alone, note=note))
 
     @property
     def _run(self) -> Run:

@@ -84,20 +84,34 @@ def nested_margins(
     features, class_ids = torch.from_numpy(train[0]), torch.from_numpy(train[1])
     dim = features.shape[1]
     gram, moments = torch.zeros(dim, dim), torch.zeros(dim, num_classes)
-    ridge = _RIDGE * torch.eye(dim, dtype=torch.float64)
+    targets = F.one_hot(class_ids, num_classes).float() - 1 / num_classes
     margins, done = [], 0
     for size in sizes:
         if stop.is_set():
             raise StoppedError
-        part = features[done:size]
-        targets = F.one_hot(class_ids[done:size], num_classes).float() - 1 / num_classes
-        gram += part.T @ part
-        moments += part.T @ targets
-        done = size
-        factor = torch.linalg.cholesky(gram.double() + ridge)
-        weights = torch.cholesky_solve(moments.double(), factor).float()
+        if size < dim:
+            weights = _few_weights(features[:size], targets[:size])
+        else:
+            part = features[done:size]
+            gram += part.T @ part
+            moments += part.T @ targets[done:size]
+            done = size
+            weights = torch.cholesky_solve(moments.double(), _factor(gram)).float()
         margins.append(margin((torch.from_numpy(test[0]) @ weights).numpy(), test[1]))
     return np.stack(margins)
+
+
+def _few_weights(features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The same weights from a system as large as the number of images (the dual)."""
+    duals: torch.Tensor = torch.cholesky_solve(targets.double(), _factor(features @ features.T))
+    weights: torch.Tensor = features.T @ duals.float()
+    return weights
+
+
+def _factor(gram: torch.Tensor) -> torch.Tensor:
+    ridge = _RIDGE * torch.eye(len(gram), dtype=torch.float64)
+    factor: torch.Tensor = torch.linalg.cholesky(gram.double() + ridge)
+    return factor
 
 
 def margin(scores: NDArray[np.float32], class_ids: NDArray[np.int64]) -> NDArray[np.float64]:

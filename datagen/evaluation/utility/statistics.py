@@ -47,7 +47,7 @@ class Estimate:
 
 def estimate(values: Array, influence: Array, clusters: NDArray[np.int64] | None) -> Estimate:
     """values: (num_repeats,), 2 or more, of one figure or one paired gap. influence: (num_test,),
-    the mean over the repeats. clusters: (num_test,) ids of patients; None: each image is its own."""
+    the mean over the repeats. clusters: (num_test,) ids of patients, None: every image is one."""
     repeats = float(values.var(ddof=1) / len(values))
     test, num_clusters = test_variance(influence, clusters)
     total = repeats + test
@@ -61,8 +61,8 @@ def estimate(values: Array, influence: Array, clusters: NDArray[np.int64] | None
 def pooled_estimates(
     values: Sequence[Array], influences: Sequence[Array], clusters: NDArray[np.int64] | None
 ) -> list[Estimate]:
-    """`estimate` for many classes. A few repeats tell little about each one's variance: its ratio to
-    the variance over test sets is taken to be the same in all of them."""
+    """`estimate` for many classes. A few repeats tell little about each one's variance: its ratio
+    to the variance over test sets is taken to be the same in all of them."""
     if not values:
         return []
     tested = np.array([test_variance(each, clusters)[0] for each in influences])

@@ -25,6 +25,8 @@ EXTRAPOLATION = 1.5
 _SMOOTHING = 0.4
 _EXPONENTS = np.linspace(0.02, 2.0, 67)
 _DRAWS = 1000
+_ENDLESS = 1e12
+NUM_PARTS = 8
 # A subset of at most this share of the pool varies about as a fresh draw does.
 _FRESH_SHARE = 0.25
 
@@ -83,34 +85,49 @@ def _credit(margins: Array) -> Array:
     return np.asarray(expit(margins / np.maximum(width, 1e-9)))
 
 
-def worth(curve: Curve, whole: Array, halves: Array, *, seed: int) -> Measure:
+def worth(
+    curve: Curve, whole: Array, halves: Array, *, own_variance: float = 0.0, seed: int
+) -> Measure:
     """Real labels that train as accurate a model, with the 90% interval.
 
     whole: (num_runs, num_test) margins of models trained on the whole data set. halves: (2,
     num_test), of models trained on its two disjoint halves: what they share against real images is
-    no noise.
+    no noise. own_variance: of the accuracy over fresh draws of such a set, from variance_of_parts.
     """
     accuracy = float(smooth_accuracy(whole).mean())
     means = curve.accuracies.mean(0)
     value = float(_invert(curve.sizes, means[None], np.array([accuracy]))[0])
-    drawn = _redrawn(curve, accuracy, value, halves, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    drawn = _redrawn(curve, accuracy, value, halves, own_variance, rng)
     low, high = (float(q) for q in np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
-    return _bounded(curve, min(value, 1e12), min(low, value), max(high, value))
+    return _bounded(curve, value, min(low, value), max(high, value))
+
+
+def variance_of_parts(parts: Array) -> float:
+    """parts: (NUM_PARTS, num_test) margins of models trained on disjoint parts of a data set. The
+    variance of one part's accuracy falls as 1 / n to that of the whole."""
+    return float(smooth_accuracy(parts).var(ddof=1) / NUM_PARTS)
 
 
 def _redrawn(
-    curve: Curve, accuracy: float, value: float, halves: Array, rng: np.random.Generator
+    curve: Curve,
+    accuracy: float,
+    value: float,
+    halves: Array,
+    own_variance: float,
+    rng: np.random.Generator,
 ) -> Array:
     """(_DRAWS,): the worth, were the real pool, its subsets and the data set drawn anew."""
     sizes, shares, num = curve.sizes, curve.sizes / curve.sizes[-1], len(curve.margins)
     # The variance is itself an estimate: its uncertainty makes t of normal draws.
     unit = curve.draw_variance() * curve.freedom() / rng.chisquare(curve.freedom(), (_DRAWS, 1))
     pool = rng.standard_normal((_DRAWS, 1)) * np.sqrt(shares)
-    own = rng.standard_normal((_DRAWS, len(sizes))) * np.sqrt((1 - shares) / num)
-    redrawn = curve.accuracies.mean(0) + (pool + own) * np.sqrt(unit / sizes)
-    # A set as good as N real images varies as N real images do.
+    subsets = rng.standard_normal((_DRAWS, len(sizes))) * np.sqrt((1 - shares) / num)
+    redrawn = curve.accuracies.mean(0) + (pool + subsets) * np.sqrt(unit / sizes)
+    # A set as good as N real images varies as N real images do, or as its own parts do.
     fitted = np.clip(value, sizes[0], EXTRAPOLATION * sizes[-1])
-    spread = np.sqrt(unit[:, 0] / fitted + _shared_difference(curve, halves))
+    own = own_variance * (NUM_PARTS - 1) / rng.chisquare(NUM_PARTS - 1, _DRAWS)
+    spread = np.sqrt(np.maximum(unit[:, 0] / fitted, own) + _shared_difference(curve, halves))
     return _invert(sizes, redrawn, accuracy + rng.standard_normal(_DRAWS) * spread)
 
 
@@ -130,7 +147,7 @@ def _shared_difference(curve: Curve, halves: Array) -> float:
 
 def _invert(sizes: Array, accuracies: Array, wanted: Array) -> Array:
     """accuracies: (D, num_sizes); wanted: (D,). Returns (D,): n at which the fitted curve
-    a - b (n / n_max)^-c reaches what is wanted; inf above its asymptote.
+    a - b (n / n_max)^-c reaches what is wanted; _ENDLESS above its asymptote.
 
     A power law with an asymptote (Hestness et al. 2017, arXiv 1712.00409, section 3), least squares
     weighted by n, since the variance falls as 1 / n.
@@ -150,7 +167,7 @@ def _invert(sizes: Array, accuracies: Array, wanted: Array) -> Array:
     gap = (top - wanted) / np.maximum(fall, 1e-12)
     with np.errstate(over="ignore"):
         n = sizes[-1] * np.maximum(gap, 1e-12) ** (-1 / np.maximum(exponent_found, 1e-3))
-    return np.asarray(np.where((gap > 0) & (fall > 0), n, np.inf))
+    return np.asarray(np.where((gap > 0) & (fall > 0), np.minimum(n, _ENDLESS), _ENDLESS))
 
 
 def _bounded(curve: Curve, value: float, low: float, high: float) -> Measure:
