@@ -98,12 +98,13 @@ def _dot_row(row: Dot, x: Scale, y: float, form: Format) -> Markup:
 
 @dataclass(frozen=True)
 class CurveMark:
-    """Where a thing stands on the curve, with the interval along the curve."""
+    """Where a thing stands on the curve, with the interval along it; high None: open."""
 
     label: str
     at: float
     low: float | None
     high: float | None
+    is_main: bool = True
 
 
 def curve(
@@ -114,17 +115,13 @@ def curve(
     description: str,
     form: Format,
     axis: str,
-    start: float | None,
-    mark: CurveMark | None,
+    marks: Sequence[CurveMark],
 ) -> Markup:
-    """rows[i] at places[i] > 0, ascending, on a logarithmic axis. start: where the comparison
-    stands; mark: where the data set lifts it to."""
+    """rows[i] at places[i] > 0, ascending, on a logarithmic axis. marks: at most two."""
     height, bottom = 340, 282
     # Beyond twice the largest measured place nothing was measured: a mark there is at the edge.
-    reach = [at for at in (start, mark.at if mark else None) if at is not None and at > 0]
-    high = max(*places, *[min(at, 2 * places[-1]) for at in reach]) * 1.15
-    low = min(*places, *reach) / 1.15
-    x = Scale(low, high, 70, WIDTH - 24, is_log=True)
+    most = max([places[-1], *[min(mark.at, 2 * places[-1]) for mark in marks]])
+    x = Scale(places[0] / 1.15, most * 1.15, 70, WIDTH - 24, is_log=True)
     y = fitting(
         [end for row in rows for end in (row.value, row.low, row.high)], [], bottom, _TOP + 8
     )
@@ -132,11 +129,10 @@ def curve(
     for place in spread(places, x):
         parts.append(text(count(place), x(place), bottom + 20, "axis", "middle"))
     parts += _curve_line(places, rows, x, y)
-    if start is not None and start > 0:
-        parts += _flag(x(start), bottom, f"real alone: {count(start)}", "other", 34)
-    if mark is not None:
-        parts += _curve_mark(mark, x, bottom)
-        parts += _lifted(places, rows, mark.at, x, y)
+    # The label of the mark on the right goes above the other's, so that no line crosses it.
+    for i, mark in enumerate(sorted(marks, key=lambda mark: -mark.at)):
+        parts += _curve_mark(mark, x, bottom, 14 + 20 * i)
+        parts += _lifted(places, rows, mark, x, y)
     parts.append(text(axis, WIDTH / 2, height - 4, "axis", "middle"))
     return svg(title, description, height, parts)
 
@@ -156,30 +152,35 @@ def _curve_line(
         yield tag("circle", {"class": "dot other", "cx": f"{at}", "cy": f"{height}", "r": "4.5"})
 
 
-def _curve_mark(mark: CurveMark, x: Scale, bottom: float) -> Iterator[Markup]:
+def _curve_mark(mark: CurveMark, x: Scale, bottom: float, label_y: float) -> Iterator[Markup]:
     low = mark.at if mark.low is None else mark.low
     high = x.high if mark.high is None else mark.high
-    edges = {"class": "worth", "x": f"{x(max(low, x.low))}", "y": "18"}
-    width = max(x(high) - x(max(low, x.low)), 1)
-    yield tag("rect", {**edges, "width": f"{width:.1f}", "height": f"{bottom - 18}"})
-    yield from _flag(x(mark.at), bottom, mark.label, "main", 14)
+    if mark.is_main:
+        place = {"class": "worth", "x": f"{x(low)}", "y": f"{label_y + 4}"}
+        size = {"width": f"{max(x(high) - x(low), 1):.1f}", "height": f"{bottom - label_y - 4}"}
+        yield tag("rect", {**place, **size})
+    yield from _flag(x(mark.at), bottom, mark.label, "main" if mark.is_main else "other", label_y)
 
 
 def _lifted(
-    places: Sequence[float], rows: Sequence[Dot], at: float, x: Scale, y: Scale
+    places: Sequence[float], rows: Sequence[Dot], mark: CurveMark, x: Scale, y: Scale
 ) -> Iterator[Markup]:
     """A dot where the mark meets the curve, if it does."""
     known = [(x(p), y(r.value)) for p, r in zip(places, rows, strict=True) if r.value is not None]
-    if len(known) > 1 and known[0][0] <= x(at) <= known[-1][0]:
+    if mark.is_main and len(known) > 1 and known[0][0] <= x(mark.at) <= known[-1][0]:
         across, heights = zip(*known, strict=True)
-        height = float(np.interp(x(at), np.array(across), np.array(heights)))
-        yield tag("circle", {"class": "dot", "cx": f"{x(at)}", "cy": f"{height:.1f}", "r": "6"})
+        height = float(np.interp(x(mark.at), np.array(across), np.array(heights)))
+        yield tag(
+            "circle", {"class": "dot", "cx": f"{x(mark.at)}", "cy": f"{height:.1f}", "r": "6"}
+        )
 
 
 def _flag(at: float, bottom: float, label: str, kind: str, y: float) -> Iterator[Markup]:
     yield line(at, y + 4, at, bottom, f"flag {kind}")
     is_right = at > WIDTH / 2
-    yield text(label, at - 6 if is_right else at + 6, y, "label", "end" if is_right else "start")
+    yield text(
+        label, at - 6 if is_right else at + 6, y, "label flagged", "end" if is_right else "start"
+    )
 
 
 def histogram(

@@ -47,7 +47,7 @@ def _pair(pair: PairPicture, number: int) -> Markup:
         ("nearest held-out", pair.nearest_held_out, pair.held_out_name),
     ]
     cells = [_pair_cell(number, *each) for each in three]
-    flag = tag("strong", {"class": "bad"}, "⚑ Flagged. ") if pair.is_flagged else None
+    flag = tag("strong", {"class": "bad", "aria-hidden": "true"}, "⚑ ") if pair.is_flagged else None
     caption = tag("figcaption", None, flag, clean(pair.caption))
     return tag("figure", None, tag("div", {"class": "three"}, *cells), caption)
 

@@ -37,8 +37,8 @@ class GalleryItem:
 class PairPicture:
     """A synthetic image beside the training image and the held-out real image nearest to it.
 
-    caption: one sentence, such as "Flagged: score 0.93, mirrored". The names are of files or
-    samples. nearest_held_out is None where no held-out images were given.
+    caption: says whether it is flagged, such as "Flagged: score 0.93, mirrored". The names are of
+    files or samples. nearest_held_out is None where no held-out images were given.
     """
 
     synthetic: Pixels

@@ -26,7 +26,7 @@ from datagen.evaluation.report.numbers import (
     points,
     rate,
 )
-from datagen.evaluation.report.words import FIDELITY, KINDS, VERDICTS
+from datagen.evaluation.report.words import FIDELITY, KINDS, VERDICTS, worth_in_words
 from datagen.evaluation.results import Evaluation, Fidelity, Utility
 
 WITHHELD = "Withheld"
@@ -56,55 +56,32 @@ def _utility_card(utility: Utility) -> Card:
     parts = [f"{points(gap.value)} points of accuracy" if gap.value is not None else ""]
     if ends := interval(gap, points):
         parts.append(f"95% interval {ends}")
-    classes = _classes_in_words(utility)
-    answer = VERDICTS[utility.verdict]
     return Card(
         "Does it help a model?",
-        answer,
+        VERDICTS[utility.verdict],
         ", ".join(part for part in parts if part),
-        join([sentence, tag("span", {"class": "block"}, *classes) if classes else None]),
+        sentence,
         KINDS[utility.verdict],
     )
 
 
-def _classes_in_words(utility: Utility) -> list[Child]:
-    """'It helps class a and b; it harms c.' Only where a class has a verdict of its own."""
-    parts: list[Child] = []
-    for verdict, words in (("helps", "Helps most with "), ("harms", "Harms ")):
-        names = [n for n, v in utility.class_verdicts.items() if v == verdict]
-        names.sort(key=lambda n: -abs(_gap_of(utility, n)))
-        if not names:
-            continue
-        parts.append(words)
-        for i, each in enumerate(names[:3]):
-            parts += [", " if i else None, name(each)]
-        parts.append(f" and {count(len(names) - 3)} more. " if len(names) > 3 else ". ")
-    return parts
-
-
-def _gap_of(utility: Utility, class_name: str) -> float:
-    gap = utility.class_gaps.get(class_name)
-    return 0.0 if gap is None or gap.value is None else gap.value
-
-
 def _worth_card(utility: Utility) -> Card:
-    worth = utility.worth_real_labels
+    worth, added = utility.worth_real_labels, utility.added_worth
     title = "How many real labels is it worth?"
     if worth.value is None:
         return Card(title, WITHHELD, "", worth.withheld, "warn")
-    ends = interval(worth, about)
+    ends, words = interval(worth, about), worth_in_words(worth)
     sentence = (
-        "Adding these images does as much for the classifier as collecting about "
-        f"{about(worth.value)} more real images with labels."
-        if round(worth.value) > 0
-        else "Adding these images does no more for the classifier than adding none."
+        f"By themselves these images train a classifier as well as {words} labelled real images do"
+        + (f"; {worth.note}." if worth.note else ".")
     )
-    return Card(
-        title,
-        f"About {about(worth.value)} real label{'' if round(worth.value) == 1 else 's'}",
-        f"90% interval {ends}" if ends else "",
-        sentence + (f" {worth.note}" if worth.note else ""),
-    )
+    if added is not None and added.value is not None:
+        sentence += (
+            f" Added to {plural(added.n, 'real image')}, they do as much as about "
+            f"{about(added.value)} more."
+        )
+    answer = f"{words[0].upper()}{words[1:]} real labels"
+    return Card(title, answer, f"90% interval {ends}" if ends else "", sentence)
 
 
 def _label_card(evaluation: Evaluation) -> Card:

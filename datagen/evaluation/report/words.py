@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from datagen.evaluation.report.numbers import Format, count, figure, percent, points
+from datagen.evaluation.measure import Measure
+from datagen.evaluation.report.numbers import Format, about, count, figure, percent, points
 from datagen.evaluation.results import Verdict
 
 VERDICTS: dict[Verdict, str] = {
@@ -63,3 +64,13 @@ _METRICS: dict[str, Words] = {
 
 def metric_words(key: str) -> Words:
     return _METRICS.get(key) or Words(key.replace("_", " ").capitalize(), figure)
+
+
+def worth_in_words(worth: Measure) -> str:
+    """'about 2,400', or the end that is known where the curve does not reach."""
+    assert worth.value is not None
+    if worth.value <= 0 and worth.high is not None:
+        return f"less than {about(worth.high)}"
+    if worth.high is None and worth.low is not None:
+        return f"at least {about(worth.low)}"
+    return f"about {about(worth.value)}"

@@ -78,12 +78,12 @@ def utility(names: Sequence[str]) -> Utility:
     verdicts: list[Verdict] = ["helps", "no_difference", "inconclusive", "helps", "harms"]
     gaps = [0.031, 0.002, 0.008, 0.022, -0.019]
     accuracies = {
-        "real": (5000, 0.871),
-        "synthetic": (10000, 0.842),
+        "real only": (5000, 0.871),
+        "synthetic only": (10000, 0.842),
         "real + synthetic 1x": (10000, 0.889),
         "real + synthetic 3x": (20000, 0.893),
         "real + tuned augmentation": (5000, 0.879),
-        "synthetic pretraining, then real": (15000, 0.886),
+        "pretrained on synthetic, then real": (15000, 0.886),
     }
     arms = tuple(
         Arm(
@@ -107,8 +107,8 @@ def utility(names: Sequence[str]) -> Utility:
         worth_real_labels=Measure(2350, 10, 1480, 3420),
         margin=0.005,
         sentence=(
-            "Added to the real images, the synthetic ones raise accuracy on held-out real images "
-            "by 1.4 points over the best classical augmentation."
+            "Adding these images to 5,000 real ones changes accuracy by +0.8 to +2.0 points: it "
+            "helps; better for t-shirt, dress; worse for coat"
         ),
         comparison="real + synthetic 3x against real + tuned augmentation, 10 paired seeds",
         arms=arms,
@@ -118,6 +118,7 @@ def utility(names: Sequence[str]) -> Utility:
         few_shot={n: spread(g, 0.01, 10) for n, g in ((10, 0.062), (50, 0.034), (200, 0.015))},
         learning_curve=tuple(CurvePoint(n, spread(a, 0.006, 10)) for n, a in points),
         synthetic_only_gap=spread(-0.029, 0.006, 10),
+        added_worth=Measure(2210, 1250, 1400, 3300, note="to 1,250 real images"),
     )
 
 
@@ -145,6 +146,7 @@ def privacy(names: Sequence[str], *, seed: int = 0) -> Privacy:
         synthetic_scores=tuple(generator.beta(6, 5, 2000).tolist()),
         held_out_scores=tuple(generator.beta(6, 5.4, 1000).tolist()),
         sentence="No more near copies than chance alone flags.",
+        notes=("Blends were not planted: the images are too small.",),
     )  # fmt: skip
 
 
@@ -289,7 +291,7 @@ def pictures(
     pairs = [
         PairPicture(
             image(i), image(i + 1), image(i + 9) if i != 2 else None,
-            f"score {0.97 - i / 100:.2f}, above the threshold of 0.82; mirrored",
+            f"{'Flagged' if i < 4 else 'Not flagged'}: score {0.97 - i / 20:.3f}, mirrored",
             f"{names[0]}-{i:08d}", f"train/{i:05d}.png", f"test/{i:05d}.png", i < 4,
         )
         for i in range(num_pairs)

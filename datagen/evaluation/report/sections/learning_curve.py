@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from datagen.evaluation.measure import Measure
 from datagen.evaluation.report import charts
 from datagen.evaluation.report.components import (
@@ -20,6 +22,7 @@ from datagen.evaluation.report.numbers import (
     percent,
     plural,
 )
+from datagen.evaluation.report.words import worth_in_words
 from datagen.evaluation.results import (
     Evaluation,
 )
@@ -35,28 +38,18 @@ def learning_curve_section(evaluation: Evaluation) -> Section:
         parts.append(paragraph("The learning curve of real images was not measured."))
         parts.append(paragraph(worth.withheld) if worth.withheld else None)
         return Section("curve", title, join(parts))
-    start = _num_real(evaluation)
-    mark = None
     if worth.value is None:
         parts.append(notice("warn", "What the data set is worth is withheld: ", worth.withheld))
-    else:
-        mark = charts.CurveMark(
-            f"with synthetic: as {count(start + worth.value)}",
-            start + worth.value,
-            None if worth.low is None else start + worth.low,
-            None if worth.high is None else start + worth.high,
-        )
-        parts.append(paragraph(_worth_in_words(start, worth)))
+    parts += [paragraph(each) for each in _in_words(worth, utility.added_worth)]
     rows = [charts.Dot("", p.accuracy.value, p.accuracy.low, p.accuracy.high, False) for p in known]
     picture = charts.curve(
         [point.num_real for point in known],
         rows,
         title="Accuracy by number of real images",
-        description="The curve of real images alone, and where the synthetic images lift it to.",
+        description="The curve of real images alone, and where the synthetic images stand on it.",
         form=percent,
         axis="real labelled images (logarithmic)",
-        start=start,
-        mark=mark,
+        marks=list(_marks(worth, utility.added_worth)),
     )
     figures = table(
         "Accuracy of real images alone",
@@ -69,19 +62,28 @@ def learning_curve_section(evaluation: Evaluation) -> Section:
     return Section("curve", title, join(parts))
 
 
-def _num_real(evaluation: Evaluation) -> int:
-    """Real images that the comparison starts from."""
-    alone = [arm.num_images for arm in evaluation.utility.arms if arm.name.lower() in _REAL_ALONE]
-    return alone[0] if alone else evaluation.subject.num_train
+def _marks(worth: Measure, added: Measure | None) -> Iterator[charts.CurveMark]:
+    if worth.value is not None:
+        label = f"synthetic alone: as {worth_in_words(worth)}"
+        yield charts.CurveMark(label, worth.value, worth.low, worth.high)
+    if added is not None and added.value is not None:
+        together = added.n + added.value
+        label = f"{count(added.n)} real + synthetic: as {about(together)}"
+        yield charts.CurveMark(label, together, None, None, is_main=False)
 
 
-_REAL_ALONE = ("real", "real only", "real alone")
-
-
-def _worth_in_words(start: int, worth: Measure) -> str:
-    ends = interval(worth, about)
-    return (
-        f"{plural(start, 'real image')} together with the synthetic ones do as well as about "
-        f"{count(start + (worth.value or 0))} real images alone: worth about "
-        f"{about(worth.value or 0)} real labels" + (f" (90% interval {ends})." if ends else ".")
-    )
+def _in_words(worth: Measure, added: Measure | None) -> Iterator[str]:
+    if worth.value is not None:
+        ends = interval(worth, about)
+        yield (
+            "By themselves the synthetic images train a classifier as well as "
+            f"{worth_in_words(worth)} labelled real images do"
+            + (f" (90% interval {ends})" if ends else "")
+            + (f"; {worth.note}." if worth.note else ".")
+        )
+    if added is not None and added.value is not None:
+        ends = interval(added, about)
+        yield (
+            f"Added to {plural(added.n, 'real image')}, they do as much as about "
+            f"{about(added.value)} more real ones" + (f" (90% interval {ends})." if ends else ".")
+        )

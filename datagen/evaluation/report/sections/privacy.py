@@ -9,6 +9,7 @@ from datagen.evaluation.measure import Measure
 from datagen.evaluation.report import charts
 from datagen.evaluation.report.components import (
     Section,
+    bullets,
     cell,
     chart,
     details,
@@ -48,6 +49,7 @@ def privacy_section(privacy: Privacy) -> Section:
     ]
     parts.append(table("Copies and chance", ("Measure", "Value", "Images"), rows))
     parts += [_scores_chart(privacy), _controls(privacy), _near_copies(privacy)]
+    parts.append(bullets(privacy.notes) if privacy.notes else None)
     return Section("privacy", "Privacy", join(parts))
 
 
