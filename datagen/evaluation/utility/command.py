@@ -51,6 +51,11 @@ class CommandTrainer:
             raise InputError(f"trainer {self.command!r}: {error}; close its quotes") from None
         if not words:
             raise InputError("trainer '': it is empty; expected a command to run")
+        for name in self.class_names:
+            if name in ("", ".", "..", "file") or "/" in name or "\0" in name:
+                raise InputError(
+                    f"trainer: class {name!r} can name no folder and column beside `file`; rename it"
+                )
 
     @property
     def name(self) -> str:

@@ -131,6 +131,12 @@ def test_a_command_that_is_none_is_refused(command: str) -> None:
         CommandTrainer(command, NAMES)
 
 
+@pytest.mark.parametrize("name", ["..", "a/b", "file"])
+def test_a_class_that_can_name_no_folder_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="rename it"):
+        CommandTrainer("train", ("dog", name))
+
+
 def test_a_program_that_does_not_exist_is_named() -> None:
     with pytest.raises(InputError, match="cannot be started"):
         predict("/no/such/trainer --fast")
