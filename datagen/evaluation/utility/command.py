@@ -54,7 +54,7 @@ class CommandTrainer:
         for name in self.class_names:
             if name in ("", ".", "..", "file") or "/" in name or "\0" in name:
                 raise InputError(
-                    f"trainer: class {name!r} can name no folder and column beside `file`; rename it"
+                    f"trainer: class {name!r} cannot name a folder and a column; rename it"
                 )
 
     @property
