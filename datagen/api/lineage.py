@@ -24,6 +24,7 @@ from datagen.api.dependencies import Admin, Context, Reader
 from datagen.api.job_view import optional_time, time_text
 from datagen.api.paging import Key, Page, PageRequest, Paging
 from datagen.api.problems import problem_responses
+from datagen.approval import standings_of
 from datagen.catalog.rows import VersionRow
 from datagen.catalog.tombstones import Tombstone
 from datagen.lineage import ModelLineage, ModelOrigin, explain_model, explain_sample, explain_source
@@ -200,7 +201,8 @@ def _made_view(context: Context, page: PageRequest, scope: str, found: ModelLine
     if len(found.versions) > page.limit:
         row = found.versions[page.limit - 1]
         last = [row.name, row.version]
-    items = [version_view(context, row) for row in found.versions]
+    standings = standings_of(context.catalog, found.versions)
+    items = [version_view(context, row, standings[row.job_id]) for row in found.versions]
     return MadeView(
         subject=found.name,
         models=[_origin_view(model) for model in found.models],
