@@ -174,6 +174,7 @@ def test_a_version_is_signed_by_its_manifest_and_its_bytes_stay(
     beside = images[17].with_name(images[17].name + ".c2pa").read_bytes()
     one = check(images[17].read_bytes(), beside, media_type=PNG)
     assert one.is_valid
+    assert is_marked_synthetic(images[17].read_bytes())
     assert one.origin["key"] == images[17].stem
     assert not check(images[18].read_bytes(), beside, media_type=PNG).is_valid
 

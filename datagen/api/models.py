@@ -58,6 +58,7 @@ class ModelView(BaseModel):
     description: str
     training: dict[str, Any] | None
     throughput: dict[str, Any] | None
+    privacy: dict[str, Any] | None
     registered: bool
     size_bytes: int | None
     created_by: str | None

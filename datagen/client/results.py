@@ -274,6 +274,7 @@ class Model:
     description: str = ""
     training: dict[str, Any] | None = None
     throughput: dict[str, Any] | None = None
+    privacy: dict[str, Any] | None = None
     registered: bool = False
     size_bytes: int | None = None
     created_at: str | None = None

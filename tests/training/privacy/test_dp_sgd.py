@@ -78,6 +78,16 @@ def test_an_empty_sample_is_a_step_of_noise_alone() -> None:
     assert float(values.std()) == pytest.approx(2.0 * CLIP / 4, rel=0.1)
 
 
+def test_the_same_seed_does_not_give_the_same_weights() -> None:
+    weights = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        objective = private_objective()
+        take_steps(objective, 1)
+        weights.append(objective.ema_weights()["unet.conv_in.weight"])
+    assert not torch.equal(weights[0], weights[1])
+
+
 def test_a_resumed_run_keeps_the_canaries() -> None:
     first = private_objective()
     take_steps(first, 2)
