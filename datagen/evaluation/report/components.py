@@ -40,6 +40,11 @@ def paragraph(*children: Child) -> Markup:
     return tag("p", None, *children)
 
 
+def sentence(text: str) -> str:
+    """With a full stop, which a text that others wrote may lack."""
+    return f"{text}." if text and text[-1].isalnum() else text
+
+
 def muted(*children: Child) -> Markup:
     return tag("p", {"class": "muted"}, *children)
 

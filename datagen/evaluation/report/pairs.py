@@ -8,6 +8,7 @@ from datagen.evaluation.report.components import (
     Section,
     muted,
     name,
+    notice,
     paragraph,
     picture,
 )
@@ -33,10 +34,15 @@ def pairs_section(pairs: Sequence[PairPicture], *, max_bytes: int) -> Section:
             left -= size
     if not shown:
         return Section("pairs", "Copy pairs", paragraph("There are no pairs to show."))
+    care = notice(
+        "warn",
+        "The training and held-out images here are real. Whoever may not see them must not see "
+        "this page.",
+    )
     rest = len(pairs) - len(shown)
     more = muted(f"{plural(rest, 'more pair')} not shown.") if rest > 0 else None
     return Section(
-        "pairs", "Copy pairs", join([intro, tag("ol", {"class": "pairs"}, *shown), more])
+        "pairs", "Copy pairs", join([intro, care, tag("ol", {"class": "pairs"}, *shown), more])
     )
 
 

@@ -12,6 +12,7 @@ from datagen.evaluation.report.components import (
     cell,
     name,
     notice,
+    sentence,
     table,
 )
 from datagen.evaluation.report.markup import Child, Markup, clean, join, tag
@@ -50,9 +51,11 @@ def verdict_section(evaluation: Evaluation) -> Section:
 
 def _utility_card(utility: Utility) -> Card:
     gap = utility.gap
-    sentence = utility.sentence or utility.withheld or gap.withheld or ""
+    words = sentence(utility.sentence or utility.withheld or gap.withheld or "")
     if utility.verdict is None:
-        return Card("Does it help a model?", WITHHELD, "", utility.withheld or sentence, "warn")
+        return Card(
+            "Does it help a model?", WITHHELD, "", sentence(utility.withheld or words), "warn"
+        )
     parts = [f"{points(gap.value)} points of accuracy" if gap.value is not None else ""]
     if ends := interval(gap, points):
         parts.append(f"95% interval {ends}")
@@ -60,7 +63,7 @@ def _utility_card(utility: Utility) -> Card:
         "Does it help a model?",
         VERDICTS[utility.verdict],
         ", ".join(part for part in parts if part),
-        sentence,
+        words,
         KINDS[utility.verdict],
     )
 
@@ -69,19 +72,19 @@ def _worth_card(utility: Utility) -> Card:
     worth, added = utility.worth_real_labels, utility.added_worth
     title = "How many real labels is it worth?"
     if worth.value is None:
-        return Card(title, WITHHELD, "", worth.withheld, "warn")
+        return Card(title, WITHHELD, "", sentence(worth.withheld or ""), "warn")
     ends, words = interval(worth, about), worth_in_words(worth)
-    sentence = (
+    text = (
         f"By themselves these images train a classifier as well as {words} labelled real images do"
         + (f"; {worth.note}." if worth.note else ".")
     )
     if added is not None and added.value is not None:
-        sentence += (
+        text += (
             f" Added to {plural(added.n, 'real image')}, they do as much as about "
             f"{about(added.value)} more."
         )
     answer = f"{words[0].upper()}{words[1:]} real labels"
-    return Card(title, answer, f"90% interval {ends}" if ends else "", sentence)
+    return Card(title, answer, f"90% interval {ends}" if ends else "", text)
 
 
 def _label_card(evaluation: Evaluation) -> Card:
@@ -89,34 +92,34 @@ def _label_card(evaluation: Evaluation) -> Card:
     agreement = evaluation.label_agreement.agreement
     judge = evaluation.label_agreement.classifier_accuracy
     if agreement.value is None:
-        return Card(title, WITHHELD, "", agreement.withheld, "warn")
-    sentence = (
+        return Card(title, WITHHELD, "", sentence(agreement.withheld or ""), "warn")
+    text = (
         f"An independent classifier confirms the label of {percent(agreement.value)} of "
         f"{plural(agreement.n, 'image')}."
     )
     if judge.value is not None:
-        sentence += f" On held-out real images it is right in {percent(judge.value)}."
+        text += f" On held-out real images it is right in {percent(judge.value)}."
     else:
-        sentence += f" How good it is itself is not known: {judge.withheld}"
+        text += f" How good it is itself is not known: {judge.withheld}"
     ends = interval(agreement, percent)
-    return Card(title, percent(agreement.value), f"95% interval {ends}" if ends else "", sentence)
+    return Card(title, percent(agreement.value), f"95% interval {ends}" if ends else "", text)
 
 
 def _copies_card(evaluation: Evaluation) -> Card:
     title, privacy = "Does it copy real images?", evaluation.privacy
     if privacy.is_blind:
-        sentence = privacy.sentence or (
+        text = privacy.sentence or (
             "Of the copies that the check planted itself, it found too few: nothing follows from "
             "what it did not find."
         )
-        return Card(title, "Not known: the check is blind", "", sentence, "bad")
+        return Card(title, "Not known: the check is blind", "", text, "bad")
     if privacy.rate.value is None:
-        return Card(title, WITHHELD, "", privacy.rate.withheld, "warn")
+        return Card(title, WITHHELD, "", sentence(privacy.rate.withheld or ""), "warn")
     flagged = round(privacy.rate.value * privacy.rate.n)
-    sentence = f"{rate(privacy.rate.value)} of {plural(privacy.rate.n, 'image')} flagged."
+    text = f"{rate(privacy.rate.value)} of {plural(privacy.rate.n, 'image')} flagged."
     chance = privacy.false_positive_rate
     if chance.value is not None:
-        sentence += (
+        text += (
             f" Chance alone flags {rate(chance.value)}: so many held-out real images, which "
             "copy nothing, are flagged."
         )
@@ -128,7 +131,7 @@ def _copies_card(evaluation: Evaluation) -> Card:
         title,
         f"{plural(flagged, 'near copy', 'near copies')} flagged",
         f"{range_}, 95% interval {ends}" if range_ and ends else range_,
-        join([sentence, " " + privacy.sentence if privacy.sentence else None]),
+        join([text, " " + privacy.sentence if privacy.sentence else None]),
         "bad" if is_more else "",
     )
 

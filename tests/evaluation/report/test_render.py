@@ -118,7 +118,7 @@ def test_the_verdict_is_in_words_with_its_interval(root: Any) -> None:
         "On held-out real images it is right in 91.2%",
         "70 near copies flagged −0.25 points against chance, 95% interval −0.71 to +0.18",
         "Chance alone flags 0.95%",
-        "worse for coat",
+        "worse for coat.",
         "Added to 1,250 real images, they do as much as about 2,200 more.",
         "Variety by LPIPS: needs the weights of LPIPS",
         "not for performance claims",
@@ -156,8 +156,8 @@ def test_what_is_withheld_is_named_with_its_reason() -> None:
 def test_the_curve_marks_where_the_data_set_stands(root: Any) -> None:
     curve = text_of(by_id(root, "curve"))
     assert (
-        "By themselves the synthetic images train a classifier as well as about 2,400 labelled real "
-        "images do (90% interval 1,500 to 3,400)." in curve
+        "By themselves the synthetic images train a classifier as well as about 2,400 labelled "
+        "real images do (90% interval 1,500 to 3,400)." in curve
     )
     assert "synthetic alone: as about 2,400" in curve
     assert "1,250 real + synthetic: as 3,500" in curve
@@ -181,6 +181,12 @@ def test_worth_beyond_the_curve_is_not_given_as_a_number(worth: Measure, said: s
 
 def test_the_largest_gap_between_groups_is_named(root: Any) -> None:
     assert "Largest gap: label agreement: f 91.2%, m 96.8%" in text_of(by_id(root, "fairness"))
+
+
+def test_who_may_see_the_pairs_is_said_where_real_images_are(root: Any) -> None:
+    assert "Whoever may not see them must not see this page" in text_of(by_id(root, "pairs"))
+    without = parse(render_report(sample.evaluation(), Pictures()))
+    assert "There are no pairs to show" in text_of(by_id(without, "pairs"))
 
 
 def test_the_funnel_adds_up(root: Any) -> None:

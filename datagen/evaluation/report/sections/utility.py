@@ -13,6 +13,7 @@ from datagen.evaluation.report.components import (
     name,
     notice,
     paragraph,
+    sentence,
     table,
 )
 from datagen.evaluation.report.markup import Child, Markup, join
@@ -30,7 +31,7 @@ from datagen.evaluation.results import (
 
 
 def utility_section(utility: Utility) -> Section:
-    parts: list[Child] = [paragraph(utility.sentence or utility.withheld or "")]
+    parts: list[Child] = [paragraph(sentence(utility.sentence or utility.withheld or ""))]
     if utility.verdict is None:
         parts.append(notice("warn", "The verdict is withheld: ", utility.withheld))
     parts.append(
