@@ -1,0 +1,301 @@
+"""Finds training images that an image copies, whatever it was disguised by.
+
+Called by evaluation/privacy (planted copies, rates), references/fit.py and the filter near_copy.
+Candidates are looked up (copy_candidates.py), laid over the image (copy_registration.py), and the
+evidence is weighed (copy_score.py). The result of an image does not depend on its neighbours:
+every step runs at one batch shape.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from datagen.errors import InputError
+from datagen.references.copy_candidates import NARROW, WIDE, Candidates, Looks
+from datagen.references.copy_codes import LOOKS, Codes, checked_tensors, encode
+from datagen.references.copy_descriptor import FEATURE_BLOCK, Descriptor, extract_features
+from datagen.references.copy_registration import Fit, align, compare, register
+from datagen.references.copy_score import (
+    NUM_EVIDENCE,
+    Evidence,
+    Weights,
+    agreement,
+    gather_evidence,
+    learn_weights,
+    threshold_at,
+)
+from datagen.references.copy_views import Strength, disguise, to_luminance, working_size
+
+BATCH = 32
+MIN_ORIGINALS = 20
+FIRST_STEPS, LAST_STEPS = 3, 6
+NUM_FINALISTS = 8
+NUM_LESSONS = 512  # disguised images that the weights are learned from
+BLENDED = Strength(0, 1, 0, blend=0.4, noise=0.09, move_probability=0, blend_probability=0.7)
+
+
+def quiet(_: str) -> None: ...
+
+
+def never() -> None: ...
+
+
+@dataclass(frozen=True)
+class CopyMatches:
+    """score: (N,) float64, log odds of being a copy, 4 decimals. original: (N,) rows of the
+    training images. disguise: what registration found, in words."""
+
+    score: NDArray[np.float64]
+    original: NDArray[np.int64]
+    disguise: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CopyDetector:
+    """thumbnails: (N, 1, S, S) float16 luminance in [0, 1]. threshold: scores above are copies;
+    None until `calibrate` was called. codes: what `state` stores, see `compact`."""
+
+    thumbnails: torch.Tensor
+    looks: Looks
+    weights: Weights | None
+    threshold: float | None = None
+    fpr: float | None = None
+    codes: Codes | None = None
+
+    @classmethod
+    def fit(
+        cls,
+        train_images: NDArray[np.uint8],
+        *,
+        seed: int,
+        on_progress: Callable[[str], None] = quiet,
+        check_abort: Callable[[], None] = never,
+    ) -> CopyDetector:
+        """train_images: (N, H, W, C)."""
+        if len(train_images) < MIN_ORIGINALS:
+            raise InputError(
+                f"{len(train_images)} training images: the search for copies needs at least"
+                f" {MIN_ORIGINALS}"
+            )
+        size = working_size(*train_images.shape[1:3])
+        parts = []
+        for start in range(0, len(train_images), 1000):
+            check_abort()
+            parts.append(to_luminance(train_images[start : start + 1000], size).half())
+        thumbnails = torch.cat(parts)
+        generator = torch.Generator().manual_seed(seed)
+        on_progress(f"copies: learning what disguises change, {len(thumbnails)} images")
+        looks = Looks.learn(thumbnails, generator)
+        check_abort()
+        detector = cls(thumbnails, looks, None)
+        on_progress("copies: learning what tells a copy from a look-alike")
+        copies, others = detector._lessons(generator, check_abort)
+        return replace(detector, weights=learn_weights(copies, others, generator))
+
+    def calibrate(
+        self,
+        held_out_images: NDArray[np.uint8],
+        fpr: float,
+        *,
+        check_abort: Callable[[], None] = never,
+    ) -> CopyDetector:
+        """held_out_images: real ones that no model was trained on. fpr: share of them that may be
+        called copies."""
+        scores = self.search(held_out_images, check_abort=check_abort).score
+        return self.with_threshold(scores, fpr)
+
+    def with_threshold(self, held_out_scores: NDArray[np.float64], fpr: float) -> CopyDetector:
+        return replace(self, threshold=threshold_at(held_out_scores, fpr), fpr=fpr)
+
+    def compact(self) -> CopyDetector:
+        """The same of originals that are kept in about 100 bytes each, not calibrated: it finds a
+        little less. `state` stores it."""
+        codes = encode(self.thumbnails)
+        rounded = [each.descriptor.half() for each in self.looks.all()]
+        thumbnails = codes.decode()
+        looks = Looks.rebuild(thumbnails, [each.float() for each in rounded])
+        return CopyDetector(thumbnails, looks, self.weights, codes=codes)
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """Of a compact detector, for safetensors."""
+        assert self.codes is not None, "compact() first"
+        assert self.weights is not None
+        tensors = {
+            **self.codes.tensors(),
+            **self.weights.tensors(),
+            "settings": torch.tensor(
+                [math.nan if each is None else each for each in (self.threshold, self.fpr)],
+                dtype=torch.float64,
+            ),
+        }
+        for name, look in zip(LOOKS, self.looks.all(), strict=True):
+            tensors[f"{name}.mean"] = look.descriptor.mean.half()
+            tensors[f"{name}.projection"] = look.descriptor.projection.half()
+        return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, NDArray[np.generic]]) -> CopyDetector:
+        """Raises ModelError if an array is missing or has another shape, type or range."""
+        tensors = checked_tensors(state)
+        codes = Codes.from_tensors(tensors)
+        thumbnails = codes.decode()
+        descriptors = [
+            Descriptor(tensors[f"{name}.mean"], tensors[f"{name}.projection"]).float()
+            for name in LOOKS
+        ]
+        threshold, fpr = (
+            None if math.isnan(each) else each for each in tensors["settings"].tolist()
+        )
+        return cls(
+            thumbnails,
+            Looks.rebuild(thumbnails, descriptors),
+            Weights.from_tensors(tensors),
+            threshold,
+            fpr,
+            codes,
+        )
+
+    @property
+    def num_originals(self) -> int:
+        return len(self.thumbnails)
+
+    @torch.inference_mode()
+    def describe(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(N, H, W, C) => (N, dim) of length 1: alike if they would be blends of each other."""
+        size = self.thumbnails.shape[-1]
+        parts = [np.zeros((0, self.looks.still.originals.shape[1]), np.float32)]
+        for start in range(0, len(images), FEATURE_BLOCK):
+            some = to_luminance(images[start : start + FEATURE_BLOCK], size)
+            parts.append(self.looks.still.descriptor.describe(extract_features(some)).numpy())
+        return np.concatenate(parts)
+
+    @torch.inference_mode()
+    def search(
+        self, images: NDArray[np.uint8], *, check_abort: Callable[[], None] = never
+    ) -> CopyMatches:
+        """images: (N, H, W, C) uint8, of any size."""
+        size = self.thumbnails.shape[-1]
+        found = []
+        for start in range(0, len(images), BATCH):
+            check_abort()
+            found.append(self._inspect(to_luminance(images[start : start + BATCH], size)))
+        evidence = np.concatenate([np.zeros((0, NUM_EVIDENCE)), *(each.evidence for each in found)])
+        assert self.weights is not None
+        score = self.weights.score(evidence)
+        original = [each.original for each in found]
+        return CopyMatches(
+            np.round(score, 4),
+            np.concatenate([np.zeros(0, np.int64), *original]),
+            tuple(words for each in found for words in each.disguise),
+        )
+
+    def _inspect(self, images: torch.Tensor, excluded: torch.Tensor | None = None) -> _Finding:
+        """At most BATCH images, filled up to BATCH."""
+        num = len(images)
+        queries = torch.cat([images, images.new_zeros(BATCH - num, *images.shape[1:])])
+        if excluded is not None:
+            excluded = torch.cat([excluded, excluded.new_zeros(BATCH - num)])
+        candidates = self.looks.find(queries, excluded)
+        rows, first = self._first_pass(queries, candidates)
+        top = agreement(first).topk(min(NUM_FINALISTS, rows.shape[1]), 1)[1]
+        rows, early = rows.gather(1, top), _pick(first, top)
+        late = register(queries, self._originals(rows), early.theta, num_steps=LAST_STEPS)
+        fit = _better(early, late)
+        order = agreement(fit).argsort(1, descending=True)
+        rows, fit = rows.gather(1, order), _pick(fit, order)
+        aligned = align(queries, self._originals(rows), fit.theta)
+        described = self.looks.still.descriptor.describe(extract_features(aligned))
+        own = self.looks.still.descriptor.describe(extract_features(queries))
+        still = (described.view(*rows.shape, -1) @ own.unsqueeze(2)).squeeze(2)
+        traits = compare(queries, self._originals(rows), fit.theta)
+        evidence = gather_evidence(rows, traits, still)
+        words = tuple(name_disguise(theta, float(s)) for theta, s in zip(
+            fit.theta[:num, 0], fit.smooth[:num, 0], strict=True))  # fmt: skip
+        return _Finding(evidence[:num].double().numpy(), rows[:num, 0].numpy(), words)
+
+    def _first_pass(
+        self, queries: torch.Tensor, candidates: Candidates
+    ) -> tuple[torch.Tensor, Fit]:
+        """Moved candidates are registered; the others are compared where they are."""
+        num = candidates.num_moved
+        rows, theta = candidates.rows, candidates.theta
+        parts = [
+            register(queries, self._originals(rows[:, part]), theta[:, part], num_steps=steps)
+            for part, steps in ((slice(num), FIRST_STEPS), (slice(num, None), 0))
+        ]
+        fit = Fit(
+            torch.cat([each.theta for each in parts], 1),
+            torch.cat([each.smooth for each in parts], 1),
+            torch.cat([each.detail for each in parts], 1),
+        )
+        return rows, fit
+
+    def _originals(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.thumbnails[rows].float()
+
+    @torch.inference_mode()
+    def _lessons(
+        self, generator: torch.Generator, check_abort: Callable[[], None]
+    ) -> tuple[Evidence, Evidence]:
+        """Disguised originals are copies; originals that are hidden from the search are not."""
+        rows = torch.randperm(self.num_originals, generator=generator)[:NUM_LESSONS]
+        copies, others = [], []
+        for number, some in enumerate(rows.split(BATCH)):
+            check_abort()
+            plain = self._originals(some)
+            strength = (WIDE, NARROW, BLENDED)[number % 3]
+            disguised = disguise(plain, strength, generator)
+            found = self._inspect(disguised)
+            copies.append(found.evidence[found.original == some.numpy()])
+            others.append(self._inspect(plain, some).evidence)
+            if number % 3 == 0:
+                others.append(self._inspect(disguised, some).evidence)
+        return np.concatenate(copies), np.concatenate(others)
+
+
+@dataclass(frozen=True)
+class _Finding:
+    evidence: Evidence
+    original: NDArray[np.int64]
+    disguise: tuple[str, ...]
+
+
+def _pick(fit: Fit, order: torch.Tensor) -> Fit:
+    theta = fit.theta.gather(1, order[..., None, None].expand(*order.shape, 2, 3))
+    return Fit(theta, fit.smooth.gather(1, order), fit.detail.gather(1, order))
+
+
+def _better(a: Fit, b: Fit) -> Fit:
+    """Of each pair, whichever agrees more: a blend may lead registration astray."""
+    first = agreement(a) >= agreement(b)
+    return Fit(
+        torch.where(first[..., None, None], a.theta, b.theta),
+        torch.where(first, a.smooth, b.smooth),
+        torch.where(first, a.detail, b.detail),
+    )
+
+
+def name_disguise(theta: torch.Tensor, smooth: float) -> str:
+    """In words, from the move that was found. theta: (2, 3)."""
+    linear, shift = theta[:, :2].double().numpy(), theta[:, 2].double().numpy()
+    words = []
+    if np.linalg.det(linear) < 0:
+        words.append("mirrored")
+        linear = linear * np.array([-1.0, 1.0])
+    angle = np.degrees(np.arctan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1]))
+    scale = np.sqrt(abs(np.linalg.det(linear)))
+    if abs(angle) > 3:
+        words.append(f"rotated by {abs(angle):.0f} degrees")
+    if scale < 0.96:
+        words.append(f"cropped to {scale:.0%}")
+    if np.abs(shift).max() > max(0.05, 1.2 * (1 - scale)):
+        words.append(f"shifted by {np.abs(shift).max() / 2:.0%}")
+    if smooth < 0.95:
+        words.append("blended or retouched")
+    return ", ".join(words) or "as it is"

@@ -1,0 +1,208 @@
+"""Lays originals over their supposed copy and says how well they agree. Called by copy_detector.py.
+
+Inverse-compositional Gauss-Newton on an affine move together with gain and offset of brightness
+(Baker and Matthews 2004, "Lucas-Kanade 20 years on", section 3.2; photometric columns as in
+Bartoli 2008): the copy is the template, so that one least-squares solution serves all candidates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+DAMPING = 3e-3
+MIN_GAIN = 0.2
+MIN_OVERLAP = 0.5  # of the pixels, else nothing can be said
+LOW_PASS = torch.tensor([0.06136, 0.24477, 0.38774, 0.24477, 0.06136])  # sigma 1 px
+LONGEST_STEP = 0.15
+NUM_TRAITS = 8
+CEILING = 0.9995  # correlations above are equal: its arctanh is 4.1
+
+
+@dataclass(frozen=True)
+class Fit:
+    """theta: (B, K, 2, 3), the copy's coordinates => the original's. smooth, detail: (B, K)
+    correlations after a light blur, and of fine structure alone."""
+
+    theta: torch.Tensor
+    smooth: torch.Tensor
+    detail: torch.Tensor
+
+
+def register(
+    copies: torch.Tensor, originals: torch.Tensor, theta: torch.Tensor, *, num_steps: int
+) -> Fit:
+    """copies: (B, 1, S, S); originals: (B, K, 1, S, S); theta: (B, K, 2, 3), where to start."""
+    num, count = theta.shape[:2]
+    target = blur(copies)
+    solver = solver_of(target)  # (B, 8, S * S)
+    flat_target = target.flatten(1).unsqueeze(1)
+    flat = originals.flatten(0, 1)
+    smooth = blur(flat)
+    for _ in range(num_steps):
+        seen, inside = sample(smooth, theta.flatten(0, 1))
+        seen = _fill(seen.view(num, count, -1), flat_target, inside.view(num, count, -1))
+        theta = compose(theta, seen @ solver.transpose(1, 2))
+    both, inside = sample(torch.cat([smooth, flat - blur(smooth)], 1), theta.flatten(0, 1))
+    overlap = inside.view(num, count, -1)
+    layers = both.view(num, count, 2, -1)
+    fine = (copies - blur(target)).flatten(1).unsqueeze(1)
+    return Fit(
+        theta,
+        correlation(flat_target, layers[:, :, 0], overlap),
+        correlation(fine, layers[:, :, 1], overlap),
+    )
+
+
+def compare(copies: torch.Tensor, originals: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """(B, K, NUM_TRAITS): correlations of three bands from fine to coarse and of all but the
+    finest, as arctanh; how far neighbouring pixels of what the original leaves unexplained agree:
+    noise is white, another garment is not; and quartiles of the agreement from place to place."""
+    num, count = theta.shape[:2]
+    layers = bands_of(copies).flatten(2).unsqueeze(1)  # (B, 1, 4, pixels)
+    seen, inside = sample(bands_of(originals.flatten(0, 1)), theta.flatten(0, 1))
+    overlap = inside.view(num, count, 1, -1)
+    seen = seen.view(num, count, layers.shape[2], -1)
+    agreement = correlation(layers, seen, overlap).clamp(-CEILING, CEILING).atanh()
+    whole_copy, whole = layers[:, :, 0] + layers[:, :, 3], seen[:, :, 0] + seen[:, :, 3]
+    rest = _unexplained(whole_copy, whole, overlap[:, :, 0])
+    size = copies.shape[-1]
+    rest = rest.view(num, count, size, size)
+    lagged = (rest[..., 1:] * rest[..., :-1]).sum((-1, -2)) + (
+        rest[..., 1:, :] * rest[..., :-1, :]
+    ).sum((-1, -2))
+    structure = lagged / (2 * rest.square().sum((-1, -2))).clamp(min=1e-6)
+    fine_copy = layers[:, :, :2].sum(2).view(num, 1, size, size)
+    fine = seen[:, :, :2].sum(2).view(num, count, size, size)
+    local = local_agreement(fine_copy, fine, overlap.view(num, count, size, size))
+    return torch.cat([agreement, structure.unsqueeze(2), local], 2)
+
+
+def local_agreement(
+    copy: torch.Tensor, original: torch.Tensor, inside: torch.Tensor
+) -> torch.Tensor:
+    """(B, 1 or K, S, S) => (B, K, 3): quartiles over 4 x 4 cells of their correlation. A copy
+    agrees everywhere, a look-alike in places."""
+    cell = copy.shape[-1] // 4
+
+    def pool(values: torch.Tensor) -> torch.Tensor:
+        return F.avg_pool2d(values, cell).flatten(2)
+
+    cross = pool(copy * original * inside)
+    power = (pool(copy.square() * inside) * pool(original.square() * inside)).sqrt()
+    flat = 0.1 * power.mean(2, keepdim=True) + 1e-8  # a cell without structure says nothing
+    found = cross / (power + flat)
+    return found.quantile(torch.tensor([0.25, 0.5, 0.75]), dim=2).permute(1, 2, 0)
+
+
+def bands_of(images: torch.Tensor) -> torch.Tensor:
+    """(P, 1, S, S) => (P, 4, S, S): finest, middle, coarse, and all but the finest."""
+    first = blur(images)
+    second = blur(blur(blur(first)))
+    return torch.cat([images - first, first - second, second, first], 1)
+
+
+def _unexplained(copy: torch.Tensor, original: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """What gain and offset of the original leave of the copy, 0 outside."""
+    count = inside.sum(-1, keepdim=True).clamp(min=1)
+    a = (copy - (copy * inside).sum(-1, keepdim=True) / count) * inside
+    b = (original - (original * inside).sum(-1, keepdim=True) / count) * inside
+    gain = (a * b).sum(-1, keepdim=True) / b.square().sum(-1, keepdim=True).clamp(min=1e-6)
+    return a - gain * b
+
+
+def solver_of(target: torch.Tensor) -> torch.Tensor:
+    """Damped least squares onto [moves of the target (6), the target, 1]: (B, 8, S * S)."""
+    dx, dy = (slope.flatten(1) for slope in gradients(target))
+    u, v = (axis.reshape(-1) for axis in coordinates(target.shape[-1]))
+    value = target.flatten(1)
+    columns = torch.stack(
+        [dx * u, dx * v, dx, dy * u, dy * v, dy, value, torch.ones_like(value)], 1
+    )
+    normal = columns @ columns.transpose(1, 2)
+    size = normal.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-6).view(-1, 1, 1)
+    solver: torch.Tensor = torch.linalg.solve(normal + DAMPING * size * torch.eye(8), columns)
+    return solver
+
+
+def compose(theta: torch.Tensor, solved: torch.Tensor) -> torch.Tensor:
+    """theta after the inverse of the small move that was solved for. solved: (B, K, 8)."""
+    gain = solved[..., 6:7].clamp(min=MIN_GAIN)
+    move = (solved[..., :6] / gain).clamp(-LONGEST_STEP, LONGEST_STEP).unflatten(-1, (2, 3))
+    square, shift = torch.eye(2) + move[..., :2], move[..., 2:]
+    a, b = square[..., 0, 0], square[..., 0, 1]
+    c, d = square[..., 1, 0], square[..., 1, 1]
+    determinant = a * d - b * c
+    inverse = torch.stack([d, -b, -c, a], -1).unflatten(-1, (2, 2)) / determinant[..., None, None]
+    linear = theta[..., :2] @ inverse
+    return torch.cat([linear, theta[..., 2:] - linear @ shift], -1)
+
+
+def align(copies: torch.Tensor, originals: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """(B * K, 1, S, S): the originals as the copies show them, filled up outside."""
+    num, count = theta.shape[:2]
+    seen, inside = sample(originals.flatten(0, 1), theta.flatten(0, 1))
+    target = copies.flatten(1).unsqueeze(1)
+    filled = _fill(seen.view(num, count, -1), target, inside.view(num, count, -1))
+    return filled.view(num * count, 1, *copies.shape[-2:])
+
+
+def sample(images: torch.Tensor, theta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(P, C, S, S) as seen through theta, and (P, S, S): 1 where that lies inside them."""
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    seen = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return seen, (grid.abs().amax(-1) <= 1).float()
+
+
+def _fill(seen: torch.Tensor, target: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """Outside the original, what the target shows there in the original's brightness."""
+    count = inside.sum(-1, keepdim=True).clamp(min=1)
+    mean_seen = (seen * inside).sum(-1, keepdim=True) / count
+    mean_target = (target * inside).sum(-1, keepdim=True) / count
+    shift_target = target - mean_target
+    gain = ((seen - mean_seen) * shift_target * inside).sum(-1, keepdim=True) / (
+        shift_target.square() * inside
+    ).sum(-1, keepdim=True).clamp(min=1e-6)
+    return inside * seen + (1 - inside) * (mean_seen + gain.clamp(min=0) * shift_target)
+
+
+def correlation(a: torch.Tensor, b: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """(..., pixels) each => (...) in [-1, 1] over the pixels inside; -1 where those are few."""
+    count = inside.sum(-1, keepdim=True).clamp(min=1)
+    a = (a - (a * inside).sum(-1, keepdim=True) / count) * inside
+    b = (b - (b * inside).sum(-1, keepdim=True) / count) * inside
+    norm = (a.square().sum(-1) * b.square().sum(-1)).sqrt().clamp(min=1e-6)
+    enough = count.squeeze(-1) >= MIN_OVERLAP * inside.shape[-1]
+    return torch.where(enough, (a * b).sum(-1) / norm, -1.0)
+
+
+def blur(images: torch.Tensor) -> torch.Tensor:
+    """(P, C, S, S): Gaussian of 1 pixel, edges repeated. Two matrix products: ten times as fast as
+    a convolution of one channel."""
+    matrix = blur_matrix(images.shape[-1])
+    blurred: torch.Tensor = (matrix @ images) @ matrix.T
+    return blurred
+
+
+def blur_matrix(size: int) -> torch.Tensor:
+    """(S, S): row i holds the weights of pixel i's neighbours."""
+    reach = len(LOW_PASS) // 2
+    places = (torch.arange(size).view(-1, 1) + torch.arange(-reach, reach + 1)).clamp(0, size - 1)
+    return torch.zeros(size, size).scatter_add_(1, places, LOW_PASS.expand(size, -1).contiguous())
+
+
+def gradients(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Along x and y, per unit of affine_grid's [-1, 1]."""
+    half = images.shape[-1] / 4
+    dx = F.pad(images[..., 2:] - images[..., :-2], (1, 1, 0, 0)) * half
+    dy = F.pad(images[..., 2:, :] - images[..., :-2, :], (0, 0, 1, 1)) * half
+    return dx, dy
+
+
+def coordinates(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """u, v: (S, S) each, pixel centres in [-1, 1]."""
+    axis = (torch.arange(size) * 2 + 1) / size - 1
+    v, u = torch.meshgrid(axis, axis, indexing="ij")
+    return u, v
