@@ -323,7 +323,7 @@ class Client:
             manifest=self._send(calls.manifest(exact)),
             manifest_sha256=found.manifest_sha256,
             list_files=lambda: self.files(exact, use=use),
-            attached=self._beside_data(exact),
+            attached=lambda: self._beside_data(exact),
         )
         with httpx.Client(timeout=self._connection.timeout()) as store:
             return pull_version(

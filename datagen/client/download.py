@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,12 +43,12 @@ OpenStream = Callable[[FileEntry, int], AbstractContextManager[Iterator[bytes]]]
 @dataclass(frozen=True)
 class RemoteVersion:
     """manifest: as published, bytes and all. list_files: with addresses signed at the call.
-    attached: file name -> content of what goes beside the data."""
+    attached: fetches what goes beside the data, file name -> content."""
 
     manifest: bytes
     manifest_sha256: str
     list_files: Callable[[], Iterable[FileEntry]]
-    attached: Mapping[str, bytes] = field(default_factory=dict)
+    attached: Callable[[], Mapping[str, bytes]]
 
 
 def pull_version(
@@ -68,13 +68,14 @@ def pull_version(
     if layout not in FORMATS:
         known = ", ".join(FORMATS)
         raise InputError(f"format {layout!r}: expected {known}{suggest(layout, FORMATS)}")
+    attached = remote.attached()
     objects = out.absolute().with_name(f".{out.absolute().name}.objects-{manifest.digest[:12]}")
     with closing(_Objects(objects, remote, manifest, open_stream)) as source:
         reader = VersionReader(source, "", manifest)
         for done in FORMATS[layout](reader, out):
             on_progress(done, manifest.num_samples)
     shutil.rmtree(objects, ignore_errors=True)
-    attached = write_beside(out, remote.attached)
+    beside = write_beside(out, attached)
     return Pulled(
         name=manifest.name,
         version=manifest.version,
@@ -82,7 +83,7 @@ def pull_version(
         format=layout,
         num_samples=manifest.num_samples,
         path=str(out.absolute()),
-        attached=tuple(attached),
+        attached=tuple(beside),
     )
 
 

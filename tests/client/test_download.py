@@ -97,6 +97,7 @@ def served(published: Published) -> Iterator[Served]:
             for e in entries
         ]
         server.routes[f"{API}/1/files"] = answer(files)
+        server.routes[f"{API}/1/attachments"] = answer([])
         for entry in entries:
             served.restore(entry.path)
         yield served
@@ -147,6 +148,38 @@ def test_the_async_client_pulls_the_same(served: Served, client: Client, tmp_pat
     assert pulled.format == "webdataset"
     assert told[-1] == (100, 100)
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+def attach_report(served: Served, data: bytes, file_name: str = "report.html") -> None:
+    sha256 = hashlib.sha256(b"<!doctype html>").hexdigest()
+    path = f"attachments/{sha256}/report.html"
+    entry = {"kind": "report", "file_name": file_name, "object": path, "sha256": sha256}
+    served.server.routes[f"{API}/1/attachments"] = answer([{**entry, "size_bytes": len(data)}])
+    served.server.routes[f"{API}/1/objects/{path}"] = answer(data)
+
+
+def test_what_is_attached_comes_along_proven(
+    served: Served, client: Client, tmp_path: Path
+) -> None:
+    attach_report(served, b"<!doctype html>!")
+    with pytest.raises(VerifyError, match=r"attachments/.*: sha256 .*, expected"):
+        client.pull("small", tmp_path / "out")
+    assert left_in(tmp_path) == []
+    attach_report(served, b"<!doctype html>")
+    pulled = client.pull("small", tmp_path / "out")
+    assert pulled.attached == ("evaluation/report.html",)
+    assert (tmp_path / "out" / "evaluation" / "report.html").read_bytes() == b"<!doctype html>"
+    attach_report(served, b"<!doctype html>", file_name="../../report.html")
+    with pytest.raises(VerifyError, match="expected a plain file name"):
+        client.pull("small", tmp_path / "again")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_service_of_before_attachments_is_pulled_from(
+    served: Served, client: Client, tmp_path: Path
+) -> None:
+    served.server.routes[f"{API}/1/attachments"] = problem(404, "not-found", "there is no such")
+    assert client.pull("small", tmp_path / "out").attached == ()
 
 
 def test_the_key_goes_to_the_service_alone(served: Served, client: Client, tmp_path: Path) -> None:
