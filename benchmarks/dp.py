@@ -108,7 +108,7 @@ def report(
     published = PUBLISHED.get(epsilon)
     print(
         f"{model.config.generator}, epsilon {facts.epsilon:.3f} (audited at least "
-        f"{facts.audited_epsilon:.2f}), delta {facts.delta:g}, {training.seconds / 60:.0f} minutes: "
+        f"{facts.audited_epsilon:.2f}), delta {facts.delta:g}, {training.seconds / 60:.0f} min: "
         f"accuracy {statistics.mean(scores):.2f}% ({min(scores):.2f} to {max(scores):.2f})"
         + (f"; published {published}" if published else ""),
         flush=True,

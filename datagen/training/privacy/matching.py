@@ -25,7 +25,7 @@ _LABEL_WEIGHT = 0.02
 
 
 class MatchingObjective:
-    """An Objective that ignores the real images: they are None of its step's business."""
+    """An Objective whose steps read no real image: it has the release instead."""
 
     def __init__(
         self,

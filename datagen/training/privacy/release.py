@@ -25,7 +25,7 @@ from datagen.training.privacy.audit import Audit, Canaries
 from datagen.training.privacy.features import BoundedFeatures
 from datagen.training.privacy.secure import secure_normal
 
-# Chosen on Fashion-MNIST, like every default here: by its held-out training images.
+# Chosen on Fashion-MNIST from a handful of settings, by the accuracy of the classifier alone.
 CLASSIFIER_SHARE = 0.7
 NUM_CLASSIFIER_STEPS = 80
 CLASSIFIER_CLIP = 0.5
