@@ -24,7 +24,7 @@ TEST_ENV := OMP_NUM_THREADS=1
 
 help:
 	@echo "make install   .venv with datagen and what it needs"
-	@echo "make demo      1,000 labelled images, their card, and a check of every byte ($(DEMO_HOME)/)"
+	@echo "make demo      1,000 labelled images, a check of every byte, what they are worth ($(DEMO_HOME)/)"
 	@echo "make up        the whole service on this machine, until Ctrl-C ($(UP_HOME)/)"
 	@echo "make test      lint, then all tests"
 	@echo "make soak      the long tail of the fault suite and of the API's contract"
@@ -40,6 +40,8 @@ install: $(INSTALLED)
 demo: $(INSTALLED)
 	@$(BIN)/datagen run recipes/fashion-1000.yaml --home $(DEMO_HOME) --workers 2
 	@$(BIN)/datagen verify fashion-1000 --home $(DEMO_HOME)
+	@echo
+	@$(BIN)/datagen evaluate fashion-1000 --reference fashion-mnist-sample --quick --home $(DEMO_HOME)
 
 up: $(INSTALLED_LOCAL)
 	@$(BIN)/datagen up --home $(UP_HOME)

@@ -18,7 +18,7 @@ from datagen.commands.opening import (
     open_settings,
     pin_threads,
 )
-from datagen.commands.output import print_facts, print_json
+from datagen.commands.output import duration_text, print_facts, print_json
 from datagen.commands.progress import progress_bar
 from datagen.commands.remote import refuse_remote
 from datagen.errors import InputError, NotFoundError
@@ -110,7 +110,7 @@ def evaluate(
     if as_json:
         print_json({**found.evaluation.to_json(), "report": path})
     else:
-        _print(found, path)
+        _print(found, path, home)
 
 
 def _steps(report: Callable[[str, int, int], None]) -> Callable[[str], None]:
@@ -217,12 +217,22 @@ def _write(found: Assessment, out: Path) -> str:
     return str(report)
 
 
-def _print(found: Assessment, path: str) -> None:
+def _print(found: Assessment, path: str, home: Path | None) -> None:
     evaluation = found.evaluation
+    subject = evaluation.subject
     click.echo(evaluation.headline)
     click.echo()
     print_facts(found.figures())
     click.echo()
-    for note in evaluation.subject.notes:
+    for note in subject.notes:
         click.echo(f"note: {note}")
-    print_facts({"report": path})
+    facts = {"took": duration_text(sum(evaluation.seconds.values())), "report": path}
+    if subject.version is not None:
+        version = f"{subject.name}@{subject.version}"
+        at = f" --home {home}" if home else ""
+        facts |= {
+            "next": f"datagen report {version} --open{at}",
+            "": f"datagen refilter {version} --review marks.json{at}",
+            " ": f"datagen approve {version} --use TEXT --by NAME{at}",
+        }
+    print_facts(facts)
