@@ -108,6 +108,15 @@ def test_fid_is_that_of_equally_many_images() -> None:
     assert found.fid.n == 900
 
 
+def test_a_class_takes_as_many_images_as_every_set_has() -> None:
+    """Also where the whole sets are cut to half: 200 dark images of 1,800, not the 100 left."""
+    synthetic = tiny_set(2700, seed=2)
+    rows = [synthetic.rows_of(class_id)[:most] for class_id, most in enumerate((800, 800, 200))]
+    found = measured(synthetic.take(np.concatenate(rows)))
+    assert found.kid.n == 900
+    assert found.kid.per_class["dark"].n == 200
+
+
 def test_few_held_out_images_make_it_compare_halves_of_the_real_ones() -> None:
     found = measured(tiny_set(900, seed=2), held_out=HELD_OUT.take(range(60)))
     assert "one half of the real training images, as only 60 are held out" in found.fid.note
