@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from datagen.attachments import EVALUATION, REPORT, Kind, attach
+from datagen.catalog.attachments import AttachmentRow
 from datagen.errors import JobError
 from datagen.evaluation.named_data import find_named
 from datagen.formats.version import VersionReader
@@ -53,8 +54,8 @@ def evaluate_packed(
     check_abort()
     seconds, summary = time.monotonic() - started, assessment.summary()
     _attach(work, EVALUATION, EVALUATION_FILE, found, summary, seconds)
-    _attach(work, REPORT, REPORT_FILE, assessment.report.encode(), summary, seconds)
-    _check_gates(work, request, json.loads(found))
+    report = _attach(work, REPORT, REPORT_FILE, assessment.report.encode(), summary, seconds)
+    _check_gates(work, request, json.loads(found), report=work.store.url(report.key))
     return assessment.figures()
 
 
@@ -65,8 +66,8 @@ def _attach(
     data: bytes,
     summary: Mapping[str, Any],
     seconds: float,
-) -> None:
-    attach(
+) -> AttachmentRow:
+    return attach(
         work.catalog,
         work.store,
         work.job,
@@ -78,11 +79,13 @@ def _attach(
     )
 
 
-def _check_gates(work: JobWork, request: EvaluationRequest, found: Mapping[str, Any]) -> None:
+def _check_gates(
+    work: JobWork, request: EvaluationRequest, found: Mapping[str, Any], *, report: str
+) -> None:
     missed = shortcomings(request.gates, found)
     if missed:
         name = f"{work.job.name}@{work.job.version}"
         raise JobError(
             f"evaluation.require: {'; '.join(missed)}; {name} is not published: change the recipe "
-            f"(filters, model), or its gates; `datagen report {name}` shows what was measured"
+            f"(filters, model), or its gates; what was measured is in {report}"
         )
