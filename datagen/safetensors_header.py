@@ -28,8 +28,8 @@ _MAX_TENSORS = 20_000
 _MAX_DIMENSIONS = 8
 _PIECE_BYTES = 1 << 22
 _REMEDY = "train or copy the model again"
-_NUMPY_TYPES = {"F32": "<f4", "F16": "<f2", "I8": "i1", "U8": "u1", "I32": "<i4"}
-_BYTES_PER_ITEM = {"F16": 2, "F32": 4, "I8": 1, "U8": 1, "I32": 4}
+_NUMPY_TYPES = {"F32": "<f4", "F16": "<f2", "I8": "i1", "U8": "u1", "I32": "<i4", "F64": "<f8"}
+_BYTES_PER_ITEM = {"F16": 2, "F32": 4, "I8": 1, "U8": 1, "I32": 4, "F64": 8}
 WEIGHT_TYPES = ("F32", "F16")
 REFERENCE_TYPES = tuple(_NUMPY_TYPES)
 

@@ -1,4 +1,4 @@
-"""Small real images of three drawn classes, and a reference fitted to them in about a second."""
+"""Small real images of three drawn classes, and a reference fitted to them in some seconds, once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def drawn(num: int, *, seed: int) -> ImageSet:
 
 @lru_cache
 def tiny_reference() -> Reference:
-    return fit_reference(drawn(150, seed=1), drawn(60, seed=2), seed=3, licence="MIT")
+    return fit_reference(drawn(50, seed=1), drawn(60, seed=2), seed=3, licence="MIT")
 
 
 @lru_cache

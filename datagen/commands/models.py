@@ -298,6 +298,7 @@ def _reference_content(model: Model) -> dict[str, Any] | None:
         "right_labels_rejected": facts.labels.mean_right_rejected,
         "outliers": facts.outliers.model_dump(),
         "quality_rejected": facts.quality.rejected,
+        "near_copy": facts.copies.model_dump(mode="json"),
     }
 
 
@@ -341,6 +342,15 @@ def _print_model(model: Model) -> None:
     print_facts(facts | _reference_facts(content["reference"]))
 
 
+def _default_copy_rate(near_copy: dict[str, Any]) -> float:
+    """Of real images that are no copies, what the filter's default rejects."""
+    from datagen.filters.near_copy import NearCopyOptions
+
+    place = near_copy["rates"].index(NearCopyOptions().max_false_positive_rate)
+    rate: float = near_copy["rejected"][place]
+    return rate
+
+
 def _reference_facts(reference: dict[str, Any] | None) -> dict[str, str]:
     if reference is None:
         return {"reference": "none: `datagen models fit-reference` makes one"}
@@ -352,5 +362,6 @@ def _reference_facts(reference: dict[str, Any] | None) -> dict[str, str]:
         f"{reference['wrong_labels_rejected']:.1%} of wrong labels, "
         f"{reference['right_labels_rejected']:.1%} of right ones",
         "real images": f"outlier rejects {reference['outliers']['rejected']:.2%} of them, quality "
-        f"{reference['quality_rejected']:.2%}",
+        f"{reference['quality_rejected']:.2%}, near_copy "
+        f"{_default_copy_rate(reference['near_copy']):.2%}",
     }

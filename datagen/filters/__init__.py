@@ -6,6 +6,7 @@ from datagen.filters.blank import BlankFilter
 from datagen.filters.duplicate import DuplicateFilter
 from datagen.filters.interface import FilterRule
 from datagen.filters.label_agreement import LabelAgreementFilter
+from datagen.filters.near_copy import NearCopyFilter
 from datagen.filters.outlier import OutlierFilter
 from datagen.filters.quality import QualityFilter
 from datagen.filters.review import ReviewFilter
@@ -14,6 +15,7 @@ FILTERS: dict[str, FilterRule] = {
     "blank": BlankFilter(),
     "duplicate": DuplicateFilter(),
     "label_agreement": LabelAgreementFilter(),
+    "near_copy": NearCopyFilter(),
     "outlier": OutlierFilter(),
     "quality": QualityFilter(),
     "review": ReviewFilter(),

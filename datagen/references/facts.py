@@ -5,7 +5,7 @@ They are the JSON in the header of reference.safetensors. Read by filters and by
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -76,8 +76,32 @@ class DuplicateFacts(BaseModel):
     flagged: _Share
 
 
+class CopyFacts(BaseModel):
+    """thresholds: by the rate that calibrated them, from high to low; images whose score is above
+    count as copies. rejected: the same rates among other held-out real images, num_measured of
+    them."""
+
+    model_config = _STRICT
+
+    rates: Annotated[tuple[_Share, ...], Field(min_length=1, max_length=32)]
+    thresholds: Annotated[tuple[float, ...], Field(min_length=1, max_length=32)]
+    rejected: Annotated[tuple[_Share, ...], Field(min_length=1, max_length=32)]
+    num_measured: _Count
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> CopyFacts:
+        if not len(self.rates) == len(self.thresholds) == len(self.rejected):
+            raise ValueError("rates, thresholds, rejected: expected as many of each")
+        return self
+
+    def threshold(self, max_rate: float) -> float:
+        """Of the highest rate that was calibrated and is not above max_rate."""
+        fitting = [rate for rate in self.rates if rate <= max_rate]
+        return self.thresholds[self.rates.index(max(fitting, default=min(self.rates)))]
+
+
 class ReferenceFacts(BaseModel):
-    """copies: of the copy detector, which checks them itself; None if none was fitted."""
+    """What reference.safetensors says of itself."""
 
     model_config = _STRICT
 
@@ -98,7 +122,7 @@ class ReferenceFacts(BaseModel):
     outliers: OutlierFacts
     quality: QualityFacts
     duplicates: DuplicateFacts
-    copies: dict[str, Any] | None
+    copies: CopyFacts
 
     @model_validator(mode="after")
     def _check_classes(self) -> ReferenceFacts:

@@ -17,9 +17,12 @@ from datagen.features import fit_temperature, train_classifier
 from datagen.image_set import ImageSet
 from datagen.references.classifier import Looks, ReferenceClassifier, weights_of
 from datagen.references.codes import fit_duplicates
+from datagen.references.copy_detector import CopyDetector
+from datagen.references.copy_score import threshold_at
 from datagen.references.duplicates import DuplicateDescriptor, learn_duplicates
 from datagen.references.facts import (
     FORMAT,
+    CopyFacts,
     DuplicateFacts,
     LabelFacts,
     OutlierFacts,
@@ -32,6 +35,9 @@ from datagen.references.quality import measure_quality, outside, quality_bounds
 from datagen.references.reference import Reference, make_reference
 
 OUTLIER_QUANTILE = 0.999
+COPY_RATES = (0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+DEFAULT_COPY_RATE = 0.005
+_MAX_SEARCHED = 1_500  # of either half: a search takes milliseconds an image
 _MIN_HELD_OUT = 4  # of each class: two to calibrate on, two to measure
 # The classifier sees about so many images, each at most so often.
 _IMAGES_SEEN, _MAX_EPOCHS = 165_000, 20
@@ -56,6 +62,7 @@ def fit_reference(
     statistics, outliers = _fit_outliers(train, classifier, parts, looks)
     on_progress("descriptors of duplicates")
     descriptor, duplicate_facts = _fit_duplicates(train, seed=seed)
+    detector, copy_facts = _fit_copies(train, parts, seed=seed, on_progress=on_progress)
     facts = ReferenceFacts(
         format=FORMAT,
         class_names=train.class_names,
@@ -71,11 +78,12 @@ def fit_reference(
         outliers=outliers,
         quality=_quality_facts(train, held_out),
         duplicates=duplicate_facts,
-        copies=None,
+        copies=copy_facts,
     )
     tensors = {f"classifier.{name}": array for name, array in classifier.weights.items()}
     tensors |= {f"outliers.{name}": array for name, array in statistics.tensors().items()}
     tensors |= {f"duplicates.{name}": array for name, array in descriptor.tensors().items()}
+    tensors |= {f"copies.{name}": array for name, array in detector.state().items()}
     return make_reference(facts, tensors)
 
 
@@ -167,6 +175,30 @@ def _fit_duplicates(train: ImageSet, *, seed: int) -> tuple[DuplicateDescriptor,
         descriptor.codes(train.images), train.class_ids, num_classes=train.num_classes
     )
     return descriptor, DuplicateFacts(max_distance=max_distance, flagged=flagged)
+
+
+def _fit_copies(
+    train: ImageSet,
+    parts: Sequence[ImageSet],
+    *,
+    seed: int,
+    on_progress: Callable[[str], None],
+) -> tuple[CopyDetector, CopyFacts]:
+    """Calibrated as it will be stored."""
+    detector = CopyDetector.fit(train.images, seed=seed, on_progress=on_progress).compact()
+    rng = np.random.default_rng(seed)
+    on_progress("copies: thresholds")
+    some = [part.take(rng.permutation(len(part))[:_MAX_SEARCHED]) for part in parts]
+    calibration, measured = (detector.search(part.images).score for part in some)
+    limits = np.maximum.accumulate([threshold_at(calibration, rate) for rate in COPY_RATES])
+    thresholds = [round(float(limit), 4) for limit in limits]
+    facts = CopyFacts(
+        rates=COPY_RATES,
+        thresholds=tuple(thresholds),
+        rejected=tuple(round(float((measured > each).mean()), 4) for each in thresholds),
+        num_measured=len(measured),
+    )
+    return detector.with_threshold(calibration, DEFAULT_COPY_RATE), facts
 
 
 def _quality_facts(train: ImageSet, held_out: ImageSet) -> QualityFacts:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from datagen.references.duplicates import DuplicateDescriptor
 from datagen.references.facts import ReferenceFacts
 from datagen.references.outliers import OutlierStatistics
 from datagen.safetensors_header import REFERENCE_TYPES, read_safetensors
+
+if TYPE_CHECKING:
+    from datagen.references.copy_detector import CopyDetector
 
 MAX_BYTES = 1 << 28
 _KEY = "reference"
@@ -52,7 +55,7 @@ class Reference:
 
     def checked(self) -> Reference:
         """Every part built: raises ModelError if one of them is not sound."""
-        _ = self.classifier.network, self.outliers, self.duplicates
+        _ = self.classifier.network, self.outliers, self.duplicates, self.copies
         return self
 
     @cached_property
@@ -69,6 +72,13 @@ class Reference:
     def duplicates(self) -> DuplicateDescriptor:
         parts = self._part(_DUPLICATES, {each.name for each in fields(DuplicateDescriptor)})
         return DuplicateDescriptor(**parts).checked()
+
+    @cached_property
+    def copies(self) -> CopyDetector:
+        """Raises ModelError if its state is not sound."""
+        from datagen.references.copy_detector import CopyDetector
+
+        return CopyDetector.from_state(self._part(_COPIES))
 
     @cached_property
     def _last_look(self) -> dict[str, Looks]:
@@ -155,5 +165,5 @@ def load_reference(path: Path) -> Reference:
 def _to_bytes(facts: ReferenceFacts, tensors: Mapping[str, NDArray[Any]]) -> bytes:
     from safetensors.numpy import save
 
-    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    arrays = {name: array.copy(order="C") for name, array in tensors.items()}
     return save(arrays, metadata={_KEY: facts.model_dump_json()})

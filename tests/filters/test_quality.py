@@ -41,7 +41,8 @@ def test_noise_is_measured_at_its_sigma() -> None:
 
 
 def test_real_images_pass() -> None:
-    assert np.mean([reason is not None for reason in reasons(FRESH.images)]) <= 0.02
+    """The bounds are the extremes of only 50 images of each class here."""
+    assert np.mean([reason is not None for reason in reasons(FRESH.images)]) <= 0.1
 
 
 @pytest.mark.parametrize(
