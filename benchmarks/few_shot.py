@@ -5,8 +5,8 @@ the generator trained on the same 500 images and nothing else.
                                   [--seconds 240]
 
 Subsets are paired: both arms have the same real images, seeds, steps and augmentation, which is
-tuned for the arm without synthetic images. Each finished subset is kept in the folder; a run goes on
-where one ended. One core.
+tuned for the arm without synthetic images. Each finished subset is kept in the folder; a run goes
+on where one ended. One core.
 """
 
 from __future__ import annotations

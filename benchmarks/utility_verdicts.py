@@ -4,8 +4,9 @@
                                           [--results FILE] [--workers 2]
 
 shuffled: real images whose labels are shuffled, `harms` or `inconclusive` is right. real: other
-real images, `helps` or `no_difference` is right. held-out: the held-out images themselves, the same;
-its worth ought to be its size. Every try has other images and another seed. Goes on where FILE ends.
+real images, `helps` or `no_difference` is right. held-out: the held-out images themselves, the
+same; its worth ought to be its size. Every try has other images and another seed. Goes on where
+FILE ends.
 """
 
 from __future__ import annotations

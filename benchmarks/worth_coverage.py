@@ -1,11 +1,14 @@
 """How often the 90% interval of "worth N real labels" covers the truth, on real images that pose as
 synthetic: sets of different size, a part of their labels wrong.
 
-    python benchmarks/worth_coverage.py --data DIR [--scenarios 50] [--results FILE]
+    python benchmarks/worth_coverage.py --data DIR [--scenarios 50] [--classifier probe]
+                                        [--results FILE]
 
 DIR holds Fashion-MNIST's four IDX files. The truth of a set without wrong labels is its size; of
 others it is measured: the plain accuracy of many independent sets like it, all test images, read
 off the mean learning curve of many independent real sets. Goes on where FILE ends. One core.
+--classifier cnn: the small network of the default evaluation, on sets without wrong labels alone,
+whose truth needs no measuring.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from numpy.typing import NDArray
 
-from datagen.evaluation.utility.learning import Material, measure_worth, probe_fit
+from datagen.evaluation.utility.learning import Fit, Material, measure_worth, probe_fit, trainer_fit
+from datagen.evaluation.utility.network import SmallNetworkTrainer
 from datagen.evaluation.utility.probe import PatchFeatures, nested_margins
 from datagen.evaluation.utility.training import Examples, one_thread_each
 from datagen.fingerprint import device_model
@@ -33,6 +37,7 @@ NUM_CLASSES, POOL, NUM_TEST = 10, 5_000, 5_000
 WRONG_SHARES = (0.0, 0.1, 0.2, 0.3, 0.5)
 TRUTH_SIZES = [60, 120, 250, 500, 1000, 2000, 4000, 8000]
 TRUTH_REPEATS = 14
+NUM_STEPS = 150
 
 
 class Truth:
@@ -88,10 +93,11 @@ def with_wrong_labels(
     return changed
 
 
-def scenario(number: int, real: Examples, test: Examples, truth: Truth) -> dict[str, object]:
+def scenario(number: int, real: Examples, test: Examples, truth: Truth | None) -> dict[str, object]:
+    """truth: None for the small network."""
     rng = np.random.default_rng([number, 2])
     num = int(np.exp(rng.uniform(np.log(300), np.log(5000))))
-    wrong = WRONG_SHARES[number % len(WRONG_SHARES)]
+    wrong = WRONG_SHARES[number % len(WRONG_SHARES)] if truth else 0.0
     rows = rng.permutation(len(real))
     pool, posing = real.take(rows[:POOL]), real.take(rows[POOL : POOL + num])
     posing = Examples(posing.images, with_wrong_labels(posing.class_ids, wrong, rng))
@@ -101,14 +107,15 @@ def scenario(number: int, real: Examples, test: Examples, truth: Truth) -> dict[
     with one_thread_each():
         found = measure_worth(
             material,
-            probe_fit(material, held_out, seed=number),
+            probe_fit(material, held_out, seed=number) if truth else network(material, held_out),
             lambda work: [each(threading.Event()) for each in work],
-            num_sizes=7,
-            num_repeats=6,
+            num_sizes=7 if truth else 5,
+            num_repeats=6 if truth else 4,
+            num_runs=1 if truth else 3,
             seed=number,
         ).alone
         seconds = time.process_time() - started
-        true = truth.worth(num, wrong, rng)
+        true = truth.worth(num, wrong, rng) if truth else num
     covers = (found.low or 0) <= true and (found.high is None or true <= found.high)
     return {
         "scenario": number, "images": num, "wrong": wrong, "truth": round(true),
@@ -116,6 +123,11 @@ def scenario(number: int, real: Examples, test: Examples, truth: Truth) -> dict[
         "high": None if found.high is None else round(found.high),
         "covers": bool(covers), "cpu_s": round(seconds, 1),
     }  # fmt: skip
+
+
+def network(material: Material, held_out: Examples) -> Fit:
+    trainer = SmallNetworkTrainer(NUM_CLASSES)
+    return trainer_fit(trainer, material, held_out, num_steps=NUM_STEPS, seed=0)
 
 
 def load(data: Path, part: str) -> Examples:
@@ -129,6 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--scenarios", type=int, default=50)
+    parser.add_argument("--classifier", choices=("probe", "cnn"), default="probe")
     parser.add_argument("--results", type=Path, default=Path("worth_coverage.jsonl"))
     arguments = parser.parse_args()
     print(f"machine: {device_model('cpu')}, {os.cpu_count()} cores", flush=True)
@@ -137,7 +150,8 @@ def main() -> None:
     if arguments.results.exists():
         done = [json.loads(line) for line in arguments.results.read_text().splitlines()]
     numbers = set(range(arguments.scenarios)) - {each["scenario"] for each in done}
-    if numbers:
+    truth = None
+    if numbers and arguments.classifier == "probe":
         with one_thread_each():
             truth = Truth(real, test)
     with open(arguments.results, "a") as file:

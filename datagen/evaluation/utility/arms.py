@@ -34,7 +34,8 @@ _MAX_VALIDATION = 2000
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is trained. num_steps: of each arm; few_steps: of each few-shot arm."""
+    """How much is trained. num_steps: of each arm; few_steps: of each few-shot arm; curve_steps: of
+    each point of the learning curve, 0 for a linear probe in place of the network."""
 
     num_seeds: int
     num_steps: int
@@ -45,6 +46,7 @@ class Effort:
     few_shot: tuple[int, ...]
     num_subsets: int
     few_steps: int
+    curve_steps: int
     max_pool: int
     num_sizes: int
     num_repeats: int
@@ -61,9 +63,10 @@ DEFAULT = Effort(
     few_shot=(10, 50, 200),
     num_subsets=5,
     few_steps=300,
+    curve_steps=500,
     max_pool=20_000,
-    num_sizes=7,
-    num_repeats=6,
+    num_sizes=6,
+    num_repeats=5,
     width=24,
 )
 QUICK = Effort(
@@ -76,9 +79,10 @@ QUICK = Effort(
     few_shot=(50,),
     num_subsets=3,
     few_steps=120,
+    curve_steps=150,
     max_pool=5_000,
-    num_sizes=6,
-    num_repeats=4,
+    num_sizes=4,
+    num_repeats=3,
 )
 
 # Trains all tasks and scores each on the examples beside it, in order.

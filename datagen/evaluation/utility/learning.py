@@ -57,9 +57,17 @@ class Material:
 
 
 def measure_worth(
-    material: Material, fit: Fit, run: Run, *, num_sizes: int, num_repeats: int, seed: int
+    material: Material,
+    fit: Fit,
+    run: Run,
+    *,
+    num_sizes: int,
+    num_repeats: int,
+    num_runs: int = 1,
+    seed: int,
 ) -> Worth:
-    """run: does the work, in order. num_repeats: of the curve, 3 or more."""
+    """run: does the work, in order. num_repeats: of the curve, 3 or more. num_runs: on the whole
+    data set; more than one only where training is random."""
     pool, num_synthetic = material.num_real, len(material.examples) - material.num_real
     if pool < MIN_POOL or num_synthetic < NUM_PARTS:
         reason = (
@@ -74,12 +82,15 @@ def measure_worth(
     base = real[: pool // _ADDED_SHARE]
     mixed = np.concatenate([base, synthetic])
     parts = [synthetic[k::NUM_PARTS] for k in range(NUM_PARTS)]
-    for rows in (*parts, synthetic[0::2], synthetic[1::2], synthetic, mixed):
+    wholes = [np.roll(synthetic, k) for k in range(num_runs)]
+    mixes = [np.roll(mixed, k) for k in range(num_runs)]
+    for rows in (*parts, synthetic[0::2], synthetic[1::2], *wholes, *mixes):
         work.append(partial(fit, rows, [len(rows)]))
     margins = run(work)
     curve = Curve(np.array(sizes, dtype=np.float64), np.stack(margins[:num_repeats]))
-    own = variance_of_parts(np.concatenate(margins[num_repeats:-4]))
-    halves, whole, both = np.concatenate(margins[-4:-2]), margins[-2], margins[-1]
+    rest = np.concatenate(margins[num_repeats:])
+    own = variance_of_parts(rest[:NUM_PARTS])
+    halves, whole, both = np.split(rest[NUM_PARTS:], [2, 2 + num_runs])
     alone = worth(curve, whole, halves, own_variance=own, seed=seed)
     added = _added(worth(curve, both, halves, seed=seed), len(base))
     return Worth(replace(alone, n=num_synthetic), added, curve.points(sizes))
@@ -126,12 +137,13 @@ def probe_fit(material: Material, test: Examples, *, seed: int) -> Fit:
 def trainer_fit(
     trainer: Trainer, material: Material, test: Examples, *, num_steps: int, seed: int
 ) -> Fit:
-    """Any trainer: one training for each size."""
+    """Any trainer: one training for each size, each with a seed of its rows."""
 
     def fit(rows: Rows, sizes: list[int], stop: threading.Event) -> Margins:
         margins = []
         for size in sizes:
-            task = Task(material.examples.take(rows[:size]), seed, num_steps)
+            own = np.random.SeedSequence([seed, int(rows[0]), int(rows[1])]).generate_state(1)
+            task = Task(material.examples.take(rows[:size]), int(own[0]), num_steps)
             margins.append(margin(trainer.predict(task, test.images, stop), test.class_ids))
         return np.stack(margins)
 

@@ -35,12 +35,11 @@ from datagen.image_set import ImageSet
 
 MARGIN = 0.01
 _MAX_SIDE_PX = 48
-# Of the data set, for the features of the probe: 150 MB of them.
 _MAX_WORTH = 30_000
 _MIN_TEST, _MIN_REAL_PER_CLASS = 50, 5
 # Of the real training images, where the held-out ones are the data set itself.
 _TEST_SHARE = 1 / 3
-_TRAINER_SEEDS, _TRAINER_SIZES, _TRAINER_REPEATS = 3, 3, 3
+_NUM_RUNS = 3
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,15 @@ def measure_utility(
     _check_alike(synthetic, train, held_out, baseline, margin=margin)
     effort = effort or (QUICK if quick else DEFAULT)
     if trainer is not None:
-        effort = replace(effort, num_seeds=_TRAINER_SEEDS, num_tuning_seeds=1, few_shot=())
+        effort = replace(
+            effort,
+            num_seeds=3,
+            num_tuning_seeds=1,
+            few_shot=(),
+            curve_steps=1,
+            num_sizes=3,
+            num_repeats=3,
+        )
     parts = _parts(synthetic, train, held_out, baseline, effort, seed=seed)
     lacking = _too_few(parts)
     if lacking:
@@ -86,7 +93,7 @@ def measure_utility(
     comparison = _Comparison(
         parts, train.class_names, used, effort, margin, seed, workers, on_progress, check_abort
     )
-    return comparison.result(probe=trainer is None)
+    return comparison.result()
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ class _Comparison:
     on_progress: Callable[[str], None]
     check_abort: Callable[[], None]
 
-    def result(self, *, probe: bool) -> Utility:
+    def result(self) -> Utility:
         sources, tunes = self.parts.sources, self.trainer.runs_policies
         num_real = min(self.effort.max_real, len(sources.real))
         choice = arms.choose(
@@ -120,7 +127,7 @@ class _Comparison:
         flat = self.scores("training the arms", work)
         num = len(repeats)
         scores = {name: flat[i * num : (i + 1) * num] for i, name in enumerate(names)}
-        worth = self.worth(probe=probe)
+        worth = self.worth()
         few_shot = {
             n: few_shot_gap(
                 sources, self.parts.test, self.parts.clusters, self.effort, self.scores,
@@ -206,30 +213,27 @@ class _Comparison:
         gap, n = gaps["rare"]
         return gap.measure(n, note=", ".join(self.class_names[c] for c in rare))
 
-    def worth(self, *, probe: bool) -> Worth:
+    def worth(self) -> Worth:
         sources, effort, test = self.parts.sources, self.effort, self.parts.test
-        limit = effort.max_pool if probe else min(effort.max_pool, effort.max_real)
         rng = np.random.default_rng([self.seed, 7])
-        pool = sources.real.take(stratified_order(sources.real.class_ids, rng)[:limit])
+        pool = sources.real.take(stratified_order(sources.real.class_ids, rng)[: effort.max_pool])
         synthetic = sources.synthetic.take(
             stratified_order(sources.synthetic.class_ids, rng)[:_MAX_WORTH]
         )
         material = Material(pool + synthetic, len(pool), len(self.class_names))
-        num_sizes, num_repeats = effort.num_sizes, effort.num_repeats
-        if probe:
-            self.on_progress("features of the linear probe")
+        if effort.curve_steps == 0:
             fit = probe_fit(material, test, seed=self.seed)
         else:
             fit = trainer_fit(
-                self.trainer, material, test, num_steps=effort.num_steps, seed=self.seed
+                self.trainer, material, test, num_steps=effort.curve_steps, seed=self.seed
             )
-            num_sizes, num_repeats = _TRAINER_SIZES, _TRAINER_REPEATS
         worth = measure_worth(
             material,
             fit,
             self._run,
-            num_sizes=num_sizes,
-            num_repeats=num_repeats,
+            num_sizes=effort.num_sizes,
+            num_repeats=effort.num_repeats,
+            num_runs=1 if effort.curve_steps == 0 else _NUM_RUNS,
             seed=self.seed,
         )
         if len(synthetic) == len(sources.synthetic):

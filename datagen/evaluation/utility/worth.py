@@ -44,13 +44,19 @@ class Curve:
         """(num_repeats, num_sizes), smooth."""
         return smooth_accuracy(self.margins)
 
+    def training_variance(self) -> float:
+        """Of the accuracy over trainings on one and the same set, the pool: 0 for the probe."""
+        return float(self.accuracies[:, -1].var(ddof=1))
+
     def draw_variance(self) -> float:
-        """times 1 / n: the variance of the accuracy of one fresh set of n images (finite population
-        correction: Cochran 1977, equation 2.20). The spread falls as 1 / n, as measured."""
+        """times 1 / n: the variance of the accuracy of one fresh set of n images, training apart
+        (finite population correction: Cochran 1977, equation 2.20). Falls as 1 / n, as measured."""
         shares = self.sizes / self.sizes[-1]
         fresh = shares <= max(_FRESH_SHARE, shares[0])
         spread = self.accuracies[:, fresh].var(0, ddof=1)
-        return float((spread * self.sizes[fresh] / (1 - shares[fresh])).mean())
+        # Two noisy estimates may leave nothing: at least half of the spread is the draw's.
+        drawn = np.maximum(spread - self.training_variance(), 0.5 * spread)
+        return float((drawn * self.sizes[fresh] / (1 - shares[fresh])).mean())
 
     def freedom(self) -> int:
         num_fresh = int((self.sizes / self.sizes[-1] <= _FRESH_SHARE).sum())
@@ -60,16 +66,13 @@ class Curve:
         """Plain accuracy with the 95% interval for fresh draws of so many images."""
         plain = (self.margins > 0).mean(-1)
         shares = self.sizes / self.sizes[-1]
-        error = np.sqrt(self.draw_variance() / self.sizes * self._share_left(shares))
+        drawn = self.draw_variance() / self.sizes * (shares + (1 - shares) / len(self.margins))
+        error = np.sqrt(drawn + self.training_variance() / len(self.margins))
         half = stats.t.ppf(0.975, self.freedom()) * error
         return tuple(
             CurvePoint(n, Measure(float(mean), n, low=float(mean - h), high=float(mean + h)))
             for n, mean, h in zip(num_real, plain.mean(0), half, strict=True)
         )
-
-    def _share_left(self, shares: Array) -> Array:
-        """The mean of R subsets of a share f of one pool varies by f + (1 - f) / R of one."""
-        return shares + (1 - shares) / len(self.margins)
 
 
 def smooth_accuracy(margins: Array) -> Array:
@@ -98,7 +101,7 @@ def worth(
     means = curve.accuracies.mean(0)
     value = float(_invert(curve.sizes, means[None], np.array([accuracy]))[0])
     rng = np.random.default_rng(seed)
-    drawn = _redrawn(curve, accuracy, value, halves, own_variance, rng)
+    drawn = _redrawn(curve, accuracy, value, halves, own_variance, len(whole), rng)
     low, high = (float(q) for q in np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
     return _bounded(curve, value, min(low, value), max(high, value))
 
@@ -115,19 +118,23 @@ def _redrawn(
     value: float,
     halves: Array,
     own_variance: float,
+    num_runs: int,
     rng: np.random.Generator,
 ) -> Array:
     """(_DRAWS,): the worth, were the real pool, its subsets and the data set drawn anew."""
     sizes, shares, num = curve.sizes, curve.sizes / curve.sizes[-1], len(curve.margins)
     # The variance is itself an estimate: its uncertainty makes t of normal draws.
-    unit = curve.draw_variance() * curve.freedom() / rng.chisquare(curve.freedom(), (_DRAWS, 1))
+    doubt = curve.freedom() / rng.chisquare(curve.freedom(), (_DRAWS, 1))
+    unit, training = curve.draw_variance() * doubt, curve.training_variance() * doubt
     pool = rng.standard_normal((_DRAWS, 1)) * np.sqrt(shares)
     subsets = rng.standard_normal((_DRAWS, len(sizes))) * np.sqrt((1 - shares) / num)
-    redrawn = curve.accuracies.mean(0) + (pool + subsets) * np.sqrt(unit / sizes)
+    trained = rng.standard_normal((_DRAWS, len(sizes))) * np.sqrt(training / num)
+    redrawn = curve.accuracies.mean(0) + (pool + subsets) * np.sqrt(unit / sizes) + trained
     # A set as good as N real images varies as N real images do, or as its own parts do.
     fitted = np.clip(value, sizes[0], EXTRAPOLATION * sizes[-1])
     own = own_variance * (NUM_PARTS - 1) / rng.chisquare(NUM_PARTS - 1, _DRAWS)
-    spread = np.sqrt(np.maximum(unit[:, 0] / fitted, own) + _shared_difference(curve, halves))
+    spread = np.maximum(unit[:, 0] / fitted, own) + training[:, 0] / num_runs
+    spread = np.sqrt(spread + _shared_difference(curve, halves))
     return _invert(sizes, redrawn, accuracy + rng.standard_normal(_DRAWS) * spread)
 
 

@@ -178,6 +178,21 @@ def test_the_first_error_stops_the_rest() -> None:
         )
 
 
+def test_the_worth_of_a_network_knows_the_luck_of_training() -> None:
+    found = utility(
+        toy_set(120, seed=2, prefix="s"),
+        few_shot=(),
+        policies=("none",),
+        curve_steps=30,
+        workers=2,
+    )
+    worth = found.worth_real_labels
+    assert worth.n == 120
+    assert worth.low is not None
+    assert worth.low <= 120
+    assert worth.high is None or worth.high >= 120
+
+
 @pytest.mark.parametrize("policy", ["shift + flip", "shift + cutout", "crop + flip + brightness"])
 def test_policies_repeat_by_the_seed(policy: str) -> None:
     trainer = SmallNetworkTrainer(3, width=4)

@@ -22,6 +22,7 @@ EFFORT = Effort(
     few_shot=(10,),
     num_subsets=2,
     few_steps=30,
+    curve_steps=0,
     max_pool=240,
     num_sizes=4,
     num_repeats=3,
