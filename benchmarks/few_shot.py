@@ -1,8 +1,8 @@
 """Fashion-MNIST, 50 real images of each class: real + synthetic against real + tuned augmentation,
 the generator trained on the same 500 images and nothing else.
 
-    python benchmarks/few_shot.py --data DIR --folder DIR [--subsets 10] [--generator edm]
-                                  [--seconds 240]
+    python benchmarks/few_shot.py --data DIR --folder DIR [--subsets 10] [--generator cgan]
+                                  [--images 80000]
 
 Subsets are paired: both arms have the same real images, seeds, steps and augmentation, which is
 tuned for the arm without synthetic images. Each finished subset is kept in the folder; a run goes
@@ -52,16 +52,16 @@ EFFORT = replace(DEFAULT, few_steps=400)
 
 
 def synthetic_images(
-    real: Examples, generator: str, *, seconds: float, source: DataSource, folder: Path, seed: int
+    real: Examples, generator: str, *, num_images: int, source: DataSource, folder: Path, seed: int
 ) -> Examples:
-    """Samples of the last moving-average weights after so many seconds of training on `real`."""
+    """Samples of the last moving-average weights after training on `real` for so many images."""
     kept = folder / "samples.npz"
     if not kept.exists():
         recipe = ModelRecipe(
             version=1, name="few-shot", generator=generator, seed=seed, data=source,
             network=NETWORKS[generator], objective=OBJECTIVES[generator],
             schedule=Schedule(
-                num_images=10**9, batch_size=64, learning_rate=1e-3 if generator == "edm" else 3e-4,
+                num_images=num_images, batch_size=64, learning_rate=1e-3 if generator == "edm" else 3e-4,
                 warmup_images=2_000, ema_halflife_images=10_000,
                 evaluate_every_images=10**9, checkpoint_every_images=10**9,
             ),
@@ -78,7 +78,7 @@ def synthetic_images(
         # Judged on its own training images: no other real image takes part.
         trained = train(
             recipe, objective, config=config, train_part=images, held_out=images,
-            folder=folder / "training", max_seconds=seconds,
+            folder=folder / "training", 
         )  # fmt: skip
         print(f"  trained on {trained.progress.images_seen:,} images", flush=True)
         sampler = objective.ema_sampler(100)
@@ -109,10 +109,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--subsets", type=int, default=10)
-    parser.add_argument("--generator", choices=tuple(NETWORKS), default="edm")
-    parser.add_argument("--seconds", type=float, default=240, help="of training, a subset")
+    parser.add_argument("--generator", choices=tuple(NETWORKS), default="cgan")
+    parser.add_argument("--images", type=int, default=80_000, help="seen in training, a subset")
     arguments = parser.parse_args()
-    print(f"machine: {device_model('cpu')}, {os.cpu_count()} cores, {arguments.generator}")
+    print(
+        f"machine: {device_model('cpu')}, {os.cpu_count()} cores, {arguments.generator}", flush=True
+    )
     source = DataSource(
         format="idx", path=arguments.data, class_names=CLASS_NAMES, licence="MIT", source="F-MNIST"
     )
@@ -130,7 +132,7 @@ def main() -> None:
             rows = draw_subset(real, PER_CLASS, number)
             with one_thread_each():
                 synthetic = synthetic_images(
-                    real.take(rows), arguments.generator, seconds=arguments.seconds,
+                    real.take(rows), arguments.generator, num_images=arguments.images,
                     source=source, folder=folder, seed=number,
                 )  # fmt: skip
                 policy, both, alone = measure(real, rows, synthetic, test, seed=number)
