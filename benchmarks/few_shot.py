@@ -61,7 +61,8 @@ def synthetic_images(
             version=1, name="few-shot", generator=generator, seed=seed, data=source,
             network=NETWORKS[generator], objective=OBJECTIVES[generator],
             schedule=Schedule(
-                num_images=num_images, batch_size=64, learning_rate=1e-3 if generator == "edm" else 3e-4,
+                num_images=num_images, batch_size=64,
+                learning_rate={"edm": 1e-3, "cgan": 3e-4}[generator],
                 warmup_images=2_000, ema_halflife_images=10_000,
                 evaluate_every_images=10**9, checkpoint_every_images=10**9,
             ),
