@@ -1,4 +1,4 @@
-"""Small real images of three drawn classes, and a reference fitted to them in some seconds, once."""
+"""Small real images of three drawn classes, and a reference fitted to them once, in seconds."""
 
 from __future__ import annotations
 
