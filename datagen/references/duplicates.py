@@ -79,11 +79,7 @@ def learn_duplicates(images: NDArray[np.uint8], *, seed: int) -> DuplicateDescri
     """images: (N, H, W, C) uint8, real ones."""
     import torch
 
-    from datagen.references.copy_descriptor import (
-        as_disguised,
-        extract_features,
-        learn_descriptor,
-    )
+    from datagen.references.copy_descriptor import extract_features, learn_descriptor
     from datagen.references.copy_views import Strength, to_luminance, working_size
 
     rows = np.random.default_rng(seed).permutation(len(images))[:_MAX_IMAGES]
@@ -93,8 +89,7 @@ def learn_duplicates(images: NDArray[np.uint8], *, seed: int) -> DuplicateDescri
         rotation=8, crop=0.92, shift=0.05, blend=0.1, noise=0.06, blend_probability=0.1
     )
     generator = torch.Generator().manual_seed(seed)
-    observe = as_disguised(strength, generator)
-    learned = learn_descriptor(seen, features, observe, dim=NUM_DIMS, generator=generator)
+    learned = learn_descriptor(seen, features, strength, dim=NUM_DIMS, generator=generator)
     return DuplicateDescriptor(
         learned.mean.numpy().astype(np.float32), learned.projection.numpy().astype(np.float16)
     )
