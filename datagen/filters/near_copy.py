@@ -26,10 +26,10 @@ class NearCopyOptions(FilterOptions):
     )
     max_score: float | None = Field(
         default=None,
-        ge=0,
+        ge=-100,
         le=100,
         allow_inf_nan=False,
-        description="log odds from 0 to 100, in place of that rate",
+        description="log odds from -100 to 100, in place of that rate",
     )
 
 
