@@ -31,6 +31,7 @@ MEASURES: dict[str, tuple[str, ...]] = {
     "worth_real_labels": ("utility", "worth_real_labels"),
 }
 NAMES = ("utility", *MEASURES)
+_BY_COPY_SEARCH = ("near_copy_rate", "near_copy_excess", "membership_inference")
 
 _BOUND = re.compile(r"(<=|>=)\s*(-?\d{1,12}(?:\.\d{1,12})?(?:[eE]-?\d{1,2})?)")
 
@@ -65,6 +66,11 @@ class Gate:
                 return None
             found = utility["verdict"] or f"withheld ({utility.get('withheld')})"
             return f"utility is {found}, required: {self.text}"
+        if self.name in _BY_COPY_SEARCH and evaluation["privacy"]["is_blind"]:
+            return (
+                f"{self.name} says nothing: the search for copies missed planted ones, required: "
+                f"{self.text}"
+            )
         measure: Any = evaluation
         for part in MEASURES[self.name]:
             measure = measure[part]

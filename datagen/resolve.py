@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from datagen.augment import check_augmentations
 from datagen.errors import JobError, NotFoundError, RecipeError
-from datagen.evaluation.named_data import find_named, list_named
+from datagen.evaluation.named_data import find_named, list_named, plain_name
 from datagen.filters import FILTERS
 from datagen.filters.interface import FilterOptions, score_key
 from datagen.formats import FORMATS
@@ -145,12 +145,20 @@ def check_real_data(recipe: Recipe, settings: Settings) -> None:
     if recipe.evaluation is None:
         return
     try:
-        find_named(recipe.evaluation.reference, settings)
+        known_classes = find_named(recipe.evaluation.reference, settings).class_names
     except NotFoundError:
         known = [data.name for data in list_named(settings)]
         hint = suggest(recipe.evaluation.reference, known)
         expected = f"real data that `datagen references add` named: {', '.join(known)}{hint}"
         raise field_error("evaluation.reference", recipe.evaluation.reference, expected) from None
+    plain = {plain_name(name) for name in known_classes}
+    lacking = [c.name for c in recipe.classes if plain and plain_name(c.name) not in plain]
+    if lacking:
+        raise field_error(
+            "evaluation.reference",
+            recipe.evaluation.reference,
+            f"real data with every class of the recipe; it has no {', '.join(lacking[:5])}",
+        )
 
 
 def check_real_data_of(document: RecipeDocument, settings: Settings) -> None:

@@ -57,8 +57,9 @@ class Settings:
 
     @property
     def references_dir(self) -> Path:
-        """Names of real data: see evaluation/named_data.py."""
-        return self.home / "references"
+        """Names of real data, each tenant's its own: see evaluation/named_data.py."""
+        folder = self.home / "references"
+        return folder if self.tenant == "local" else folder / "tenants" / self.tenant
 
     def of(self, tenant: str) -> Settings:
         """The same settings for another tenant's objects."""

@@ -25,7 +25,7 @@ def evaluation(**changes: Any) -> dict[str, Any]:
         "fid": measure(20.0),
         "label_agreement": measure(0.92, 0.89, 0.95),
         "near_copies": measure(0.0),
-        "privacy": {"excess": measure(0.001, -0.002, 0.004)},
+        "privacy": {"excess": measure(0.001, -0.002, 0.004), "is_blind": False},
         "utility": {"verdict": "no_difference", "gap": measure(0.0, -0.01, 0.01)},
     }
     return content | changes
@@ -70,6 +70,13 @@ def test_what_is_withheld_does_not_pass() -> None:
     gates = [Gate("fid", "<= 1000"), Gate("utility", "not harms")]
     told = shortcomings(gates, withheld)
     assert ["too few images" in told[0], "it never learned" in told[1]] == [True, True]
+
+
+def test_a_blind_search_for_copies_opens_no_gate() -> None:
+    blind = evaluation(privacy={"excess": measure(0.0, 0.0, 0.0), "is_blind": True})
+    for name in ("near_copy_excess", "near_copy_rate"):
+        (shortcoming,) = shortcomings([Gate(name, "<= 1")], blind)
+        assert "missed planted ones" in shortcoming
 
 
 @pytest.mark.parametrize(

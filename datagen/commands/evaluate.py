@@ -89,6 +89,7 @@ def evaluate(
     pin_threads(settings)
     from datagen.evaluation.evaluate import Options
     from datagen.evaluation.utility import CommandTrainer
+    from datagen.features import FeatureCache
 
     if trainer is not None:
         CommandTrainer(trainer, ())  # refused now, not after minutes
@@ -99,6 +100,7 @@ def evaluate(
         workers=workers or min(2, os.cpu_count() or 1),
         features=features,
         trainer=trainer,
+        cache=FeatureCache(settings.home / "features") if settings.home.is_dir() else None,
     )
     sources = _Sources(reference, held_out, baseline)
     with progress_bar() as report:
@@ -108,7 +110,8 @@ def evaluate(
         else:
             found, path = _evaluate_folder(target, sources, options, settings, out, steps)
     if as_json:
-        print_json({**found.evaluation.to_json(), "report": path})
+        seconds = dict(found.evaluation.seconds)
+        print_json({**found.evaluation.to_json(), "seconds": seconds, "report": path})
     else:
         _print(found, path, home)
 

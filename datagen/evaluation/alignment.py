@@ -5,13 +5,13 @@ Each function appends what it changed to `notes`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from datagen.errors import InputError
+from datagen.evaluation.named_data import plain_name
 from datagen.evaluation.sources.listing import some
 from datagen.evaluation.sources.resizing import resize_all, size_text
 from datagen.image_set import ImageSet
@@ -53,7 +53,7 @@ def _find_class(name: str, names: Sequence[str], what: str) -> str | None:
     """Exactly, else by letters and digits alone: "Ankle boot" is "ankle-boot"."""
     if name in names:
         return name
-    alike = [other for other in names if _plain(other) == _plain(name) != ""]
+    alike = [other for other in names if plain_name(other) == plain_name(name) != ""]
     if len(alike) > 1:
         raise InputError(f"{what}: classes {some(alike)} could all be {name!r}; rename them")
     return alike[0] if alike else None
@@ -64,10 +64,6 @@ def _are_numbers_of(numbers: Sequence[str], names: Sequence[str]) -> bool:
     return all(name.isdecimal() and int(name) < len(names) for name in numbers) and not any(
         name.isdecimal() for name in names
     )
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name.casefold())
 
 
 def same_channels(

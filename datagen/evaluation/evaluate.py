@@ -28,13 +28,14 @@ from datagen.evaluation.utility import CommandTrainer, measure_utility
 from datagen.evaluation.words import headline, limits
 from datagen.features import (
     Classifier,
+    ClassifierFeatures,
     FeatureCache,
     FeatureExtractor,
     compute_features,
     fit_classifier,
     load_extractor,
 )
-from datagen.image_set import ImageSet
+from datagen.image_set import ImageSet, joined
 
 MARGIN = 0.01
 MAX_IMAGES, MAX_QUICK_IMAGES = 10_000, 2_000
@@ -57,7 +58,8 @@ class RealData:
 class Options:
     """margin: of accuracy within which two ways to train count as equal. features: an extractor by
     name, None for the one that fits the images. trainer: a command, None for the small CNN.
-    baseline: other data to compare with."""
+    baseline: other data to compare with. cache: of features that are dear; the small classifier's
+    are made faster than read."""
 
     quick: bool = False
     seed: int = 0
@@ -102,7 +104,7 @@ def evaluate(
 
     Deterministic for equal inputs, seed and number of workers, but for the seconds.
     """
-    clock = _Clock(on_progress)
+    clock = _Clock(on_progress, check_abort)
     with clock.timed("classifier"):
         classifier = fit_classifier(real.train, seed=options.seed)
         extractor = load_extractor(options.features, classifier)
@@ -115,7 +117,7 @@ def evaluate(
             classifier=classifier,
             seed=options.seed,
             quick=options.quick,
-            cache=options.cache,
+            cache=None if isinstance(extractor, ClassifierFeatures) else options.cache,
             check_abort=check_abort,
         )
     with clock.timed("label agreement"):
@@ -144,7 +146,7 @@ def evaluate(
             check_abort=check_abort,
         )
     with clock.timed("fairness"):
-        fairness = _fairness(synthetic, real, classifier, extractor)
+        fairness = _fairness(synthetic, real, classifier, extractor, seed=options.seed)
     subject = _subject(synthetic, real, about, options)
     told = limits(subject, utility, privacy, has_groups=real.held_out.groups is not None)
     evaluation = Evaluation(
@@ -164,12 +166,14 @@ def evaluate(
 class _Clock:
     """Tells what is at work, and for how many seconds it was."""
 
-    def __init__(self, on_progress: Progress) -> None:
+    def __init__(self, on_progress: Progress, check_abort: Callable[[], None]) -> None:
         self.seconds: dict[str, float] = {}
         self._on_progress = on_progress
+        self._check_abort = check_abort
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
+        self._check_abort()
         self._on_progress(what)
         started = time.monotonic()
         yield
@@ -198,22 +202,28 @@ def _subject(synthetic: ImageSet, real: RealData, about: About, options: Options
 
 
 def _fairness(
-    synthetic: ImageSet, real: RealData, classifier: Classifier, extractor: FeatureExtractor
+    synthetic: ImageSet,
+    real: RealData,
+    classifier: Classifier,
+    extractor: FeatureExtractor,
+    *,
+    seed: int,
 ) -> tuple[AttributeFairness, ...]:
     """Asked only where an attribute is declared: features of every image are dear."""
     if not any(images.attributes for images in (synthetic, real.train, real.held_out)):
         return ()
     predicted = classifier.predict_proba(synthetic.images).argmax(1)
-    correct = classifier.predict_proba(real.held_out.images).argmax(1) == real.held_out.class_ids
+    with_synthetic = fit_classifier(joined(real.train, synthetic), seed=seed)
+    told = with_synthetic.predict_proba(real.held_out.images).argmax(1)
     inputs = FairnessInputs(
         synthetic=synthetic,
         synthetic_agreed=predicted == synthetic.class_ids,
         real=real.train,
         extract=lambda images: compute_features(extractor, images),
         held_out=real.held_out,
-        held_out_correct=correct,
+        held_out_correct=told == real.held_out.class_ids,
     )
-    return measure_fairness(inputs, seed=0)
+    return measure_fairness(inputs, seed=seed)
 
 
 def _pictures(

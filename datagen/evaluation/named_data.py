@@ -70,6 +70,11 @@ def resolve_data(text: str, settings: Settings) -> NamedData:
     return NamedData(text, path)
 
 
+def plain_name(class_name: str) -> str:
+    """By which classes are told apart: letters and digits alone, "Ankle boot" is "ankle-boot"."""
+    return re.sub(r"[\W_]+", "", class_name.casefold())
+
+
 def list_named(settings: Settings) -> list[NamedData]:
     """Sorted by name. Raises InputError if a file is damaged."""
     return [find_named(name, settings) for name in _files(settings)]

@@ -17,6 +17,7 @@ from datagen.catalog.catalog import Catalog
 from datagen.errors import InputError
 from datagen.evaluation.evaluate import About
 from datagen.evaluation.results import Funnel
+from datagen.evaluation.sources.listing import NOT_GIVEN
 from datagen.formats.version import VersionReader
 from datagen.image_set import ImageSet
 from datagen.images import Image, decode_png
@@ -43,10 +44,10 @@ def load_published(
     for sample in reader.iter_samples():
         class_name = sample.record["class_name"]
         place, seen[class_name] = seen[class_name], seen[class_name] + 1
+        if seen.total() % 256 == 0:
+            check_abort()
         if place not in chosen[class_name]:
             continue
-        if len(images) % 256 == 0:
-            check_abort()
         images.append(decode_png(sample.png))
         ids.append(class_ids[class_name])
         names.append(sample.key)
@@ -104,11 +105,11 @@ def _drawn(manifest: Manifest, max_images: int) -> dict[str, set[int]]:
 
 
 def _columns(attributes: list[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
-    """Of attributes that differ between images: one that all share tells no two apart."""
+    """Attribute name -> a value for each image."""
     values: dict[str, list[str]] = defaultdict(list)
     for name in sorted({name for each in attributes for name in each}):
-        values[name] = [str(each.get(name, "")) for each in attributes]
-    return {name: tuple(column) for name, column in values.items() if len(set(column)) > 1}
+        values[name] = [str(each.get(name, NOT_GIVEN)) for each in attributes]
+    return {name: tuple(column) for name, column in values.items()}
 
 
 def _notes(num_samples: int, num_taken: int) -> tuple[str, ...]:

@@ -175,8 +175,8 @@ class Privacy:
     """rate: share of synthetic images flagged; false_positive_rate: the same among held-out real
     images that were not used for calibration; excess: rate minus that, with its 95% interval: the
     gate reads its upper bound. is_blind: too few planted copies were found: nothing follows from
-    a low rate. scores: of synthetic and held-out images, for the chart. closest_pairs: the synthetic
-    images with the highest scores, where none is flagged. notes: what was left out, and why."""
+    a low rate. scores: of synthetic and held-out images, for the chart. closest_pairs: those
+    with the highest scores, where none is flagged. notes: what was left out, and why."""
 
     near_copies: tuple[NearCopy, ...]
     rate: Measure
@@ -293,5 +293,4 @@ class Evaluation:
             "privacy": privacy,
             "fairness": [each.to_json() for each in self.fairness],
             "funnel": None if self.funnel is None else self.funnel.to_json(),
-            "seconds": dict(self.seconds),
         }

@@ -41,8 +41,9 @@ class DuplicateOptions(FilterOptions):
         le=16,
         description=f"a whole number of bits of {NUM_BITS} that may differ, from 0 to 16",
     )
-    features: bool = Field(
-        default=False,
+    # None, not False: an option that is not given is no part of a recipe's digest.
+    features: bool | None = Field(
+        default=None,
         description="true to compare descriptors of the reference as well, which see through "
         "shifts, grey levels and noise; or false",
     )
@@ -69,7 +70,7 @@ class DuplicateFilter:
 
     def needs_reference(self, options: BaseModel) -> bool:
         assert isinstance(options, DuplicateOptions)
-        return options.features
+        return bool(options.features)
 
     def score(
         self, images: Images, class_names: Sequence[str], reference: Reference | None

@@ -13,7 +13,9 @@ from typing import Any
 
 from datagen.attachments import EVALUATION, REPORT, Kind, attach
 from datagen.catalog.attachments import AttachmentRow
-from datagen.errors import JobError
+from datagen.catalog.rows import Unit
+from datagen.catalog.units import renew_lease
+from datagen.errors import JobError, LeaseLostError
 from datagen.evaluation.named_data import find_named
 from datagen.formats.version import VersionReader
 from datagen.gates import shortcomings
@@ -25,7 +27,7 @@ EVALUATION_FILE, REPORT_FILE = "evaluation.json", "report.html"
 
 
 def evaluate_packed(
-    work: JobWork, manifest: Manifest, check_abort: Callable[[], None]
+    work: JobWork, unit: Unit, manifest: Manifest, check_abort: Callable[[], None]
 ) -> Mapping[str, str] | None:
     """The main figures in words, for the card; None if the recipe asks for no evaluation.
 
@@ -51,7 +53,8 @@ def evaluate_packed(
         check_abort=check_abort,
     )
     found = assessment.to_bytes()
-    check_abort()
+    if not renew_lease(work.catalog, unit, lease_s=work.settings.lease_s):
+        raise LeaseLostError(f"unit {unit.id} was claimed by someone else")
     seconds, summary = time.monotonic() - started, assessment.summary()
     _attach(work, EVALUATION, EVALUATION_FILE, found, summary, seconds)
     report = _attach(work, REPORT, REPORT_FILE, assessment.report.encode(), summary, seconds)

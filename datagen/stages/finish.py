@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from datagen import __version__
+from datagen.attachments import CARD, attach
 from datagen.catalog.jobs import get_job
 from datagen.catalog.rows import NewObject, SampleRow, Unit
 from datagen.catalog.samples import (
@@ -76,9 +77,11 @@ def finish(work: JobWork, unit: Unit, check_abort: Callable[[], None]) -> None:
         shortfall=shortfall,
         performance_claims=claims_of(counts),
     )
-    figures = evaluate_packed(work, manifest, check_abort)
-    documents = list(_put_documents(work, manifest, shards, figures))
+    figures = evaluate_packed(work, unit, manifest, check_abort)
+    documents = list(_put_documents(work, manifest, shards))
     manifest = replace(manifest, documents=[_entry(work, document) for document in documents])
+    if figures is not None:
+        _attach_card(work, manifest, figures)
     check_abort()
     stored = [*index, *documents]
     publication = Publication(
@@ -155,12 +158,10 @@ def _dataset_digest(work: JobWork) -> str:
 
 
 def _put_documents(
-    work: JobWork,
-    manifest: Manifest,
-    shards: Sequence[NewObject],
-    figures: Mapping[str, str] | None,
+    work: JobWork, manifest: Manifest, shards: Sequence[NewObject]
 ) -> Iterator[NewObject]:
-    """Contact sheets, card, Croissant. figures: of the evaluation, in words."""
+    """Contact sheets, card, Croissant. None says what was measured: the manifest covers the data
+    alone, and two workers must write the same bytes."""
     position = itertools.count()
     read_ahead = ReadAhead(work.store)
     for class_name in work.plan.class_names:
@@ -168,13 +169,26 @@ def _put_documents(
         if sheet is not None:
             yield _put(work, "document", next(position), contact_sheet_path(class_name), sheet)
     origin = _origin(work)
-    card = write_card(manifest, origin=origin, figures=figures).encode()
+    card = write_card(manifest, origin=origin).encode()
     yield _put(work, "document", next(position), "README.md", card)
     if manifest.num_samples:
         created = datetime.datetime.fromtimestamp(work.job.created_at, datetime.UTC).date()
-        described = croissant(manifest, origin=origin, date_published=created, figures=figures)
+        described = croissant(manifest, origin=origin, date_published=created)
         text = json.dumps(described, indent=2, ensure_ascii=False).encode()
         yield _put(work, "document", next(position), "croissant.json", text)
+
+
+def _attach_card(work: JobWork, manifest: Manifest, figures: Mapping[str, str]) -> None:
+    """The card with the main figures, beside the data."""
+    attach(
+        work.catalog,
+        work.store,
+        work.job,
+        kind=CARD,
+        file_name="README.md",
+        data=write_card(manifest, origin=_origin(work), figures=figures).encode(),
+        summary={},
+    )
 
 
 def _contact_sheet(
