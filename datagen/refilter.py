@@ -30,11 +30,12 @@ from datagen.catalog.jobs import get_job
 from datagen.catalog.rows import VersionRow
 from datagen.catalog.samples import raw_digests
 from datagen.errors import InputError, JobError, RecipeError, VerifyError
-from datagen.faults import InvalidRecipe, suggest
+from datagen.faults import InvalidRecipe, field_error, suggest
 from datagen.filters import FILTERS
+from datagen.filters.review import ReviewOptions
 from datagen.recipe import Recipe
 from datagen.resolve import ResolvedRecipe, recipe_of_stored, resolve_recipe
-from datagen.review import Marks, check_marks, parse_marks
+from datagen.review import check_marks, parse_marks
 from datagen.schema_faults import details_of, problems_of
 from datagen.store import Store
 from datagen.yaml_reader import Reader
@@ -61,13 +62,10 @@ class Changes:
 
 @dataclass(frozen=True)
 class Refilter:
-    """What is to be run. num_dropped: images of the version that may not come back; marks: those
-    that were read."""
+    """What is to be run. num_dropped: images of the version that may not come back."""
 
     resolved: ResolvedRecipe
     num_dropped: int
-    marks: Marks | None
-    marks_data: bytes | None
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -109,7 +107,6 @@ def plan_refilter(
     job = get_job(catalog, row.job_id)
     assert job is not None
     recipe, model_digest = recipe_of_stored(job.recipe_body)
-    marks = None
     keys: list[str] = []
     if changes.marks is not None:
         marks = parse_marks(changes.marks, source=changes.marks_source)
@@ -126,23 +123,25 @@ def plan_refilter(
             f"model {resolved.model.name} has changed since {row.name}@{row.version} was made: its "
             "attempts are of no use to the new one; put the old model back, or run the recipe"
         )
-    return Refilter(resolved, len(rejected), marks, changes.marks)
+    return Refilter(resolved, len(rejected))
 
 
 def keep_marks(
-    catalog: Catalog, store: Store, row: VersionRow, planned: Refilter, *, by: str | None
+    catalog: Catalog, store: Store, row: VersionRow, changes: Changes, *, by: str | None
 ) -> None:
     """The marks as an attachment of the version that was looked at: whoever asks why an image is
-    gone finds them. Called once the changed recipe is on its way."""
-    if planned.marks is not None and planned.marks_data is not None:
+    gone finds them. changes: as planned. Called once the changed recipe has its job, and again by
+    whoever asks again, which changes nothing."""
+    if changes.marks is not None:
+        marks = parse_marks(changes.marks, source=changes.marks_source)
         attach(
             catalog,
             store,
             row,
             kind=REVIEW,
             file_name="marks.json",
-            data=planned.marks_data,
-            summary=planned.marks.summary(),
+            data=changes.marks,
+            summary=marks.summary(),
             created_by=by,
         )
 
@@ -189,9 +188,20 @@ def _changed(
                 f"{name}.{next(iter(FILTERS[name].options.model_fields), 'option')}=value"
             )
     if digests := set(rejected):
-        known = filters.setdefault(REVIEW_FILTER, {}).get("rejected", ())
+        known = _known_rejected(filters.setdefault(REVIEW_FILTER, {}))
         filters[REVIEW_FILTER]["rejected"] = sorted(digests.union(known))
     return [{"filter": name, **given} for name, given in filters.items()]
+
+
+def _known_rejected(given: Mapping[str, Any]) -> Sequence[str]:
+    """Of options that --set may have given, which no one has checked yet."""
+    try:
+        return ReviewOptions.model_validate(given).rejected
+    except ValidationError:
+        expected = ReviewOptions.model_fields["rejected"].description
+        raise field_error(
+            f"{REVIEW_FILTER}.rejected", given.get("rejected"), str(expected)
+        ) from None
 
 
 def _check_filter(path: str, value: Any, name: str) -> None:

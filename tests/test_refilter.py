@@ -114,7 +114,7 @@ def test_marks_replace_the_images_that_go_and_no_other(opened: Home, tmp_path: P
     )
     plan = planned(opened, Changes({}, data))
     assert plan.num_dropped == 2
-    keep_marks(opened.catalog, opened.store, row, plan, by="me")
+    keep_marks(opened.catalog, opened.store, row, Changes({}, data), by="me")
     made = run_recipe(plan.resolved, opened.settings)
     changed = {
         name: each.changed.ranges
@@ -167,6 +167,14 @@ def test_a_bad_setting_is_told_by_its_name(
 ) -> None:
     with open_home(published) as home, pytest.raises((InputError, RecipeError), match=message):
         planned(home, Changes(options))
+
+
+@pytest.mark.parametrize("value", [5, None, [1], [[1]], {"a": 1}, "x"])
+def test_a_bad_list_of_rejected_is_told_beside_marks_too(published: Path, value: Any) -> None:
+    with open_home(published) as home:
+        for marks in (None, marks_of(home, {"cat-00000003": "drop"})):
+            with pytest.raises(RecipeError, match=r"^review\.rejected"):
+                planned(home, Changes({"review.rejected": value}, marks))
 
 
 def test_marks_of_something_else_change_nothing(published: Path) -> None:

@@ -57,19 +57,19 @@ def router() -> APIRouter:
         changes = _changes(body)
 
         def resolved() -> ResolvedRecipe:
-            planned = plan_refilter(
+            return plan_refilter(
                 context.catalog,
                 context.store,
                 row,
                 changes,
                 lambda model: models_for(context, model),
-            )
-            by = context.principal.actor
-            keep_marks(context.catalog, context.store, row, planned, by=by)
-            return planned.resolved
+            ).resolved
 
         request = [name, row.version, body.model_dump()]
-        return make_job(context, key, request, resolved, BATCH, response)
+        job = make_job(context, key, request, resolved, BATCH, response)
+        by = context.principal.actor
+        keep_marks(context.catalog, context.store, row, changes, by=by)
+        return job
 
     return routes
 

@@ -22,6 +22,7 @@ from datagen.commands.remote import open_client
 from datagen.commands.service import show_job
 
 if TYPE_CHECKING:
+    from datagen.catalog.rows import VersionRow
     from datagen.embedded import RunResult
     from datagen.refilter import Changes, Refilter
     from datagen.settings import Settings
@@ -73,8 +74,10 @@ def refilter(
         show_job(job, as_json)
         return
     pin_threads(settings)
-    planned, source = _plan(version, changes, settings)
+    planned, row = _plan(version, changes, settings)
     result = _run(planned, settings, workers=workers)
+    _keep_marks(row, changes, settings)
+    source = f"{row.name}@{row.version}"
     if as_json:
         print_json({**asdict(result), "source": source, "dropped": planned.num_dropped})
     else:
@@ -90,11 +93,10 @@ def _changes(given: tuple[str, ...], review: Path | None, *, drop_flagged: bool)
     return Changes(options, marks, str(review or "marks"), drop_flagged)
 
 
-def _plan(version: str, changes: Changes, settings: Settings) -> tuple[Refilter, str]:
-    """And the version that it starts from. The marks are attached to that one."""
+def _plan(version: str, changes: Changes, settings: Settings) -> tuple[Refilter, VersionRow]:
+    """And the version that it starts from."""
     with open_library(settings) as library:
-        from datagen.commands.keys import OPERATOR
-        from datagen.refilter import keep_marks, plan_refilter
+        from datagen.refilter import plan_refilter
         from datagen.registry import models_dirs
         from datagen.versions import find_version
 
@@ -107,8 +109,16 @@ def _plan(version: str, changes: Changes, settings: Settings) -> tuple[Refilter,
             changes,
             lambda model: models_dirs(catalog, store, settings, [model]),
         )
-        keep_marks(catalog, store, row, planned, by=OPERATOR)
-        return planned, f"{row.name}@{row.version}"
+        return planned, row
+
+
+def _keep_marks(row: VersionRow, changes: Changes, settings: Settings) -> None:
+    """With the version that they are of, now that there is one without what they refuse."""
+    with open_library(settings) as library:
+        from datagen.commands.keys import OPERATOR
+        from datagen.refilter import keep_marks
+
+        keep_marks(library.catalog, library.store, row, changes, by=OPERATOR)
 
 
 def _run(planned: Refilter, settings: Settings, *, workers: int) -> RunResult:
