@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import struct
 import tarfile
 import zlib
@@ -249,6 +250,9 @@ def test_bad_npz_files_are_refused(tmp_path: Path) -> None:
     assert "no array 'labels'" in refused(path)
     np.savez(path, images=np.array([{}], dtype=object), labels=np.zeros(1, int))
     assert "cannot be read as .npz" in refused(path)
+    for shape in ((4, 0, 8), (4, 8, 0, 3)):
+        np.savez(path, images=np.zeros(shape, np.uint8), labels=np.zeros(4, int))
+        assert "at least one pixel" in refused(path)
     path.write_bytes(b"PK no zip")
     assert "cannot be read as .npz" in refused(path)
 
@@ -268,12 +272,47 @@ def test_a_pulled_data_set_in_both_layouts(tmp_path: Path) -> None:
         assert said(images, "the train part is used, not val")
 
 
-def test_a_cut_tar_is_refused(tmp_path: Path) -> None:
-    with tarfile.open(tmp_path / "train-00000.tar", "w") as tar:
-        for name, body in (("a.png", b"x" * 2000), ("a.json", json.dumps({"n": 1}).encode())):
+def write_tar(path: Path, bodies: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, body in bodies.items():
             info = tarfile.TarInfo(name)
             info.size = len(body)
             tar.addfile(info, io.BytesIO(body))
+
+
+DEEP = b"[" * 500_000
+
+
+@pytest.mark.parametrize(
+    ("name", "record", "told"),
+    [
+        ("a", DEEP, "cannot be read"),
+        ("a", b'{"class_name": "\\ud800"}', r"class '\ud800' of image 'a.png'"),
+        ("a", b'{"class_name": "x\\ny"}', r"class 'x\ny'"),
+        ("a\tb", b'{"class_name": "x"}', r"name 'a\tb.png'"),
+        ("a", b'{"class_name": "x", "attributes": {"sex": "\\udc00"}}', r"metadata '\udc00'"),
+    ],
+)
+def test_a_hostile_tar_is_refused(name: str, record: bytes, told: str, tmp_path: Path) -> None:
+    bodies = {f"{name}.png": b"x" * 20, f"{name}.json": record}
+    write_tar(tmp_path / "train-00000.tar", bodies)
+    assert told in refused(tmp_path)
+
+
+def test_deep_metadata_and_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "data", {"cat": 2})
+    (root / "metadata.jsonl").write_bytes(DEEP + b"\n")
+    assert "metadata.jsonl cannot be read" in refused(root)
+    (root / "metadata.jsonl").unlink()
+    (root / os.fsdecode(b"no\xfftes")).mkdir()
+    assert any("no\\udcfftes" in note for note in load_image_set(root).notes)
+    (root / "cat" / "000.png").rename(root / "cat" / os.fsdecode(b"\xff.png"))
+    assert r"cat/\udcff.png" in refused(root)
+
+
+def test_a_cut_tar_is_refused(tmp_path: Path) -> None:
+    bodies = {"a.png": b"x" * 2000, "a.json": json.dumps({"n": 1}).encode()}
+    write_tar(tmp_path / "train-00000.tar", bodies)
     assert "expected a JSON object with class_name" in refused(tmp_path)
     path = tmp_path / "train-00000.tar"
     path.write_bytes(path.read_bytes()[:1500])

@@ -43,6 +43,7 @@ def list_idx(root: Path, part: str) -> Listing:
     labels = read_idx(_idx_path(root, part, "labels-idx1"), ndim=1, max_bytes=_MAX_BYTES)
     if len(images) != len(labels) or not len(images):
         raise InputError(f"data {root}: {len(images)} images and {len(labels)} labels ({part})")
+    _check_sides(root, images.shape)
     names = _idx_class_names(root, labels)
     prefix = _IDX_PREFIXES[part]
     entries = [
@@ -64,6 +65,7 @@ def list_npz(path: Path) -> Listing:
             f"data file {path}: images of {images.dtype} {images.shape}; expected uint8 (N, H, W), "
             "(N, H, W, 1) or (N, H, W, 3), channels last"
         )
+    _check_sides(path, images.shape)
     if labels.shape != (len(images),) or not len(images):
         raise InputError(f"data file {path}: {len(images)} images and labels {labels.shape}")
     names, class_of = _npz_classes(path, labels, arrays.get("class_names"))
@@ -80,6 +82,11 @@ def list_npz(path: Path) -> Listing:
         for row in range(len(images))
     ]
     return Listing(entries, names)
+
+
+def _check_sides(path: Path, shape: tuple[int, ...]) -> None:
+    if 0 in shape[1:3]:
+        raise InputError(f"data {path}: images of {shape}; expected at least one pixel in each")
 
 
 def _row(images: NDArray[np.uint8], row: int) -> Picture:

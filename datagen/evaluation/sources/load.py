@@ -15,7 +15,7 @@ import numpy as np
 from datagen.errors import InputError
 from datagen.evaluation.sources.arrays import idx_parts, list_idx, list_npz
 from datagen.evaluation.sources.folders import list_folder, part_folders
-from datagen.evaluation.sources.listing import Entry, Listing
+from datagen.evaluation.sources.listing import Entry, Listing, check_texts
 from datagen.evaluation.sources.reading import read_images
 from datagen.evaluation.sources.shards import list_tars, tar_parts
 from datagen.image_set import ImageSet
@@ -86,6 +86,7 @@ def load_image_set(
             f"data {path}: no part {part!r}; it has {', '.join(source.parts) or 'no parts'}"
         )
     listing = _with_class_names(source.list(chosen), class_names, path)
+    check_texts(listing.entries, path)
     notes = list(listing.notes)
     if len(source.parts) > 1 and part is None:
         others = ", ".join(p for p in source.parts if p != chosen)

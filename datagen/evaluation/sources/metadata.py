@@ -38,7 +38,7 @@ def read_metadata(folder: Path) -> dict[str, Row]:
             raise InputError(f"data file {path}: above {_MAX_BYTES >> 20} MiB; split the data")
         try:
             return _by_file(path, read(path))
-        except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
+        except (OSError, csv.Error, ValueError, RecursionError) as error:
             raise InputError(f"data file {path} cannot be read: {error}") from None
     return {}
 

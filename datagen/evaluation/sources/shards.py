@@ -37,7 +37,7 @@ def list_tars(root: Path, part: str) -> Listing:
             continue
         try:
             entries += _entries(path)
-        except (OSError, EOFError, ValueError, tarfile.TarError) as error:
+        except (OSError, EOFError, ValueError, RecursionError, tarfile.TarError) as error:
             raise InputError(f"data file {path} cannot be read: {error}; pull it again") from None
         if len(entries) > MAX_IMAGES:
             raise InputError(f"data {root}: more than {MAX_IMAGES:,} images; split them")
