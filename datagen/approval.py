@@ -96,7 +96,8 @@ def history_json(catalog: Catalog, rows: Collection[VersionRow]) -> list[dict[st
 
 def check_pull(catalog: Catalog, row: VersionRow, *, policy: str, use: str | None) -> None:
     """policy: of PULL_POLICIES. use: what the images are for; a pull that names it needs a sign-off
-    for that very use: an approval, where the policy does not say less.
+    for that very use: an approval, where the policy does not say less. The policy `approved` wants
+    it named: an approval is for its use alone.
 
     Raises ForbiddenError that names state, policy and remedy.
     """
@@ -105,12 +106,22 @@ def check_pull(catalog: Catalog, row: VersionRow, *, policy: str, use: str | Non
     needed = REVIEWED if policy == REVIEWED else APPROVED
     standing = standing_of(catalog, row)
     wanted = None if use is None else " ".join(use.split())
-    for each in standing.uses:
-        if (wanted is None or each.use == wanted) and _rank(each.state) >= _rank(needed):
-            return
+    enough = [
+        each
+        for each in standing.uses
+        if (wanted is None or each.use == wanted) and _rank(each.state) >= _rank(needed)
+    ]
+    if enough and (wanted is not None or policy == REVIEWED):
+        return
     name = f"{row.name}@{row.version}"
     signed = ", ".join(f"{each.state} for {each.use!r}" for each in standing.uses) or "a draft"
     rule = "a pull for a named use" if policy == "open" else f"DATAGEN_PULL_POLICY={policy}"
+    if enough:
+        raise ForbiddenError(
+            f"{name} is {signed}; {rule} gives out only what is approved for a named use: name the "
+            f"use that you pull for: `datagen pull {name} OUT --use {enough[0].use!r}`, of the API "
+            "?use="
+        )
     for_use = "" if wanted is None else f" for {wanted!r}"
     raise ForbiddenError(
         f"{name} is {signed}; {rule} gives out only what is {needed}{for_use}: look at its report, "

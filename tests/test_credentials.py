@@ -179,6 +179,19 @@ def test_a_version_is_signed_by_its_manifest_and_its_bytes_stay(
     assert not check(images[18].read_bytes(), beside, media_type=PNG).is_valid
 
 
+def test_images_are_written_as_the_policy_of_pulls_allows(
+    home: Home, certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATAGEN_PULL_POLICY", "approved")
+    arguments = ["credentials", "small", "--home", str(home.settings.home)]
+    arguments += ["--key", str(certificates.key), "--cert", str(certificates.chain)]
+    arguments += ["--out", str(tmp_path / "out"), "--images"]
+    refused = CliRunner().invoke(main, [*arguments, "--use", "tests"])
+    assert refused.exit_code == 7, refused.output
+    assert "small@1 is a draft" in refused.output
+    assert not (tmp_path / "out").exists()
+
+
 def test_images_without_a_folder_are_refused(certificates: Certificates) -> None:
     arguments = ["credentials", "small", "--images", "--key", str(certificates.key)]
     done = CliRunner().invoke(main, [*arguments, "--cert", str(certificates.chain)])

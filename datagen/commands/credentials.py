@@ -29,6 +29,7 @@ _file = click.Path(path_type=Path, dir_okay=False)
     help="Also write manifest.json and its sidecar there.",
 )
 @click.option("--images", is_flag=True, help="With --out: each image too, with a sidecar each.")
+@click.option("--use", metavar="TEXT", help="With --images: what for, as `pull --use`.")
 @shared_options
 def credentials(
     version: str,
@@ -36,6 +37,7 @@ def credentials(
     cert: Path,
     out: Path | None,
     images: bool,
+    use: str | None,
     home: Path | None,
     as_json: bool,
 ) -> None:
@@ -45,6 +47,8 @@ def credentials(
     """
     if images and out is None:
         raise InputError("--images: name the folder for images and sidecars with --out DIR")
+    if use is not None and not images:
+        raise InputError("--use: says what the images are for; give --images with it")
     settings = open_settings(home)
     refuse_remote(settings, "credentials")
     from datagen.credentials import (
@@ -56,9 +60,12 @@ def credentials(
 
     signing_key = load_signing_key(key, cert)
     with open_library(settings) as library:
+        from datagen.approval import check_pull
         from datagen.versions import MANIFEST, open_version
 
         opened = open_version(library.catalog, library.store, settings.tenant, version)
+        if images:
+            check_pull(library.catalog, opened.row, policy=settings.pull_policy, use=use)
         signed = sign_version(library.catalog, library.store, opened, key=signing_key)
         total = opened.manifest.num_samples
         if out is not None:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from datagen.attachments import EVALUATION, REPORT, Kind, attach
 from datagen.catalog.audit import list_audit
+from datagen.catalog.tenants import Quota, set_quota
 from datagen.client import Client
 from datagen.errors import ForbiddenError
 from datagen.settings import Settings
@@ -21,8 +23,8 @@ from datagen.versions import find_version
 from tests.api.conftest import ACME, Api, run_api
 
 AT = "/datasets/small/versions/1"
-SCRIPT = b"\n  go();\n"
-PAGE = b"<!doctype html><title>r</title><script>" + SCRIPT + b"</script><p onclick=x()>"
+SCRIPT = (files("datagen.evaluation.report") / "script.js").read_text("utf-8")
+PAGE = f"<!doctype html><script>{SCRIPT}</script><script>evil()</script>".encode()
 USE = "train triage models"
 
 
@@ -57,7 +59,7 @@ def test_report_and_evaluation_are_read_back_and_can_do_nothing(any_api: Api) ->
     assert (page.content, page.headers["content-type"]) == (PAGE, "text/html; charset=utf-8")
     assert page.headers["x-content-type-options"] == "nosniff"
     policy = page.headers["content-security-policy"]
-    expected = base64.b64encode(hashlib.sha256(SCRIPT).digest()).decode()
+    expected = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     assert f"default-src 'none'; script-src 'sha256-{expected}';" in policy
     assert "sandbox" in policy
     assert "'unsafe-inline'" not in policy.partition("script-src")[2].partition(";")[0]
@@ -130,7 +132,11 @@ def test_the_policy_refuses_files_objects_and_pulls_of_what_is_not_approved(
             pulled = client.pull("small", tmp_path / "out", use=USE)
         assert (pulled.digest, pulled.attached) == (digest, ("evaluation/report.html",))
         assert (tmp_path / "out" / "evaluation" / "report.html").read_bytes() == PAGE
-        assert [status(api.acme.get(path)) for path in paths] == [200, 200]
+        assert [status(api.acme.get(path, params={"use": USE})) for path in paths] == [200, 200]
+        unnamed = api.acme.get(paths[1])
+        assert status(unnamed) == 403
+        assert f"approved for {USE!r}; DATAGEN_PULL_POLICY=approved" in unnamed.json()["detail"]
+        assert "name the use" in unnamed.json()["detail"]
         assert status(api.acme.get(paths[0], params={"use": "something else"})) == 403
 
 
@@ -145,6 +151,13 @@ def test_a_refilter_is_a_job_of_the_changed_recipe(api: Api) -> None:
 
     for wrong in ({}, {"set": {"blnk.x": 1}}, {"marks": {**marks, "digest": "0"}}, {"sett": {}}):
         assert status(refilter(wrong)) == 422
+    for value in (5, None, [[1]]):
+        bad = refilter({"set": {"review.rejected": value}, "marks": marks})
+        assert (status(bad), "review.rejected" in bad.text) == (422, True)
+    set_quota(api.catalog, ACME, Quota(max_running_jobs=0))
+    assert status(refilter(body)) == 429
+    assert api.acme.get(f"{AT}/attachments").json() == []
+    set_quota(api.catalog, ACME, Quota())
     made = refilter(body)
     assert (status(made), status(refilter(body))) == (201, 200)
     assert api.work(made.json()["id"]).state == "PUBLISHED"
