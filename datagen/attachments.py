@@ -21,7 +21,7 @@ from datagen.catalog.attachments import (
     record_attachment,
 )
 from datagen.catalog.catalog import Catalog
-from datagen.catalog.rows import Job, VersionRow
+from datagen.catalog.rows import PUBLISHED, Job, VersionRow
 from datagen.catalog.tenants import check_upload
 from datagen.errors import (
     ConflictError,
@@ -95,17 +95,23 @@ def attachments_of(
 
 
 def newest_attachment(
-    catalog: Catalog, row: VersionRow, *, kind: Kind, file_name: str | None = None
+    catalog: Catalog, row: VersionRow | Job, *, kind: Kind, file_name: str | None = None
 ) -> AttachmentRow | None:
-    found = list_attachments(catalog, row.job_id, kind=kind, file_name=file_name)
+    job_id = row.id if isinstance(row, Job) else row.job_id
+    found = list_attachments(catalog, job_id, kind=kind, file_name=file_name)
     return found[0] if found else None
 
 
-def need_attachment(catalog: Catalog, row: VersionRow, *, kind: Kind) -> AttachmentRow:
+def need_attachment(catalog: Catalog, row: VersionRow | Job, *, kind: Kind) -> AttachmentRow:
     """The newest. Raises NotFoundError that says how to make one."""
     found = newest_attachment(catalog, row, kind=kind)
     if found is None:
         name = f"{row.name}@{row.version}"
+        if isinstance(row, Job) and row.state != PUBLISHED:
+            raise NotFoundError(
+                f"job {row.uid} of {name} ({row.state}) has no {kind}: a job has one once the "
+                "`evaluation` of its recipe was made"
+            )
         raise NotFoundError(
             f"{name} has no {kind}; `datagen evaluate {name} --reference DATA` makes one"
         )

@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field
 
 from datagen.api.datasets import Name, Number, open_row
 from datagen.api.dependencies import Context, Reader, Submitter, audit
+from datagen.api.jobs import JobId, job_of
 from datagen.api.problems import DamagedError, field_problem, problem_responses
 from datagen.api.recipe_body import Body
 from datagen.approval import (
@@ -39,10 +40,18 @@ from datagen.attachments import (
     read_attachment,
 )
 from datagen.catalog.keys import find_key
-from datagen.catalog.rows import VersionRow
+from datagen.catalog.rows import PUBLISHED, Job, VersionRow
 from datagen.errors import ForbiddenError, ObjectMissingError, VerifyError
 
 _AT = "/{name}/versions/{version}"
+_A_PAGE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/html": {}}, "description": "The page"},
+    **problem_responses(410, 502),
+}
+_FIGURES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/json": {"schema": {"type": "object"}}}},
+    **problem_responses(410, 502),
+}
 
 
 class AttachmentView(BaseModel):
@@ -85,9 +94,14 @@ class SignOffRequest(Body):
 
 
 def router() -> APIRouter:
-    routes = APIRouter(prefix="/datasets", tags=["datasets"])
-    _add_attachments(routes)
-    _add_sign_offs(routes)
+    of_versions = APIRouter(prefix="/datasets", tags=["datasets"])
+    _add_attachments(of_versions)
+    _add_sign_offs(of_versions)
+    of_jobs = APIRouter(prefix="/jobs", tags=["jobs"])
+    _add_of_jobs(of_jobs)
+    routes = APIRouter()
+    routes.include_router(of_versions)
+    routes.include_router(of_jobs)
     return routes
 
 
@@ -98,32 +112,27 @@ def _add_attachments(routes: APIRouter) -> None:
         found = attachments_of(context.catalog, open_row(context, name, version))
         return [AttachmentView(**attachment_json(each)) for each in found]
 
-    @routes.get(
-        _AT + "/report",
-        response_class=Response,
-        responses={
-            200: {"content": {"text/html": {}}, "description": "The page"},
-            **problem_responses(410, 502),
-        },
-    )
+    @routes.get(_AT + "/report", response_class=Response, responses=_A_PAGE)
     def read_report(context: Reader, name: Name, version: Number) -> Response:
         """The newest report, as one page that needs nothing else."""
-        data, sha256 = _newest(context, open_row(context, name, version), REPORT)
-        headers = {"ETag": f'"{sha256}"', "Content-Security-Policy": _policy()}
-        return Response(data, media_type="text/html", headers=headers)
+        return _page(context, open_row(context, name, version))
 
-    @routes.get(
-        _AT + "/evaluation",
-        response_class=Response,
-        responses={
-            200: {"content": {"application/json": {"schema": {"type": "object"}}}},
-            **problem_responses(410, 502),
-        },
-    )
+    @routes.get(_AT + "/evaluation", response_class=Response, responses=_FIGURES)
     def read_evaluation(context: Reader, name: Name, version: Number) -> Response:
         """The newest evaluation, byte for byte."""
-        data, sha256 = _newest(context, open_row(context, name, version), EVALUATION)
-        return Response(data, media_type="application/json", headers={"ETag": f'"{sha256}"'})
+        return _figures(context, open_row(context, name, version))
+
+
+def _add_of_jobs(routes: APIRouter) -> None:
+    @routes.get("/{job_id}/report", response_class=Response, responses=_A_PAGE)
+    def read_job_report(context: Reader, job_id: JobId) -> Response:
+        """The newest report of what the job made, also where its gates refused to publish it."""
+        return _page(context, _readable_job(context, job_id))
+
+    @routes.get("/{job_id}/evaluation", response_class=Response, responses=_FIGURES)
+    def read_job_evaluation(context: Reader, job_id: JobId) -> Response:
+        """The newest evaluation of what the job made, byte for byte."""
+        return _figures(context, _readable_job(context, job_id))
 
 
 def _add_sign_offs(routes: APIRouter) -> None:
@@ -156,7 +165,26 @@ def _add_sign_offs(routes: APIRouter) -> None:
         return SignOffView(**content)
 
 
-def _newest(context: Context, row: VersionRow, kind: Kind) -> tuple[bytes, str]:
+def _readable_job(context: Context, uid: str) -> Job:
+    """Raises NotFoundError, RevokedError if its version was revoked."""
+    job = job_of(context, uid)
+    if job.state == PUBLISHED:
+        open_row(context, job.name, str(job.version))
+    return job
+
+
+def _page(context: Context, of: VersionRow | Job) -> Response:
+    data, sha256 = _newest(context, of, REPORT)
+    headers = {"ETag": f'"{sha256}"', "Content-Security-Policy": _policy()}
+    return Response(data, media_type="text/html", headers=headers)
+
+
+def _figures(context: Context, of: VersionRow | Job) -> Response:
+    data, sha256 = _newest(context, of, EVALUATION)
+    return Response(data, media_type="application/json", headers={"ETag": f'"{sha256}"'})
+
+
+def _newest(context: Context, row: VersionRow | Job, kind: Kind) -> tuple[bytes, str]:
     """And its sha256. Raises NotFoundError or DamagedError."""
     found = need_attachment(context.catalog, row, kind=kind)
     try:

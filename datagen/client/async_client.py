@@ -135,6 +135,14 @@ class AsyncClient:
     async def job(self, job_id: str) -> Job:
         return await self._send(calls.job(job_id))
 
+    async def job_report(self, job_id: str) -> bytes:
+        """The newest report, as one HTML page, also of a job that its gates refused."""
+        return await self._send(calls.job_report(job_id))
+
+    async def job_evaluation(self, job_id: str) -> dict[str, Any]:
+        """The figures of the newest evaluation, also of a job that its gates refused."""
+        return await self._send(calls.job_evaluation(job_id))
+
     def jobs(
         self,
         *,

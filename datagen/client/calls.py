@@ -161,6 +161,14 @@ def job(job_id: str) -> Call[Job]:
     return get(f"/jobs/{part(job_id)}", Job)
 
 
+def job_report(job_id: str) -> Call[bytes]:
+    return get(f"/jobs/{part(job_id)}/report", bytes)
+
+
+def job_evaluation(job_id: str) -> Call[dict[str, Any]]:
+    return get(f"/jobs/{part(job_id)}/evaluation", dict[str, Any])
+
+
 def jobs(
     *,
     state: str | None,

@@ -141,6 +141,14 @@ class Client:
     def job(self, job_id: str) -> Job:
         return self._send(calls.job(job_id))
 
+    def job_report(self, job_id: str) -> bytes:
+        """The newest report, as one HTML page, also of a job that its gates refused."""
+        return self._send(calls.job_report(job_id))
+
+    def job_evaluation(self, job_id: str) -> dict[str, Any]:
+        """The figures of the newest evaluation, also of a job that its gates refused."""
+        return self._send(calls.job_evaluation(job_id))
+
     def jobs(
         self,
         *,

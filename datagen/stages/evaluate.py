@@ -90,5 +90,6 @@ def _check_gates(
         name = f"{work.job.name}@{work.job.version}"
         raise JobError(
             f"evaluation.require: {'; '.join(missed)}; {name} is not published: change the recipe "
-            f"(filters, model), or its gates; what was measured is in {report}"
+            f"(filters, model), or its gates; what was measured is in {report}, "
+            f"as `datagen report {work.job.uid}` shows it"
         )

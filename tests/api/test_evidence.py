@@ -12,10 +12,14 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
 from datagen.attachments import EVALUATION, REPORT, Kind, attach
 from datagen.catalog.audit import list_audit
+from datagen.catalog.jobs import get_job_by_uid
 from datagen.catalog.tenants import Quota, set_quota
+from datagen.catalog.units import claim_unit, fail_unit
+from datagen.cli import main
 from datagen.client import Client
 from datagen.errors import ForbiddenError
 from datagen.settings import Settings
@@ -74,6 +78,36 @@ def test_report_and_evaluation_are_read_back_and_can_do_nothing(any_api: Api) ->
     api.acme.post(f"{AT}/revoke", json={"reason": "r"})
     for path in ("attachments", "report", "evaluation", "approvals", f"objects/{newest['object']}"):
         assert status(api.acme.get(f"{AT}/{path}")) == 410
+
+
+def test_what_the_gates_refused_is_read_by_the_job(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = api.submit()
+    path, catalog = f"/jobs/{made['id']}", api.catalog.of(ACME)
+    missing = api.acme.get(f"{path}/report")
+    assert (status(missing), "has no report" in missing.json()["detail"]) == (404, True)
+    job = get_job_by_uid(catalog, made["id"])
+    assert job is not None
+    for kind, name, data in ((EVALUATION, "e.json", b'{"fid": 2}'), (REPORT, "r.html", PAGE)):
+        attach(catalog, api.store, job, kind=kind, file_name=name, data=data, summary={})
+    unit = claim_unit(catalog, job_id=job.id, owner="me", lease_s=60, max_tries=3)
+    assert unit is not None
+    fail_unit(catalog, unit, error="evaluation.require: fid")
+    page = api.acme.get(f"{path}/report")
+    assert (page.content, page.headers["content-type"]) == (PAGE, "text/html; charset=utf-8")
+    assert "sandbox" in page.headers["content-security-policy"]
+    assert [status(api.other.get(f"{path}/{e}")) for e in ("report", "evaluation")] == [404, 404]
+    with Client(api.url, api.key("read")) as client:
+        assert client.job_report(made["id"]) == PAGE
+        assert client.job_evaluation(made["id"]) == {"fid": 2}
+    monkeypatch.setenv("DATAGEN_API_URL", api.url)
+    monkeypatch.setenv("DATAGEN_API_KEY", api.key("read"))
+    arguments = ["report", made["id"], "--out", str(tmp_path / "r.html"), "--json"]
+    shown = CliRunner().invoke(main, arguments)
+    assert shown.exit_code == 0, shown.output
+    assert json.loads(shown.stdout)["job_state"] == "FAILED"
+    assert (tmp_path / "r.html").read_bytes() == PAGE
 
 
 def test_a_submit_key_reviews_and_an_admin_key_approves(api: Api) -> None:
@@ -149,7 +183,8 @@ def test_a_refilter_is_a_job_of_the_changed_recipe(api: Api) -> None:
     def refilter(body: dict[str, Any], key: str = "k1") -> httpx.Response:
         return api.acme.post(f"{AT}/refilter", json=body, headers={"Idempotency-Key": key})
 
-    for wrong in ({}, {"set": {"blnk.x": 1}}, {"marks": {**marks, "digest": "0"}}, {"sett": {}}):
+    damaged: dict[str, Any] = {"marks": {**marks, "digest": "0"}}
+    for wrong in ({}, {"set": {"blnk.x": 1}}, damaged, {"sett": {}}):
         assert status(refilter(wrong)) == 422
     for value in (5, None, [[1]]):
         bad = refilter({"set": {"review.rejected": value}, "marks": marks})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,13 @@ def test_gates_keep_a_version_from_being_published(real: Path, tmp_path: Path) -
     assert shut.exit_code == 4, shut.output
     assert "label_agreement is" in shut.output
     assert not list(home.rglob("manifest.json"))
-    assert list(home.rglob("report.html"))
+    (kept,) = home.rglob("report.html")
+    job = re.search("`datagen report ([0-9a-f]{32})` shows", shut.output)
+    assert job is not None
+    for name in (job[1], "gated"):
+        shown = json.loads(datagen("report", name, "--home", home, "--json").stdout)
+        assert (shown["path"], shown["job_state"]) == (str(kept), "FAILED")
+    assert datagen("report", "gated@1", "--home", home).exit_code == 3
 
     write({"label_agreement": ">= 0.0"})
     opened = datagen("run", recipe, "--home", home)
