@@ -184,8 +184,8 @@ def test_a_refilter_is_a_job_of_the_changed_recipe(api: Api) -> None:
         return api.acme.post(f"{AT}/refilter", json=body, headers={"Idempotency-Key": key})
 
     damaged: dict[str, Any] = {"marks": {**marks, "digest": "0"}}
-    none: dict[str, Any] = {}
-    for wrong in (none, {"set": {"blnk.x": 1}}, damaged, {"sett": {}}):
+    wrongs: list[dict[str, Any]] = [{}, {"set": {"blnk.x": 1}}, damaged, {"sett": {}}]
+    for wrong in wrongs:
         assert status(refilter(wrong)) == 422
     for value in (5, None, [[1]]):
         bad = refilter({"set": {"review.rejected": value}, "marks": marks})
