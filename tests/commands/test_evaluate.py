@@ -130,6 +130,8 @@ def test_gates_keep_a_version_from_being_published(real: Path, tmp_path: Path) -
     opened = datagen("run", recipe, "--home", home)
     assert opened.exit_code == 0, opened.output
     (manifest,) = home.rglob("manifest.json")
-    assert "label agreement" in (manifest.parent / "README.md").read_text()
+    assert "label agreement" not in (manifest.parent / "README.md").read_text()
+    (card,) = (manifest.parent / "attachments").rglob("README.md")
+    assert "label agreement" in card.read_text()
     shown = datagen("report", "gated", "--home", home, "--json")
     assert Path(json.loads(shown.stdout)["path"]).read_text("utf-8").startswith("<!DOCTYPE html>")

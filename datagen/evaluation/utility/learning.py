@@ -81,10 +81,11 @@ def measure_worth(
     real, synthetic = material.orders(rng)
     base = real[: pool // _ADDED_SHARE]
     mixed = np.concatenate([base, synthetic])
-    parts = [synthetic[k::NUM_PARTS] for k in range(NUM_PARTS)]
+    class_ids = material.examples.class_ids
+    parts = dealt(synthetic, class_ids, NUM_PARTS)
     wholes = [np.roll(synthetic, k) for k in range(num_runs)]
     mixes = [np.roll(mixed, k) for k in range(num_runs)]
-    for rows in (*parts, synthetic[0::2], synthetic[1::2], *wholes, *mixes):
+    for rows in (*parts, *dealt(synthetic, class_ids, 2), *wholes, *mixes):
         work.append(partial(fit, rows, [len(rows)]))
     margins = run(work)
     curve = Curve(np.array(sizes, dtype=np.float64), np.stack(margins[:num_repeats]))
@@ -118,6 +119,15 @@ def stratified_order(class_ids: Rows, rng: np.random.Generator) -> Rows:
         rows = rng.permutation(np.flatnonzero(class_ids == class_id))
         place[rows] = (np.arange(len(rows)) + rng.random(len(rows))) / len(rows)
     return np.argsort(place, kind="stable").astype(np.int64)
+
+
+def dealt(rows: Rows, class_ids: Rows, num_parts: int) -> list[Rows]:
+    """The rows in parts that differ by one image of a class at most, and by one image in all; each
+    part keeps the order. class_ids: of all examples."""
+    by_class = np.argsort(class_ids[rows], kind="stable")
+    part = np.empty(len(rows), dtype=np.int64)
+    part[by_class] = np.arange(len(rows)) % num_parts
+    return [rows[part == k] for k in range(num_parts)]
 
 
 def probe_fit(material: Material, test: Examples, *, seed: int) -> Fit:

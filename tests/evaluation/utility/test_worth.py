@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 
-from datagen.evaluation.utility.learning import Material, measure_worth, stratified_order
+from datagen.evaluation.utility.learning import Material, dealt, measure_worth, stratified_order
 from datagen.evaluation.utility.training import Examples
 from datagen.evaluation.utility.worth import Curve, smooth_accuracy, worth
 from tests.evaluation.utility.toys import toy_examples
@@ -72,6 +72,16 @@ def test_leading_parts_keep_the_shares_of_the_classes() -> None:
     order = stratified_order(class_ids, np.random.default_rng(0))
     assert sorted(order) == list(range(100))
     assert np.abs(np.bincount(class_ids[order[:20]], minlength=3) - [12, 6, 2]).max() <= 1
+
+
+def test_parts_hold_every_class_in_equal_shares() -> None:
+    class_ids = np.arange(93) % 3
+    parts = dealt(stratified_order(class_ids, np.random.default_rng(0)), class_ids, 9)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(93))
+    counts = np.stack([np.bincount(class_ids[part], minlength=3) for part in parts])
+    assert counts.min() >= 3
+    assert np.ptp(counts) <= 1
+    assert np.ptp(counts.sum(1)) <= 1
 
 
 def test_a_pool_too_small_for_a_curve_withholds_the_worth() -> None:
