@@ -9,7 +9,7 @@ one eigenvalue problem: seconds where a contrastive network of equal recall take
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -92,6 +92,9 @@ def standardise(images: torch.Tensor) -> torch.Tensor:
     return (images - mean) / (deviation + 0.02)
 
 
+Change = Callable[[torch.Tensor], torch.Tensor]
+
+
 def learn_descriptor(
     images: torch.Tensor,
     features: torch.Tensor,
@@ -100,15 +103,29 @@ def learn_descriptor(
     dim: int,
     generator: torch.Generator,
 ) -> Descriptor:
-    """images: (N, 1, S, S), float16 or 32, and their features; at most PAIRS are disguised."""
+    """images: (N, 1, S, S), float16 or 32, and their features."""
+
+    def observe(some: torch.Tensor) -> torch.Tensor:
+        return extract_features(disguise(some, strength, generator))
+
+    return learn_from_changes(images, features, observe, dim=dim, generator=generator)
+
+
+def learn_from_changes(
+    images: torch.Tensor,
+    features: torch.Tensor,
+    observe: Change,
+    *,
+    dim: int,
+    generator: torch.Generator,
+) -> Descriptor:
+    """observe: images => features of their disguises; PAIRS of them at most are asked for."""
     num, width = features.shape
     num_pairs = min(PAIRS, PAIRS_PER_IMAGE * num)
     rows = torch.randint(num, (num_pairs,), generator=generator)
     within = torch.zeros(width, width, dtype=torch.float64)
     for some in rows.split(FEATURE_BLOCK):
-        change = (
-            extract_features(disguise(images[some].float(), strength, generator)) - features[some]
-        )
+        change = observe(images[some].float()) - features[some]
         within += (change.T @ change).double()
     within /= num_pairs
     mean = features.mean(0)

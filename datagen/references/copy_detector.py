@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from datagen.errors import InputError
-from datagen.references.copy_candidates import NARROW, WIDE, Candidates, Looks
+from datagen.references.copy_candidates import WIDE, Candidates, Looks
 from datagen.references.copy_codes import LOOKS, Codes, checked_tensors, encode
 from datagen.references.copy_descriptor import FEATURE_BLOCK, Descriptor, extract_features
 from datagen.references.copy_registration import Fit, align, compare, register
@@ -34,10 +34,14 @@ from datagen.references.copy_views import Strength, disguise, to_luminance, work
 
 BATCH = 32
 MIN_ORIGINALS = 20
-FIRST_STEPS, LAST_STEPS = 3, 6
-NUM_FINALISTS = 8
-NUM_LESSONS = 512  # disguised images that the weights are learned from
+COARSE_STEPS, FINE_STEPS, LAST_STEPS = 2, 2, 3
+NUM_FINALISTS = 12
+NUM_LESSONS = 1536
 BLENDED = Strength(0, 1, 0, blend=0.4, noise=0.09, move_probability=0, blend_probability=0.7)
+NOISY = Strength(0, 1, 0, blend=0, noise=0.1, move_probability=0, blend_probability=0)
+MIXED = Strength(12, 0.85, 0.08, blend=0.3, noise=0.06, move_probability=0.6, blend_probability=0.3)
+LESSONS_PER_IMAGE = 2
+LESSONS = (WIDE, BLENDED, MIXED, NOISY)
 
 
 def quiet(_: str) -> None: ...
@@ -74,10 +78,12 @@ class CopyDetector:
         train_images: NDArray[np.uint8],
         *,
         seed: int,
+        num_lessons: int = NUM_LESSONS,
         on_progress: Callable[[str], None] = quiet,
         check_abort: Callable[[], None] = never,
     ) -> CopyDetector:
-        """train_images: (N, H, W, C)."""
+        """train_images: (N, H, W, C). num_lessons: disguised images that the weights are learned
+        from."""
         if len(train_images) < MIN_ORIGINALS:
             raise InputError(
                 f"{len(train_images)} training images: the search for copies needs at least"
@@ -95,7 +101,7 @@ class CopyDetector:
         check_abort()
         detector = cls(thumbnails, looks, None)
         on_progress("copies: learning what tells a copy from a look-alike")
-        copies, others = detector._lessons(generator, check_abort)
+        copies, others = detector._lessons(num_lessons, generator, check_abort)
         return replace(detector, weights=learn_weights(copies, others, generator))
 
     def calibrate(
@@ -202,60 +208,89 @@ class CopyDetector:
         if excluded is not None:
             excluded = torch.cat([excluded, excluded.new_zeros(BATCH - num)])
         candidates = self.looks.find(queries, excluded)
-        rows, first = self._first_pass(queries, candidates)
-        top = agreement(first).topk(min(NUM_FINALISTS, rows.shape[1]), 1)[1]
-        rows, early = rows.gather(1, top), _pick(first, top)
-        late = register(queries, self._originals(rows), early.theta, num_steps=LAST_STEPS)
-        fit = _better(early, late)
-        order = agreement(fit).argsort(1, descending=True)
-        rows, fit = rows.gather(1, order), _pick(fit, order)
-        aligned = align(queries, self._originals(rows), fit.theta)
-        described = self.looks.still.descriptor.describe(extract_features(aligned))
-        own = self.looks.still.descriptor.describe(extract_features(queries))
-        still = (described.view(*rows.shape, -1) @ own.unsqueeze(2)).squeeze(2)
+        first = self._first_pass(queries, candidates)
+        promise = agreement(first) + candidates.likeness
+        if excluded is not None:  # among few originals it still is a candidate
+            promise = promise.masked_fill(candidates.rows == excluded.view(-1, 1), -math.inf)
+        top = promise.topk(min(NUM_FINALISTS, promise.shape[1]), 1)[1]
+        rows, early = candidates.rows.gather(1, top), _pick(first, top)
+        originals = self._originals(rows)
+        late = register(
+            queries, originals, early.theta, fine_steps=FINE_STEPS, affine_steps=LAST_STEPS
+        )
+        other = register(
+            queries,
+            originals,
+            candidates.other_theta.gather(1, top[..., None, None].expand(*top.shape, 2, 3)),
+            coarse_steps=COARSE_STEPS,
+            fine_steps=FINE_STEPS,
+            affine_steps=LAST_STEPS,
+        )
+        fit = _better(_better(early, late), other)
+        still = self._likeness_in_place(queries, rows, fit)
+        order = (agreement(fit) + still).argsort(1, descending=True)
+        rows, fit, still = rows.gather(1, order), _pick(fit, order), still.gather(1, order)
+        likeness = torch.stack([still, candidates.likeness.gather(1, top).gather(1, order)], 2)
         traits = compare(queries, self._originals(rows), fit.theta)
-        evidence = gather_evidence(rows, traits, still)
+        evidence = gather_evidence(rows, torch.cat([traits, likeness], 2))
         words = tuple(name_disguise(theta, float(s)) for theta, s in zip(
             fit.theta[:num, 0], fit.smooth[:num, 0], strict=True))  # fmt: skip
         return _Finding(evidence[:num].double().numpy(), rows[:num, 0].numpy(), words)
 
-    def _first_pass(
-        self, queries: torch.Tensor, candidates: Candidates
-    ) -> tuple[torch.Tensor, Fit]:
+    def _likeness_in_place(
+        self, queries: torch.Tensor, rows: torch.Tensor, fit: Fit
+    ) -> torch.Tensor:
+        """(B, K): cosine of the look for copies that were not moved, after registration."""
+        describe = self.looks.still.descriptor.describe
+        aligned = align(queries, self._originals(rows), fit.theta)
+        theirs = describe(extract_features(aligned)).view(*rows.shape, -1)
+        return (theirs @ describe(extract_features(queries)).unsqueeze(2)).squeeze(2)
+
+    def _first_pass(self, queries: torch.Tensor, candidates: Candidates) -> Fit:
         """Moved candidates are registered; the others are compared where they are."""
         num = candidates.num_moved
-        rows, theta = candidates.rows, candidates.theta
-        parts = [
-            register(queries, self._originals(rows[:, part]), theta[:, part], num_steps=steps)
-            for part, steps in ((slice(num), FIRST_STEPS), (slice(num, None), 0))
-        ]
-        fit = Fit(
+        moved = register(
+            queries,
+            self._originals(candidates.rows[:, :num]),
+            candidates.theta[:, :num],
+            coarse_steps=COARSE_STEPS,
+            fine_steps=FINE_STEPS,
+        )
+        still = self._originals(candidates.rows[:, num:])
+        plain, mirrored = (
+            register(queries, still, theta[:, num:])
+            for theta in (candidates.theta, candidates.other_theta)
+        )
+        parts = (moved, _better(plain, mirrored))
+        return Fit(
             torch.cat([each.theta for each in parts], 1),
             torch.cat([each.smooth for each in parts], 1),
             torch.cat([each.detail for each in parts], 1),
         )
-        return rows, fit
 
     def _originals(self, rows: torch.Tensor) -> torch.Tensor:
         return self.thumbnails[rows].float()
 
     @torch.inference_mode()
     def _lessons(
-        self, generator: torch.Generator, check_abort: Callable[[], None]
+        self, num: int, generator: torch.Generator, check_abort: Callable[[], None]
     ) -> tuple[Evidence, Evidence]:
         """Disguised originals are copies; originals that are hidden from the search are not."""
-        rows = torch.randperm(self.num_originals, generator=generator)[:NUM_LESSONS]
+        order = torch.randperm(self.num_originals, generator=generator)
+        rows = order.repeat(LESSONS_PER_IMAGE)[:num]
         copies, others = [], []
         for number, some in enumerate(rows.split(BATCH)):
             check_abort()
             plain = self._originals(some)
-            strength = (WIDE, NARROW, BLENDED)[number % 3]
+            strength = LESSONS[number % len(LESSONS)]
             disguised = disguise(plain, strength, generator)
             found = self._inspect(disguised)
             copies.append(found.evidence[found.original == some.numpy()])
             others.append(self._inspect(plain, some).evidence)
-            if number % 3 == 0:
+            if number % 4 == number // 4 % 4:
+                # Else a disguise alone would pass for a copy, and its absence for innocence.
                 others.append(self._inspect(disguised, some).evidence)
+                copies.append(self._inspect(plain).evidence)
         return np.concatenate(copies), np.concatenate(others)
 
 

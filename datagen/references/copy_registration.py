@@ -17,6 +17,17 @@ MIN_GAIN = 0.2
 MIN_OVERLAP = 0.5  # of the pixels, else nothing can be said
 LOW_PASS = torch.tensor([0.06136, 0.24477, 0.38774, 0.24477, 0.06136])  # sigma 1 px
 LONGEST_STEP = 0.15
+CHUNK = 4  # copies at a time: their candidates fit the processor's cache, 1.6 times as fast
+# Of [x by u, by v, by 1, y by u, by v, by 1].
+AFFINE = torch.eye(6)
+SIMILARITY = torch.tensor(
+    [
+        [1.0, 0, 0, 0, 1, 0],  # zoom
+        [0, -1, 0, 1, 0, 0],  # rotation
+        [0, 0, 1, 0, 0, 0],
+        [0, 0, 0, 0, 0, 1],
+    ]
+)
 NUM_TRAITS = 8
 CEILING = 0.9995  # correlations above are equal: its arctanh is 4.1
 
@@ -32,19 +43,48 @@ class Fit:
 
 
 def register(
-    copies: torch.Tensor, originals: torch.Tensor, theta: torch.Tensor, *, num_steps: int
+    copies: torch.Tensor,
+    originals: torch.Tensor,
+    theta: torch.Tensor,
+    *,
+    coarse_steps: int = 0,
+    fine_steps: int = 0,
+    affine_steps: int = 0,
 ) -> Fit:
-    """copies: (B, 1, S, S); originals: (B, K, 1, S, S); theta: (B, K, 2, 3), where to start."""
+    """copies: (B, 1, S, S); originals: (B, K, 1, S, S); theta: (B, K, 2, 3), where to start. The
+    coarse steps see images blurred by two pixels: they reach further. Only the affine steps may
+    shear and stretch, which would make look-alikes more alike."""
+    parts = [
+        _register(*some, coarse_steps, fine_steps, affine_steps)
+        for some in zip(
+            copies.split(CHUNK), originals.split(CHUNK), theta.split(CHUNK), strict=True
+        )
+    ]
+    return Fit(
+        torch.cat([each.theta for each in parts]),
+        torch.cat([each.smooth for each in parts]),
+        torch.cat([each.detail for each in parts]),
+    )
+
+
+def _register(
+    copies: torch.Tensor,
+    originals: torch.Tensor,
+    theta: torch.Tensor,
+    coarse_steps: int,
+    fine_steps: int,
+    affine_steps: int,
+) -> Fit:
     num, count = theta.shape[:2]
     target = blur(copies)
-    solver = solver_of(target)  # (B, 8, S * S)
     flat_target = target.flatten(1).unsqueeze(1)
     flat = originals.flatten(0, 1)
     smooth = blur(flat)
-    for _ in range(num_steps):
-        seen, inside = sample(smooth, theta.flatten(0, 1))
-        seen = _fill(seen.view(num, count, -1), flat_target, inside.view(num, count, -1))
-        theta = compose(theta, seen @ solver.transpose(1, 2))
+    if coarse_steps:
+        blurred = blur_more(target), blur_more(smooth)
+        theta = _descend(*blurred, theta, SIMILARITY, coarse_steps)
+    theta = _descend(target, smooth, theta, SIMILARITY, fine_steps)
+    theta = _descend(target, smooth, theta, AFFINE, affine_steps)
     both, inside = sample(torch.cat([smooth, flat - blur(smooth)], 1), theta.flatten(0, 1))
     overlap = inside.view(num, count, -1)
     layers = both.view(num, count, 2, -1)
@@ -54,6 +94,24 @@ def register(
         correlation(flat_target, layers[:, :, 0], overlap),
         correlation(fine, layers[:, :, 1], overlap),
     )
+
+
+def _descend(
+    target: torch.Tensor,
+    source: torch.Tensor,
+    theta: torch.Tensor,
+    freedom: torch.Tensor,
+    steps: int,
+) -> torch.Tensor:
+    """target: (B, 1, S, S); source: (B * K, 1, S, S)."""
+    num, count = theta.shape[:2]
+    solver = solver_of(target, freedom).transpose(1, 2)  # (B, S * S, 8)
+    flat = target.flatten(1).unsqueeze(1)
+    for _ in range(steps):
+        seen, inside = sample(source, theta.flatten(0, 1))
+        filled = _fill(seen.view(num, count, -1), flat, inside.view(num, count, -1))
+        theta = compose(theta, filled @ solver)
+    return theta
 
 
 def compare(copies: torch.Tensor, originals: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
@@ -100,7 +158,7 @@ def local_agreement(
 def bands_of(images: torch.Tensor) -> torch.Tensor:
     """(P, 1, S, S) => (P, 4, S, S): finest, middle, coarse, and all but the finest."""
     first = blur(images)
-    second = blur(blur(blur(first)))
+    second = blur_more(first)
     return torch.cat([images - first, first - second, second, first], 1)
 
 
@@ -113,18 +171,19 @@ def _unexplained(copy: torch.Tensor, original: torch.Tensor, inside: torch.Tenso
     return a - gain * b
 
 
-def solver_of(target: torch.Tensor) -> torch.Tensor:
-    """Damped least squares onto [moves of the target (6), the target, 1]: (B, 8, S * S)."""
+def solver_of(target: torch.Tensor, freedom: torch.Tensor) -> torch.Tensor:
+    """Damped least squares onto [moves of the target (6), the target, 1]: (B, 8, S * S).
+    freedom: (moves, 6), the moves that are allowed."""
     dx, dy = (slope.flatten(1) for slope in gradients(target))
     u, v = (axis.reshape(-1) for axis in coordinates(target.shape[-1]))
     value = target.flatten(1)
-    columns = torch.stack(
-        [dx * u, dx * v, dx, dy * u, dy * v, dy, value, torch.ones_like(value)], 1
-    )
+    affine = torch.stack([dx * u, dx * v, dx, dy * u, dy * v, dy], 1)
+    columns = torch.cat([freedom @ affine, torch.stack([value, torch.ones_like(value)], 1)], 1)
     normal = columns @ columns.transpose(1, 2)
     size = normal.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-6).view(-1, 1, 1)
-    solver: torch.Tensor = torch.linalg.solve(normal + DAMPING * size * torch.eye(8), columns)
-    return solver
+    damping = DAMPING * size * torch.eye(columns.shape[1])
+    solved: torch.Tensor = torch.linalg.solve(normal + damping, columns)
+    return torch.cat([freedom.T @ solved[:, :-2], solved[:, -2:]], 1)
 
 
 def compose(theta: torch.Tensor, solved: torch.Tensor) -> torch.Tensor:
@@ -182,6 +241,14 @@ def blur(images: torch.Tensor) -> torch.Tensor:
     """(P, C, S, S): Gaussian of 1 pixel, edges repeated. Two matrix products: ten times as fast as
     a convolution of one channel."""
     matrix = blur_matrix(images.shape[-1])
+    blurred: torch.Tensor = (matrix @ images) @ matrix.T
+    return blurred
+
+
+def blur_more(images: torch.Tensor) -> torch.Tensor:
+    """What was blurred by 1 pixel, by 2."""
+    matrix = blur_matrix(images.shape[-1])
+    matrix = matrix @ matrix @ matrix
     blurred: torch.Tensor = (matrix @ images) @ matrix.T
     return blurred
 

@@ -19,10 +19,10 @@ from torch.nn import functional as F
 from datagen.references.copy_registration import NUM_TRAITS, Fit
 
 Evidence = NDArray[np.float64]  # (N, NUM_EVIDENCE)
-NUM_EVIDENCE = 3 * (NUM_TRAITS + 1)
-HIDDEN = 32
-NUM_STEPS = 300
-WEIGHT_DECAY = 0.1
+NUM_EVIDENCE = 3 * (NUM_TRAITS + 2)
+HIDDEN = 64
+NUM_STEPS = 600
+WEIGHT_DECAY = 1.0
 SMOOTH_WEIGHT = 0.3
 
 
@@ -56,15 +56,14 @@ def agreement(fit: Fit) -> torch.Tensor:
     return fit.detail + SMOOTH_WEIGHT * fit.smooth
 
 
-def gather_evidence(rows: torch.Tensor, traits: torch.Tensor, still: torch.Tensor) -> torch.Tensor:
-    """rows: (B, K), best first. traits: (B, K, NUM_TRAITS). still: (B, K), likeness in the look for
-    copies that were not moved, after registration. Returns (B, NUM_EVIDENCE): the best candidate,
-    the best other and the mean of the others."""
-    values = torch.cat([traits, still.unsqueeze(2)], 2)
+def gather_evidence(rows: torch.Tensor, traits: torch.Tensor) -> torch.Tensor:
+    """rows: (B, K), best first. traits: (B, K, NUM_TRAITS + 2), of registration, then likeness in
+    place and in the narrow look. Returns (B, NUM_EVIDENCE): the best candidate, the best other and
+    the mean of the others."""
     other = (rows != rows[:, :1]).float().unsqueeze(2)
-    runner_up = values[torch.arange(len(rows)), other.squeeze(2).argmax(1)]
-    mean = (values * other).sum(1) / other.sum(1).clamp(min=1)
-    return torch.cat([values[:, 0], runner_up, mean], 1)
+    runner_up = traits[torch.arange(len(rows)), other.squeeze(2).argmax(1)]
+    mean = (traits * other).sum(1) / other.sum(1).clamp(min=1)
+    return torch.cat([traits[:, 0], runner_up, mean], 1)
 
 
 def learn_weights(copies: Evidence, others: Evidence, generator: torch.Generator) -> Weights:

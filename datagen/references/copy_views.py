@@ -74,8 +74,8 @@ def see(images: torch.Tensor, *, mirrored: bool, scale: float) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Strength:
-    """Of random disguises: degrees, smallest part kept by a crop, shift in parts of the width,
-    the most of another image blended in, sigma of noise in parts of white."""
+    """Of random disguises: degrees, smallest and largest part kept (crop, zoom), shift in parts of
+    the width, the most of another image blended in, sigma of noise in parts of white."""
 
     rotation: float
     crop: float
@@ -84,12 +84,20 @@ class Strength:
     noise: float
     move_probability: float = 0.7
     blend_probability: float = 0.3
+    zoom: float = 1.02
 
 
 def disguise(images: torch.Tensor, strength: Strength, generator: torch.Generator) -> torch.Tensor:
     """Random disguises of the kinds of SSCD (Pizzi et al. 2022, arXiv 2202.10261, section 4.4):
     affine moves, blends, brightness, contrast and noise. Half of the images get black borders where
     they were moved, half repeat their edge."""
+    return disguise_known(images, strength, generator)[0]
+
+
+def disguise_known(
+    images: torch.Tensor, strength: Strength, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same and how each was moved: (N, 2) dx, dy in affine_grid's [-1, 1]."""
     num = len(images)
 
     def uniform(low: float, high: float) -> torch.Tensor:
@@ -100,7 +108,7 @@ def disguise(images: torch.Tensor, strength: Strength, generator: torch.Generato
 
     moved = strength.move_probability
     angle = uniform(-strength.rotation, strength.rotation) * chance(moved) * math.pi / 180
-    scale = torch.where(chance(moved), uniform(strength.crop, 1.02), torch.ones(num))
+    scale = torch.where(chance(moved), uniform(strength.crop, strength.zoom), torch.ones(num))
     reach = torch.maximum(1 - scale, 2 * strength.shift * chance(moved))
     theta = similarity(angle, scale, uniform(-1, 1) * reach, uniform(-1, 1) * reach)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
@@ -116,7 +124,7 @@ def disguise(images: torch.Tensor, strength: Strength, generator: torch.Generato
     seen = seen * column(uniform(0.65, 1.35)) + column(uniform(-0.1, 0.1))
     noise = torch.randn(seen.shape, generator=generator)
     seen = seen + noise * column(uniform(0, strength.noise) * chance(0.4))
-    return seen.clamp(0, 1)
+    return seen.clamp(0, 1), theta[:, :, 2]
 
 
 def similarity(

@@ -20,15 +20,19 @@ from datagen.evaluation.privacy.intervals import newcombe, wilson
 from datagen.evaluation.privacy.membership import attack_scores, membership
 from datagen.evaluation.results import Control, NearCopy, Privacy
 from datagen.image_set import ImageSet
-from datagen.references.copy_detector import CopyDetector, CopyMatches, never, quiet
+from datagen.references.copy_detector import NUM_LESSONS, CopyDetector, CopyMatches, never, quiet
+from datagen.references.copy_index import FeatureIndex
 
-# The gate opens at an excess of 0.005: a threshold that chance passes at 1% could never show that.
-FLAG_FPR = 0.001
+# The gate opens at an excess of 0.005: where chance flags 1%, a thousand images cannot show that.
+# At 0.1% they can; where there are twice as many, 0.2% can too, and finds more copies.
+STRICT_FPR, FLAG_FPR = 0.001, 0.002
+MANY_IMAGES = 2_000
 MIN_HELD_OUT = 100
 NUM_CLOSEST = 12
 MAX_SYNTHETIC, MAX_HELD_OUT = 10_000, 5_000
 MAX_QUICK_SYNTHETIC, MAX_QUICK_HELD_OUT = 1_000, 1_000
 NUM_PLANTED, NUM_QUICK_PLANTED = 50, 20
+NUM_QUICK_LESSONS = 384
 IDENTICAL = "identical pixels"
 
 
@@ -49,20 +53,26 @@ def measure_privacy(
     quick: bool,
     seed: int,
     detector: CopyDetector | None = None,
-    flag_fpr: float = FLAG_FPR,
+    flag_fpr: float | None = None,
     on_progress: Callable[[str], None] = quiet,
     check_abort: Callable[[], None] = never,
 ) -> Privacy:
     """detector: one that was fitted to `train`; None fits one. flag_fpr: the share of real images
-    that chance may flag."""
+    that chance may flag; None for the largest that lets the gate open."""
     rng = np.random.default_rng(seed)
     held = _prepare(held_out, train, MAX_QUICK_HELD_OUT if quick else MAX_HELD_OUT, rng)
     if min(len(held.calibration), len(held.measured)) < MIN_HELD_OUT:
         return _withheld(len(held.calibration) + len(held.measured), held.notes)
     sample, notes = _sample(synthetic, MAX_QUICK_SYNTHETIC if quick else MAX_SYNTHETIC, rng)
+    if flag_fpr is None:
+        flag_fpr = FLAG_FPR if len(sample) >= MANY_IMAGES else STRICT_FPR
     if detector is None:
         detector = CopyDetector.fit(
-            train.images, seed=seed, on_progress=on_progress, check_abort=check_abort
+            train.images,
+            seed=seed,
+            num_lessons=NUM_QUICK_LESSONS if quick else NUM_LESSONS,
+            on_progress=on_progress,
+            check_abort=check_abort,
         )
     on_progress(f"copies: {len(held.calibration) + len(held.measured)} held-out images")
     detector = detector.calibrate(held.calibration.images, flag_fpr, check_abort=check_abort)
@@ -192,8 +202,8 @@ def _pairs(
     """All flagged images, or the closest, the closest first."""
     order = np.argsort(-found.score, kind="stable")
     rows = order[: int(flagged.sum()) or NUM_CLOSEST]
-    likeness = detector.describe(sample.images[rows]) @ detector.describe(held_out.images).T
-    nearest = likeness.argmax(1)
+    known = FeatureIndex.build(detector.describe(held_out.images))
+    _, nearest = known.nearest(detector.describe(sample.images[rows]))
     return tuple(
         NearCopy(
             name=sample.names[row],

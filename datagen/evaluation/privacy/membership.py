@@ -11,28 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.evaluation.measure import Measure
+from datagen.references.copy_index import FeatureIndex
 
 Scores = NDArray[np.float64]
 FPR = 0.01
 MIN_NON_MEMBERS = 200  # below, 1% of them is less than two images
 NUM_RESAMPLES = 500
-BLOCK = 500
-
-
-def nearest_likeness(
-    images: NDArray[np.float32], others: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """(N, dim) and (M, dim) of length 1 => (N,) largest cosine."""
-    parts = [(images[i : i + BLOCK] @ others.T).max(1) for i in range(0, len(images), BLOCK)]
-    return np.concatenate([np.zeros(0, np.float32), *parts])
 
 
 def attack_scores(
     real: NDArray[np.float32], synthetic: NDArray[np.float32], reference: NDArray[np.float32]
 ) -> Scores:
     """Descriptors of length 1. Larger is more likely a member."""
-    near = nearest_likeness(real, synthetic) - nearest_likeness(real, reference)
-    return near.astype(np.float64)
+    near, _ = FeatureIndex.build(synthetic).nearest(real)
+    usual, _ = FeatureIndex.build(reference).nearest(real)
+    return near.astype(np.float64) - usual
 
 
 def membership(members: Scores, non_members: Scores, *, seed: int) -> Measure:
