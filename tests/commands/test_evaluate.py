@@ -122,9 +122,13 @@ def test_a_gate_keeps_a_version_from_being_published(home: Path, tmp_path: Path)
     assert shut.exit_code == 4, shut.output
     assert "label_agreement is" in shut.output
     assert not list(home.rglob("manifest.json"))
-    (report,) = home.rglob("report.html")
-    shown = datagen("report", "gated", "--home", home, "--json")
-    assert Path(json.loads(shown.stdout)["path"]) == report
+    (kept,) = home.rglob("report.html")
+    job = re.search("`datagen report ([0-9a-f]{32})` shows", shut.output)
+    assert job is not None
+    for name in (job[1], "gated"):
+        shown = json.loads(datagen("report", name, "--home", home, "--json").stdout)
+        assert (shown["path"], shown["job_state"]) == (str(kept), "FAILED")
+    assert datagen("report", "gated@1", "--home", home).exit_code == 3
 
 
 @pytest.mark.soak  # one more whole evaluation
@@ -137,3 +141,5 @@ def test_what_passes_its_gates_is_published_with_its_figures(home: Path, tmp_pat
     assert "label agreement" not in (manifest.parent / "README.md").read_text()
     (card,) = (manifest.parent / "attachments").rglob("README.md")
     assert "label agreement" in card.read_text()
+    shown = datagen("report", "gated", "--home", home, "--json")
+    assert Path(json.loads(shown.stdout)["path"]).read_text("utf-8").startswith("<!DOCTYPE html>")
