@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datagen.image_set import ImageSet
 from datagen.references.fit import fit_reference
-from datagen.references.reference import Reference
+from datagen.references.reference import Reference, load_reference, save_reference
 
 CLASS_NAMES = ("disc", "ring", "bar")
 SIDE_PX = 16
@@ -26,13 +31,31 @@ def drawn(num: int, *, seed: int) -> ImageSet:
 
 @lru_cache
 def tiny_reference() -> Reference:
-    return fit_reference(drawn(50, seed=1), drawn(60, seed=2), seed=3, licence="MIT")
+    return _fitted_once(
+        "tiny",
+        lambda: fit_reference(drawn(50, seed=1), drawn(60, seed=2), seed=3, licence="MIT"),
+    )
 
 
 @lru_cache
 def other_reference() -> Reference:
     """Fitted to few other images."""
-    return fit_reference(drawn(20, seed=1), drawn(12, seed=2), seed=9)
+    return _fitted_once(
+        "other", lambda: fit_reference(drawn(20, seed=1), drawn(12, seed=2), seed=9)
+    )
+
+
+def _fitted_once(name: str, fit: Callable[[], Reference]) -> Reference:
+    """By one of the processes of a test run; the others wait for it."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if run is None:
+        return fit()
+    path = Path(tempfile.gettempdir(), f"datagen-{run}-{name}.safetensors")
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            save_reference(fit(), path)
+    return load_reference(path)
 
 
 def _draw(name: str, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -96,11 +96,14 @@ def test_a_damaged_state_is_refused(detector: CopyDetector, name: str) -> None:
             CopyDetector.from_state(broken)
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_scores(train: Images, held_out: Images) -> None:
     scores = [CopyDetector.fit(train[:32], seed=4).search(held_out[:8]).score for _ in range(2)]
     assert np.array_equal(scores[0], scores[1])
 
 
+@pytest.mark.soak
+@pytest.mark.slow
 def test_large_colour_images_are_searched_too() -> None:
     train = pictures(24, seed=5, size=96, channels=3)
     detector = CopyDetector.fit(train, seed=6)
