@@ -1,7 +1,7 @@
 """What is trained: one task, anything that trains it, and many tasks side by side.
 
 Called by arms.py and worth.py. Threads, not processes: torch computes outside Python's lock, and
-two threads were as fast as two processes without a copy of the images or seconds of imports.
+threads need no copy of the images and no seconds of imports.
 """
 
 from __future__ import annotations
