@@ -161,7 +161,7 @@ def test_the_policy_gives_out_what_is_signed_off_enough_and_for_the_named_use(
     given = [("open", None), ("reviewed", None), ("reviewed", TRIAGE)]
     assert [key for key, is_open in table().items() if is_open] == given
     sign_off(catalog, row, state="approved", use=TOY, signed_by="B", until=NEXT_CENTURY)
-    refused = [("open", TRIAGE), ("approved", TRIAGE)]
+    refused = [("open", TRIAGE), ("approved", None), ("approved", TRIAGE)]
     assert [key for key, is_open in table().items() if not is_open] == refused
     expire_newest(catalog, row)
     assert [key for key, is_open in table().items() if is_open] == given
