@@ -36,13 +36,23 @@ def evaluated(*arguments: str | Path) -> dict[str, Any]:
     return found
 
 
+def check_measures(found: dict[str, Any]) -> None:
+    names = ("fid", "kid", "precision", "recall", "density", "coverage", "label_agreement")
+    utility = found["utility"]
+    measures = {name: found[name] for name in (*names, "near_copies")}
+    measures |= {name: utility[name] for name in ("gap", "worth_real_labels")}
+    for name, measure in measures.items():
+        assert measure["value"] is not None or measure["withheld"], name
+        assert "n" in measure, name
+    assert utility["verdict"] is not None or utility["withheld"]
+
+
+@pytest.mark.soak  # one more whole evaluation: a minute of one core
 @pytest.mark.slow
 def test_a_folder_is_measured_and_its_report_written(real: Path, tmp_path: Path) -> None:
     images = write_stripes(tmp_path / "mine", 60, seed=3)
     found = evaluated(images, "--reference", real, "--out", tmp_path / "out")
-    for name in ("fid", "kid", "precision", "recall", "density", "coverage", "label_agreement"):
-        assert found[name]["value"] is not None or found[name]["withheld"], name
-        assert "n" in found[name]
+    check_measures(found)
     assert found["label_agreement"]["value"] > 0.9
     assert found["near_copies"]["items"] == [] or found["near_copies"]["value"] < 0.1
     assert found["utility"]["verdict"] != "harms"
@@ -122,7 +132,10 @@ def test_a_gate_keeps_a_version_from_being_published(home: Path, tmp_path: Path)
     assert shut.exit_code == 4, shut.output
     assert "label_agreement is" in shut.output
     assert not list(home.rglob("manifest.json"))
+    (found,) = (json.loads(path.read_text("utf-8")) for path in home.rglob("evaluation.json"))
+    check_measures(found)
     (kept,) = home.rglob("report.html")
+    assert all(name in kept.read_text("utf-8") for name in CLASS_NAMES)
     job = re.search("`datagen report ([0-9a-f]{32})` shows", shut.output)
     assert job is not None
     for name in (job[1], "gated"):

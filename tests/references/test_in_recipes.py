@@ -97,6 +97,7 @@ def test_a_filter_that_needs_one_pins_it(home: Settings) -> None:
     assert again.body == recipe.body
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_another_reference_than_the_pinned_one_is_told(home: Settings) -> None:
     body = resolved(home, [LABELS]).body.decode()

@@ -55,6 +55,7 @@ def test_a_reference_read_back_is_the_one_saved(stored: Path) -> None:
     assert np.array_equal(back.distances(images, class_ids), reference.distances(images, class_ids))
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_equal_images_give_an_equal_reference() -> None:
     again = fit_reference(drawn(20, seed=1), drawn(12, seed=2), seed=9)
