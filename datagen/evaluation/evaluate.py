@@ -6,10 +6,13 @@ Loads and writes nothing. Called by assessment.py (`datagen evaluate`) and stage
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from datagen.evaluation.fairness import FairnessInputs, measure_fairness
 from datagen.evaluation.fidelity import measure_fidelity
@@ -19,10 +22,12 @@ from datagen.evaluation.report.pictures import GalleryItem, PairPicture, Picture
 from datagen.evaluation.results import (
     AttributeFairness,
     Evaluation,
+    Fidelity,
     Funnel,
     LabelAgreement,
     Privacy,
     Subject,
+    Utility,
 )
 from datagen.evaluation.utility import CommandTrainer, measure_utility
 from datagen.evaluation.words import headline, limits
@@ -89,6 +94,9 @@ class About:
 
 
 Progress = Callable[[str], None]
+Check = Callable[[], None]
+First = TypeVar("First")
+Second = TypeVar("Second")
 
 
 def evaluate(
@@ -105,6 +113,46 @@ def evaluate(
     Deterministic for equal inputs, seed and number of workers, but for the seconds.
     """
     clock = _Clock(on_progress, check_abort)
+    privacy, rest = _side_by_side(
+        lambda check: _privacy(synthetic, real, options, clock, check),
+        lambda check: _all_but_privacy(synthetic, real, options, clock, check),
+        check_abort,
+        is_parallel=options.workers > 1,
+    )
+    fidelity, agreement, utility, fairness = rest
+    subject = _subject(synthetic, real, about, options)
+    told = limits(subject, utility, privacy, has_groups=real.held_out.groups is not None)
+    evaluation = Evaluation(
+        subject=replace(subject, limits=tuple(told)),
+        headline=headline(utility, agreement, privacy),
+        fidelity=fidelity,
+        label_agreement=agreement,
+        utility=utility,
+        privacy=privacy,
+        fairness=fairness,
+        funnel=about.funnel,
+        seconds=clock.seconds,
+    )
+    return evaluation, _pictures(synthetic, real, agreement, privacy)
+
+
+def _privacy(
+    synthetic: ImageSet, real: RealData, options: Options, clock: _Clock, check_abort: Check
+) -> Privacy:
+    with clock.timed("privacy"):
+        return measure_privacy(
+            synthetic,
+            real.train,
+            real.held_out,
+            quick=options.quick,
+            seed=options.seed,
+            check_abort=check_abort,
+        )
+
+
+def _all_but_privacy(
+    synthetic: ImageSet, real: RealData, options: Options, clock: _Clock, check_abort: Check
+) -> tuple[Fidelity, LabelAgreement, Utility, tuple[AttributeFairness, ...]]:
     with clock.timed("classifier"):
         classifier = fit_classifier(real.train, seed=options.seed)
         extractor = load_extractor(options.features, classifier)
@@ -122,18 +170,18 @@ def evaluate(
         )
     with clock.timed("label agreement"):
         agreement = measure_label_agreement(synthetic, classifier, real.held_out, seed=options.seed)
-    with clock.timed("privacy"):
-        privacy = measure_privacy(
-            synthetic,
-            real.train,
-            real.held_out,
-            quick=options.quick,
-            seed=options.seed,
-            check_abort=check_abort,
-        )
+    utility = _utility(synthetic, real, options, clock, check_abort)
+    with clock.timed("fairness"):
+        fairness = _fairness(synthetic, real, classifier, extractor, seed=options.seed)
+    return fidelity, agreement, utility, fairness
+
+
+def _utility(
+    synthetic: ImageSet, real: RealData, options: Options, clock: _Clock, check_abort: Check
+) -> Utility:
     with clock.timed("utility"):
         trainer = options.trainer and CommandTrainer(options.trainer, synthetic.class_names)
-        utility = measure_utility(
+        return measure_utility(
             synthetic,
             real.train,
             real.held_out,
@@ -145,22 +193,33 @@ def evaluate(
             workers=options.workers,
             check_abort=check_abort,
         )
-    with clock.timed("fairness"):
-        fairness = _fairness(synthetic, real, classifier, extractor, seed=options.seed)
-    subject = _subject(synthetic, real, about, options)
-    told = limits(subject, utility, privacy, has_groups=real.held_out.groups is not None)
-    evaluation = Evaluation(
-        subject=replace(subject, limits=tuple(told)),
-        headline=headline(utility, agreement, privacy),
-        fidelity=fidelity,
-        label_agreement=agreement,
-        utility=utility,
-        privacy=privacy,
-        fairness=fairness,
-        funnel=about.funnel,
-        seconds=clock.seconds,
-    )
-    return evaluation, _pictures(synthetic, real, agreement, privacy)
+
+
+def _side_by_side(
+    first: Callable[[Check], First],
+    second: Callable[[Check], Second],
+    check_abort: Check,
+    *,
+    is_parallel: bool,
+) -> tuple[First, Second]:
+    """Each is called with what tells it to stop; an error of one stops the other."""
+    if not is_parallel:
+        return first(check_abort), second(check_abort)
+    has_failed = threading.Event()
+
+    def check() -> None:
+        check_abort()
+        if has_failed.is_set():
+            raise InterruptedError
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(first, check)
+        try:
+            found = second(check)
+            return waiting.result(), found
+        except BaseException:
+            has_failed.set()
+            raise
 
 
 class _Clock:

@@ -17,6 +17,7 @@ _VERDICTS = {
     "inconclusive": "Whether these images help a model is not decided",
 }
 _FEW_HELD_OUT = 500
+_SEEN = 0.5  # share of planted copies under one disguise
 
 
 def headline(utility: Utility, agreement: LabelAgreement, privacy: Privacy) -> str:
@@ -60,6 +61,13 @@ def limits(
             f"Utility was measured with one kind of classifier ({utility.trainer}); another may "
             "gain more or less. Use --trainer to measure with your own."
         )
+    missed = [control for control in privacy.controls if control.recall < _SEEN]
+    if missed and not privacy.is_blind:
+        told = ", ".join(f"{control.disguise} {control.recall:.0%}" for control in missed)
+        yield (
+            f"The search for copies found few of its planted ones under some disguises ({told}): "
+            "of copies disguised like that it says little."
+        )
     if privacy.is_blind:
         yield "The search for copies missed planted ones: a low rate of copies shows nothing."
     yield (
@@ -91,6 +99,7 @@ def _copies(privacy: Privacy) -> str:
         return f"The search for copies is withheld: {rate.withheld}"
     num = len(privacy.near_copies)
     found = f"{num:,} of {rate.n:,} images look like copies of training images"
-    if chance.value is None:
-        return found
-    return f"{found}, where chance makes about {chance.value * rate.n:,.1f}"
+    if chance.value is not None:
+        found += f", where chance makes about {chance.value * rate.n:,.1f}"
+    missed = [control.disguise for control in privacy.controls if control.recall < _SEEN]
+    return f"{found}; copies under {', '.join(missed)} mostly go unseen" if missed else found
