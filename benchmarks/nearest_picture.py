@@ -3,8 +3,8 @@
     python benchmarks/nearest_picture.py NAME --home HOME --out docs/nearest.png
 
 Three rows, one column for each class: the first image of the class in the data set, the image of
-fashion-mnist-sample's training part that is nearest in pixels, and the nearest of its held-out
-part. Nothing is picked by eye.
+that class in fashion-mnist-sample's training part that is nearest in pixels, and the nearest of its
+held-out part. Nothing is picked by eye.
 """
 
 from __future__ import annotations
@@ -49,11 +49,10 @@ def main() -> None:
     synthetic = load_published(opened.reader, max_images=1_000_000)
     sets = match_sets(synthetic, train, held_out, seed=0)
     first = [sets.synthetic.images[sets.synthetic.rows_of(c)[0]] for c in range(train.num_classes)]
-    rows = [
-        first,
-        [nearest(image, sets.train.images) for image in first],
-        [nearest(image, sets.held_out.images) for image in first],
-    ]
+    rows = [first]
+    for real in (sets.train, sets.held_out):
+        by_class = [real.images[real.rows_of(c)] for c in range(real.num_classes)]
+        rows.append([nearest(image, known) for image, known in zip(first, by_class, strict=True)])
     sheet = contact_sheet([i for row in rows for i in row], columns=len(first), scale=SCALE)
     arguments.out.write_bytes(encode_png(sheet, text={"datagen": "synthetic and real"}))
     catalog.close()
