@@ -6,12 +6,15 @@ is one model for ever: neither replaced nor, once revoked, used again.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from uuid import uuid4
+
+import numpy as np
 
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.registry import RegisteredModel, get_model, insert_model
@@ -25,6 +28,7 @@ from datagen.errors import (
     RevokedError,
     StoreError,
 )
+from datagen.filters import FILTERS
 from datagen.generators.model_directory import (
     CARD_FILE,
     CONFIG_FILE,
@@ -35,13 +39,15 @@ from datagen.generators.model_directory import (
     load_model,
     model_names,
 )
-from datagen.references.reference import load_reference
+from datagen.references.reference import Reference, load_reference
 from datagen.safetensors_header import check_finite
 from datagen.settings import Settings
 from datagen.store import Store
 
 # In this order: the config is put last, so that a folder with one is whole.
 FILES = (WEIGHTS_FILE, REFERENCE_FILE, CARD_FILE, CONFIG_FILE)
+
+_NUM_PROBES = 4
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
@@ -93,7 +99,14 @@ def _check_reference(model: Model) -> None:
     """All of it, once, so that no worker meets a damaged one. Raises ModelError."""
     if model.reference is None:
         return
-    reference = load_reference(model.reference).checked()
+    try:
+        reference = load_reference(model.reference).checked()
+        _try_filters(reference)
+    except (ArithmeticError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"model file {model.reference}: its numbers do not work ({type(error).__name__}: "
+            f"{error}); fit the reference again"
+        ) from None
     problem = reference.unfit_for(
         model.config.class_names,
         image_size=model.config.image_size,
@@ -104,6 +117,20 @@ def _check_reference(model: Model) -> None:
             f"model file {model.reference}: the reference {problem}; expected one of the model's "
             "own classes and sizes: fit the reference again"
         )
+
+
+def _try_filters(reference: Reference) -> None:
+    """Scores images of noise by every filter that needs it. Raises ValueError or what the
+    filters raise."""
+    names = reference.class_names[:_NUM_PROBES]
+    shape = (len(names), *reference.image_shape)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    for name, rule in FILTERS.items():
+        options = rule.options()
+        if rule.needs_reference(options):
+            for score in rule.score(images, names, reference):
+                if isinstance(score, float) and not math.isfinite(score):
+                    raise ValueError(f"filter {name} scores {score}")
 
 
 def _put(store: Store, key: str, path: Path) -> None:

@@ -61,6 +61,10 @@ class OutlierStatistics:
         ]
         if found != expected:
             raise ModelError(f"reference: outlier statistics of {found}; fit the reference again")
+        if min(each.min(initial=1) for each in (self.variances, self.rests, self.scales)) <= 0:
+            raise ModelError("reference: variances or scales that are not above 0; fit it again")
+        if set(self.bank_classes.tolist()) != set(range(num_classes)):
+            raise ModelError("reference: outlier statistics lack a class; fit the reference again")
         return self
 
     def distances(

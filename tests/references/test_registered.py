@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +43,17 @@ def test_a_registered_reference_is_fetched_with_its_model(settings: Settings, fo
     assert load_reference(fetched.reference).digest == tiny_reference().digest
 
 
-@pytest.mark.parametrize("kind", ["other classes", "a part of another shape"])
+WRONG: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "a part of another shape": ("outliers.means", lambda means: means[1:]),
+    "limits of 0": ("outliers.scales", lambda scales: scales * 0),
+    "limits below 0": ("outliers.scales", lambda scales: -scales),
+    "features of another length": ("outliers.bank", lambda bank: bank[:, 1:]),
+    "a mean of another length": ("duplicates.mean", lambda mean: mean[:3]),
+    "a class without images": ("outliers.bank_classes", lambda classes: classes * 0),
+}
+
+
+@pytest.mark.parametrize("kind", ["other classes", *WRONG])
 def test_a_reference_that_no_worker_could_use_is_refused(
     kind: str, settings: Settings, folder: Path
 ) -> None:
@@ -50,11 +62,12 @@ def test_a_reference_that_no_worker_could_use_is_refused(
     if kind == "other classes":
         facts = facts.model_copy(update={"class_names": ("disc", "ring", "cube")})
     else:
-        tensors["outliers.means"] = tensors["outliers.means"][1:]
+        name, change = WRONG[kind]
+        tensors[name] = change(tensors[name])
     save_reference(make_reference(facts, tensors), folder / REFERENCE_FILE)
     catalog, store = Catalog(settings.database_url), open_store(settings.store_url)
     migrate(catalog)
-    with pytest.raises(ModelError, match="fit the reference again"):
+    with pytest.raises(ModelError, match=r"fit (the reference|it) again"):
         register_model(catalog, store, settings, folder, created_by=None)
     catalog.close()
     assert list(store.list("")) == []
