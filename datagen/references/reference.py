@@ -54,8 +54,12 @@ class Reference:
         return (*self.facts.image_size, self.facts.channels)
 
     def checked(self) -> Reference:
-        """Every part built: raises ModelError if one of them is not sound."""
-        _ = self.classifier.network, self.outliers, self.duplicates, self.copies
+        """Raises ModelError if a part is not sound. The copy search is checked, and not built: that
+        takes seconds."""
+        from datagen.references.copy_codes import checked_tensors
+
+        _ = self.classifier.network, self.outliers, self.duplicates
+        checked_tensors(self._part(_COPIES))
         return self
 
     @cached_property
