@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import statistics
+
 import pytest
 import torch
 
@@ -22,14 +24,14 @@ def audited(noise: float, *, rate: float = 1.0, num_steps: int = 1) -> Audit:
 @pytest.mark.parametrize("epsilon", [1.0, 10.0])
 def test_honest_noise_is_bounded_from_below_and_not_contradicted(epsilon: float) -> None:
     noise = noise_for(lambda s: [GaussianSteps(s, 1.0, 1)], epsilon=epsilon, delta=DELTA)
-    found = audited(noise)
-    # The noise is no seeded one: 0.3 to 0.6 of epsilon was seen.
-    assert 0.05 * epsilon < found.epsilon_low <= epsilon
+    bounds = [audited(noise).epsilon_low for _ in range(7)]
+    # The noise is not seeded: of 40 bounds at epsilon 1 two were below 0.2, half above 0.58.
+    assert 0.2 * epsilon < statistics.median(bounds) <= epsilon
 
 
 def test_sampled_steps_are_bounded_too() -> None:
     spent = epsilon_spent([GaussianSteps(0.7, 0.2, 10)], delta=DELTA)
-    assert 0.02 * spent < audited(0.7, rate=0.2, num_steps=10).epsilon_low <= spent
+    assert 0.2 * spent < audited(0.7, rate=0.2, num_steps=10).epsilon_low <= spent
 
 
 @pytest.mark.parametrize("claimed", [1.0, 10.0])
