@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 
 from datagen.attachments import EVALUATION, REVIEW, attach, attachments_of
 from datagen.catalog.jobs import list_jobs
+from datagen.catalog.rows import StoredAttempt
 from datagen.catalog.tables import attempts
 from datagen.diff import diff_versions
 from datagen.embedded import RunResult, run_recipe
@@ -20,6 +21,7 @@ from datagen.errors import InputError, NotFoundError, RecipeError, VerifyError
 from datagen.refilter import Changes, Refilter, keep_marks, parse_setting, plan_refilter
 from datagen.resolve import recipe_of_stored, resolve_recipe
 from datagen.settings import load_settings
+from datagen.stages import generate as generate_stage
 from tests.published import Home, open_home, publish
 
 # Of the 100 noise images, about half have less contrast.
@@ -132,6 +134,38 @@ def test_marks_replace_the_images_that_go_and_no_other(opened: Home, tmp_path: P
     again = Changes({}, marks_of(opened, {"cat-00000005": "drop"}, version=2, digest=made.digest))
     both = planned(opened, again, "small@2").resolved.recipe.filters[-1]
     assert (both.filter, len(both.options["rejected"])) == ("review", 3)
+
+
+def test_a_filter_is_added_to_a_version_that_had_rejections(opened: Home, tmp_path: Path) -> None:
+    """Its rejected attempts are in the cache without the new filter's scores."""
+    strict = run(opened, Changes({"blank.min_contrast": STRICT}))
+    assert sum(strict.rejections["cat"].values()) > 10
+    more = run(opened, Changes({"duplicate": "on"}), "small@2")
+    assert more.images_generated == 0  # none of noise is a duplicate
+    marks = marks_of(opened, {"cat-00000003": "drop"}, version=3, digest=more.digest)
+    reviewed = run(opened, Changes({}, marks), "small@3")
+    assert reviewed.rejections["cat"]["review"] == 1
+    for result in (more, reviewed):
+        alone = fresh(result, opened, tmp_path / f"fresh-{result.version}")
+        assert alone.digest == result.digest
+        assert alone.rejections == result.rejections
+
+
+def test_attempts_that_another_job_left_without_a_score_are_scored(
+    opened: Home, tmp_path: Path
+) -> None:
+    """As when it commits them between this job's generating and its judging."""
+    run(opened, Changes({"blank.min_contrast": STRICT}))
+    found = generate_stage.cached_attempts
+
+    def first_attempts(*args: Any, **named: Any) -> list[StoredAttempt]:
+        patch.undo()
+        return [row for row in found(*args, **named) if row.attempt == 0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generate_stage, "cached_attempts", first_attempts)
+        more = run(opened, Changes({"duplicate": "on"}), "small@2")
+    assert fresh(more, opened, tmp_path / "fresh").digest == more.digest
 
 
 def test_what_the_evaluation_flagged_is_quarantined(opened: Home) -> None:

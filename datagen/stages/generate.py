@@ -51,21 +51,25 @@ def _requests(work: JobWork, unit: Unit) -> list[AttemptRequest]:
 
 
 def _find_cached(work: JobWork, requests: Sequence[AttemptRequest]) -> Cached:
-    """Attempts that an earlier version, or a unit of this one, made already."""
+    """Every attempt at the asked ordinals that an earlier version, or a unit of this one, made
+    already: the judge may want those after the asked ones too."""
     by_class: dict[int, list[AttemptRequest]] = {}
     for request in requests:
         by_class.setdefault(request.class_index, []).append(request)
     found: Cached = {}
     for class_index, wanted in by_class.items():
-        ordinals = [request.ordinal for request in wanted]
+        ordinals = {request.ordinal for request in wanted}
         rows = cached_attempts(
             work.catalog,
             work.job.context_id,
             work.plan.class_names[class_index],
             ordinals=(min(ordinals), max(ordinals)),
         )
-        stored = {AttemptRequest(class_index, row.ordinal, row.attempt): row for row in rows}
-        found |= {request: stored[request] for request in wanted if request in stored}
+        found |= {
+            AttemptRequest(class_index, row.ordinal, row.attempt): row
+            for row in rows
+            if row.ordinal in ordinals
+        }
     return found
 
 
@@ -73,18 +77,18 @@ def _rescore(work: JobWork, cached: Cached) -> list[tuple[str, int, int, str]]:
     """Cached attempts that a filter new to them has to score."""
     keys = set(work.resolved.score_keys.values())
     known = {r: json.loads(row.scores) for r, row in cached.items()} if keys else {}
-    lacking = {r: cached[r] for r, scores in known.items() if not keys <= scores.keys()}
-    if not lacking:
-        return []
-    images = work.raw_images.load(lacking.values())
-    batch = np.stack([images[row] for row in lacking.values()])
-    class_names = [work.plan.class_names[request.class_index] for request in lacking]
+    lacking = [request for request, scores in known.items() if not keys <= scores.keys()]
     rescored = []
-    for request, class_name, new in zip(
-        lacking, class_names, work.score(batch, class_names), strict=True
-    ):
-        scores = known[request] | json.loads(new)
-        rescored.append((class_name, request.ordinal, request.attempt, json.dumps(scores)))
+    for first in range(0, len(lacking), work.plan.unit_size):  # as many images as a unit holds
+        batch = lacking[first : first + work.plan.unit_size]
+        class_names = [work.plan.class_names[request.class_index] for request in batch]
+        images = work.raw_images.load(cached[request] for request in batch)
+        pixels = np.stack([images[cached[request]] for request in batch])
+        for request, class_name, new in zip(
+            batch, class_names, work.score(pixels, class_names), strict=True
+        ):
+            scores = known[request] | json.loads(new)
+            rescored.append((class_name, request.ordinal, request.attempt, json.dumps(scores)))
     return rescored
 
 

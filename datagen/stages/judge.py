@@ -31,8 +31,8 @@ MAX_AHEAD = 8
 class ClassVerdict:
     """One class, judged with at most `cap` attempts a sample.
 
-    absent: ordinal -> its first attempt that is allowed but not made yet. unfilled: ordinals none
-    of whose allowed attempts passes. num_considered: attempts looked at.
+    absent: ordinal -> its first attempt that is allowed but not made, or not scored, yet.
+    unfilled: ordinals none of whose allowed attempts passes. num_considered: attempts looked at.
     """
 
     cap: int
@@ -114,12 +114,16 @@ def _judge_under_cap(work: JobWork, class_index: int, cap: int) -> ClassVerdict:
 def _judge_sample(
     verdict: ClassVerdict, judges: dict[str, ClassJudge], ordinal: int, made: dict[int, str]
 ) -> None:
-    """judges: by score key. made: attempt -> its scores."""
+    """judges: by score key. made: attempt -> its scores.
+
+    One that a filter has not scored, as another job of the context left it, is asked for like one
+    not made: what is asked for is scored.
+    """
     for attempt in range(verdict.cap):
-        if attempt not in made:
+        scores = json.loads(made.get(attempt, "{}"))
+        if attempt not in made or not judges.keys() <= scores.keys():
             verdict.absent[ordinal] = attempt
             return
-        scores = json.loads(made[attempt])
         verdict.num_considered += 1
         reason = _reason(judges, scores)
         if reason is None:
