@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from datagen.commands.opening import (
     open_settings,
     pin_threads,
 )
+from datagen.commands.out_folder import out_folder, write_files
 from datagen.commands.output import duration_text, print_facts, print_json
 from datagen.commands.progress import progress_bar
 from datagen.commands.remote import refuse_remote
@@ -159,7 +161,10 @@ def _evaluate_version(
     from datagen.evaluation.named_data import resolve_data
     from datagen.versions import open_version
 
-    with open_library(settings) as library:
+    with (
+        open_library(settings) as library,
+        nullcontext() if out is None else out_folder(out),
+    ):
         opened = open_version(library.catalog, library.store, settings.tenant, target)
         found, report = assess_version(
             library.catalog,
@@ -172,7 +177,7 @@ def _evaluate_version(
             on_progress=on_progress,
         )
         path = address_text(library.store.url(report.key))
-    return found, path if out is None else _write(found, out)
+        return found, path if out is None else _write(found, out)
 
 
 def _evaluate_folder(
@@ -194,32 +199,23 @@ def _evaluate_folder(
             "the data sets"
         )
     target_folder = out or Path(f"{folder.resolve().name}-evaluation")
-    _check_writable(target_folder)
-    found = assess_folder(
-        folder,
-        resolve_data(sources.reference, settings),
-        options,
-        held_out=sources.held_out,
-        baseline=sources.baseline,
-        on_progress=on_progress,
-    )
-    return found, _write(found, target_folder)
-
-
-def _check_writable(out: Path) -> None:
-    """Before minutes of work, not after them."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {out}: {error.strerror}; name another folder") from None
+    with out_folder(target_folder):
+        found = assess_folder(
+            folder,
+            resolve_data(sources.reference, settings),
+            options,
+            held_out=sources.held_out,
+            baseline=sources.baseline,
+            on_progress=on_progress,
+        )
+        return found, _write(found, target_folder)
 
 
 def _write(found: Assessment, out: Path) -> str:
-    _check_writable(out)
-    report = out / "report.html"
-    report.write_text(found.report, encoding="utf-8")
-    (out / "evaluation.json").write_bytes(found.to_bytes())
-    return str(report)
+    """Returns the path of the report."""
+    files = {"report.html": found.report.encode(), "evaluation.json": found.to_bytes()}
+    write_files(out, files)
+    return str(out / "report.html")
 
 
 def _print(found: Assessment, path: str, home: Path | None, *, seconds: float) -> None:

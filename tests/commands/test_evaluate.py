@@ -103,6 +103,7 @@ def test_bad_input_is_named_and_changes_nothing(
     assert done.exit_code in (2, 3)
     assert told in done.output
     assert "Traceback" not in done.output
+    assert {path.name for path in tmp_path.iterdir()} == {"empty", "other"}
 
 
 def gated_recipe(path: Path, require: dict[str, str]) -> Path:
