@@ -20,6 +20,7 @@ from datagen.features import (
     FeatureCache,
     FeatureExtractor,
     SmallClassifier,
+    check_extractor,
     compute_features,
     load_extractor,
     resize_for_network,
@@ -312,3 +313,19 @@ def test_extractors_keep_their_promise() -> None:
         other = untrained(16, 3)
         other.network.hidden.bias += 1
     assert ClassifierFeatures(other).digest != extractors[0].digest
+
+
+def test_what_cannot_be_an_extractor_is_refused_before_any_work(tmp_path: Path) -> None:
+    check_extractor("classifier")
+    (tmp_path / "net.onnx").touch()
+    check_extractor(f"onnx:{tmp_path / 'net.onnx'}?size=32")
+    for spec, told in (
+        ("", "expected efficientnet-lite0, classifier, torchscript:PATH"),
+        ("onnx:", "expected efficientnet-lite0"),
+        (f"inception:{tmp_path / 'net.onnx'}?size=2", "expected efficientnet-lite0"),
+        (f"onnx:{tmp_path / 'net.onnx'}?size=none", "size=1 to 4096"),
+        (f"export:{tmp_path}", "is not a file"),
+        (f"torchscript:{tmp_path / 'gone'}", "does not exist"),
+    ):
+        with pytest.raises(InputError, match=told):
+            check_extractor(spec)

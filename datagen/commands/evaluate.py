@@ -93,10 +93,13 @@ def evaluate(
     pin_threads(settings)
     from datagen.evaluation.evaluate import Options
     from datagen.evaluation.utility import CommandTrainer
-    from datagen.features import FeatureCache
+    from datagen.features import FeatureCache, check_extractor
 
+    # Refused now, not after minutes.
     if trainer is not None:
-        CommandTrainer(trainer, ())  # refused now, not after minutes
+        CommandTrainer(trainer, ())
+    if features is not None:
+        check_extractor(features)
     options = Options(
         quick=quick,
         seed=seed,

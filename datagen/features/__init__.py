@@ -29,12 +29,14 @@ from datagen.features.kernel import kernel_distance
 
 __all__ = [
     "Classifier", "ClassifierFeatures", "FeatureCache", "FeatureExtractor", "Features",
-    "SmallClassifier", "accuracy", "compute_features", "embed", "fit_classifier",
-    "fit_temperature", "kernel_distance", "load_extractor", "resize_for_network",
-    "train_classifier",
+    "SmallClassifier", "accuracy", "check_extractor", "compute_features", "embed",
+    "fit_classifier", "fit_temperature", "kernel_distance", "load_extractor",
+    "resize_for_network", "train_classifier",
 ]  # fmt: skip
 
 MIN_IMAGENET_SIDE_PX = 64
+_NAMED = ("efficientnet-lite0", "classifier")
+_KINDS = ("torchscript", "export", "onnx", "inception")
 
 
 def load_extractor(spec: str | None, classifier: Classifier) -> FeatureExtractor:
@@ -57,6 +59,21 @@ def load_extractor(spec: str | None, classifier: Classifier) -> FeatureExtractor
     return _load_from_file(spec)
 
 
+def check_extractor(spec: str) -> None:
+    """Raises InputError where load_extractor would for the text alone, or for a file that is not
+    there: before minutes of work. What the file holds shows when it is loaded."""
+    if spec in _NAMED:
+        return
+    from datagen.features.user_modules import ModuleInput
+
+    kind, path, options = _parse(spec)
+    if kind != "inception":
+        ModuleInput.parse(options, source=spec)
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist"
+        raise InputError(f"features {spec!r}: {path} {what}; expected the file of a network")
+
+
 def _load_from_file(spec: str) -> FeatureExtractor:
     from datagen.features.user_modules import (
         InceptionFeatures,
@@ -66,15 +83,20 @@ def _load_from_file(spec: str) -> FeatureExtractor:
         load_torchscript,
     )
 
-    kind, _, rest = spec.partition(":")
-    text, _, options = rest.partition("?")
-    path = Path(text)
-    if kind == "inception" and text and not options:
+    kind, path, options = _parse(spec)
+    if kind == "inception":
         return InceptionFeatures(path)
     loaders = {"torchscript": load_torchscript, "export": load_exported, "onnx": load_onnx}
-    if kind not in loaders or not text:
+    return loaders[kind](path, ModuleInput.parse(options, source=spec))
+
+
+def _parse(spec: str) -> tuple[str, Path, str]:
+    """Kind, path and options. Raises InputError."""
+    kind, _, rest = spec.partition(":")
+    text, _, options = rest.partition("?")
+    if kind not in _KINDS or not text or (kind == "inception" and options):
         raise InputError(
-            f"features {spec!r}; expected efficientnet-lite0, classifier, torchscript:PATH, "
+            f"features {spec!r}; expected {', '.join(_NAMED)}, torchscript:PATH, "
             "export:PATH, onnx:PATH or inception:PATH"
         )
-    return loaders[kind](path, ModuleInput.parse(options, source=spec))
+    return kind, Path(text), options

@@ -11,6 +11,7 @@ import csv
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -35,8 +36,8 @@ _MAX_PREDICTION_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class CommandTrainer:
-    """command: as typed; without a shell unless `shell`. Raises InputError if it is empty or its
-    quotes are unbalanced."""
+    """command: as typed; without a shell unless `shell`. Raises InputError if it is empty, its
+    quotes are unbalanced, or its program is not there."""
 
     command: str
     class_names: tuple[str, ...]
@@ -56,6 +57,11 @@ class CommandTrainer:
                 raise InputError(
                     f"trainer: class {name!r} cannot name a folder and a column; rename it"
                 )
+        if not self.shell and shutil.which(words[0]) is None:
+            raise InputError(
+                f"trainer {self.command!r} cannot be started: {words[0]!r} is no program that can "
+                "be run; check its path"
+            )
 
     @property
     def name(self) -> str:
