@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from datagen.commands.data_path import DataPath
 from datagen.commands.edge import shared_options
 from datagen.commands.opening import (
     address_text,
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from datagen.evaluation.evaluate import Options
     from datagen.settings import Settings
 
-_DATA = click.Path(path_type=Path)
+_DATA = DataPath(path_type=Path)
+_NAME_OR_DATA = DataPath(path_type=str)
 _NUM_STEPS = 8
 
 
@@ -45,8 +47,14 @@ class _Sources:
 
 
 @click.command()
-@click.argument("target", metavar="NAME[@VERSION]|DIR")
-@click.option("--reference", required=True, metavar="DATA", help="Real images: a name or a folder.")
+@click.argument("target", type=_NAME_OR_DATA, metavar="NAME[@VERSION]|DIR")
+@click.option(
+    "--reference",
+    type=_NAME_OR_DATA,
+    required=True,
+    metavar="DATA",
+    help="Real images: a name or a folder.",
+)
 @click.option("--held-out", type=_DATA, metavar="DATA", help="Real images that no model has seen.")
 @click.option("--baseline", type=_DATA, metavar="DATA", help="Other images to compare with.")
 @click.option("--quick", is_flag=True, help="Two minutes: smaller samples, fewer repeats.")

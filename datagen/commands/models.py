@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from datagen.commands.data_path import DataPath
 from datagen.commands.edge import shared_options
 from datagen.commands.opening import open_settings, pin_threads
 from datagen.commands.output import (
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from datagen.settings import Settings
     from datagen.training.reference_parts import DataFormat
 
-_folder = click.Path(path_type=Path, file_okay=False)
+_folder = DataPath(path_type=Path, file_okay=False)
 
 
 @click.command()

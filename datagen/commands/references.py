@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from datagen.commands.data_path import DataPath
 from datagen.commands.edge import shared_options
 from datagen.commands.opening import open_settings
 from datagen.commands.output import plural, print_facts, print_json, print_table
@@ -14,7 +15,7 @@ from datagen.commands.output import plural, print_facts, print_json, print_table
 if TYPE_CHECKING:
     from datagen.evaluation.named_data import NamedData
 
-_data = click.Path(path_type=Path)
+_data = DataPath(path_type=Path)
 
 
 @click.group()

@@ -55,3 +55,15 @@ def test_changed_data_are_shown_to_be(home: Path, folder: Path) -> None:
 def test_listing_writes_nothing(home: Path) -> None:
     ran(home, "list")
     assert not home.exists()
+
+
+def test_an_empty_path_is_not_the_folder_one_is_in(
+    home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    for arguments, told in (
+        (["add", "pets", ""], "DIR: empty; name a folder"),
+        (["add", "pets", str(folder), "--held-out", ""], "--held-out: empty; name a folder"),
+    ):
+        result = run(home, *arguments)
+        assert (result.exit_code, told in result.output) == (2, True)
