@@ -6,6 +6,7 @@ stages/evaluate.py (which of them an evaluation does not pass).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,17 @@ MEASURES: dict[str, tuple[str, ...]] = {
     "worth_real_labels": ("utility", "worth_real_labels"),
 }
 NAMES = ("utility", *MEASURES)
+_SHARE = (0.0, 1.0, "a share between 0 and 1; 2% is 0.02")
+_DISTANCE = (0.0, math.inf, "a distance, 0 or more")
+# Name of a gate -> the least and the largest bound that mean something, and what they are.
+_BOUNDS: dict[str, tuple[float, float, str]] = {
+    **dict.fromkeys(MEASURES, _SHARE),
+    "fid": _DISTANCE,
+    "kid": _DISTANCE,
+    "density": (0.0, math.inf, "a density, 0 or more; that of real images is about 1"),
+    "utility_gap": (-1.0, 1.0, "a difference of two shares, from -1 to 1; 2 points are 0.02"),
+    "worth_real_labels": (0.0, math.inf, "a number of real labels, 0 or more"),
+}
 _BY_COPY_SEARCH = ("near_copy_rate", "near_copy_excess", "membership_inference")
 
 _BOUND = re.compile(r"(<=|>=)\s*(-?\d{1,12}(?:\.\d{1,12})?(?:[eE]-?\d{1,2})?)")
@@ -50,9 +62,16 @@ class Gate:
         if self.name == "utility":
             if self._verdicts() is None:
                 return f'"not VERDICT", or "VERDICT or VERDICT", of {", ".join(VERDICTS)}'
-        elif _BOUND.fullmatch(self.text) is None:
-            return 'a bound such as "<= 0.005" or ">= 0.9"'
+        else:
+            return self._fault_of_bound()
         return None
+
+    def _fault_of_bound(self) -> str | None:
+        match = _BOUND.fullmatch(self.text)
+        if match is None:
+            return 'a bound such as "<= 0.005" or ">= 0.9"'
+        least, largest, kind = _BOUNDS[self.name]
+        return None if least <= float(match[2]) <= largest else f"a bound that is {kind}"
 
     def shortcoming(self, evaluation: Mapping[str, Any]) -> str | None:
         """Why the evaluation does not pass, in words; None if it does.
@@ -97,6 +116,14 @@ class Gate:
         if words[1::2] == ["or"] * (len(named) - 1) and named and set(named) <= set(VERDICTS):
             return frozenset(named)
         return None
+
+
+def gate_fault(name: str, given: Any) -> str | None:
+    """What was expected, if this is no gate. given: as the recipe has it, text or not."""
+    fault = Gate(name, given if isinstance(given, str) else "").fault()
+    if isinstance(given, str) or name not in NAMES:
+        return fault
+    return f"text in quotes: {fault}"
 
 
 _END = {True: "the upper bound", False: "the lower bound"}

@@ -33,7 +33,7 @@ from datagen.faults import InvalidRecipe as InvalidRecipe
 from datagen.faults import Problem as Problem
 from datagen.faults import field_error as field_error
 from datagen.faults import suggest as suggest
-from datagen.gates import Gate
+from datagen.gates import Gate, gate_fault
 from datagen.schema_faults import details_of, problems_of, refuse
 from datagen.schema_rules import ordered, plain_faults, plain_mapping, repeated
 from datagen.yaml_reader import MAX_BYTES as MAX_BYTES
@@ -74,10 +74,12 @@ def _check_ratios(ratios: dict[str, float]) -> dict[str, float]:
     return {name: ratios[name] for name in sorted(ratios)}
 
 
-def _check_require(require: dict[str, str]) -> dict[str, str]:
-    gates = [Gate(name, text) for name, text in require.items()]
-    faults = ((gate, gate.fault()) for gate in gates)
-    refuse(((gate.name,), gate.text, fault) for gate, fault in faults if fault is not None)
+def _check_require(require: Any) -> Any:
+    """Before pydantic looks at the values: one that is no text hides no fault of another."""
+    if not isinstance(require, dict):
+        return require
+    faults = ((name, given, gate_fault(name, given)) for name, given in require.items())
+    refuse(((name,), given, fault) for name, given, fault in faults if fault is not None)
     return {name: require[name] for name in sorted(require)}
 
 
@@ -227,7 +229,7 @@ class EvaluationRequest(_Part):
     )
     require: Annotated[
         dict[str, Annotated[str, StringConstraints(max_length=100)]],
-        AfterValidator(_check_require),
+        BeforeValidator(_check_require),
     ] = Field(
         default_factory=dict,
         max_length=32,

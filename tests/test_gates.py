@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -86,6 +87,16 @@ def test_a_blind_search_for_copies_opens_no_gate() -> None:
         ("fid", "< 3"),
         ("fid", "<= nan"),
         ("fid", ""),
+        ("fid", "<= -1"),
+        ("kid", "<= -0.1"),
+        ("near_copy_excess", "<= 2"),
+        ("near_copy_rate", "<= 1e9"),
+        ("label_agreement", ">= 80"),
+        ("precision", ">= -1"),
+        ("recall", ">= nan"),
+        ("density", ">= -0.5"),
+        ("utility_gap", ">= 2"),
+        ("worth_real_labels", "<= -5"),
         ("utility", "<= 3"),
         ("utility", "not"),
         ("utility", "helps harms"),
@@ -101,6 +112,25 @@ def test_a_recipe_with_another_gate_is_refused_by_field(name: str, text: str) ->
     )
     with pytest.raises(InvalidRecipe, match=rf"r\.yaml:6: evaluation\.require\.{name}: "):
         parse_recipe(recipe.encode(), source="r.yaml")
+
+
+def test_all_faults_of_gates_are_told_at_once_with_what_fits() -> None:
+    recipe = {
+        **{"version": 1, "name": "gated", "image_size": [8, 8]},
+        "classes": [{"name": "a", "count": 1}],
+        "generator": {"model": "noise", "channels": 1},
+        "evaluation": {
+            "reference": "real",
+            "require": {"label_agreement": 0.8, "fidd": "<= 3", "precision": ">= 80", "utility": 1},
+        },
+    }
+    with pytest.raises(InvalidRecipe) as raised:
+        parse_recipe(json.dumps(recipe).encode(), source="r.json")
+    told = {each.field.rpartition(".")[2]: each.expected for each in raised.value.problems}
+    assert told.keys() == {"label_agreement", "fidd", "precision", "utility"}
+    assert told["label_agreement"] == 'text in quotes: a bound such as "<= 0.005" or ">= 0.9"'
+    assert told["precision"] == "a bound that is a share between 0 and 1; 2% is 0.02"
+    assert told["utility"].startswith('text in quotes: "not VERDICT"')
 
 
 def test_every_gate_reads_what_an_evaluation_holds() -> None:
