@@ -17,8 +17,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from datagen.cli import main
+from datagen.client.problems import RefusedError
 from datagen.commands.edge import Edge, debug_option
-from datagen.errors import CatalogError, JobError, StoreFullError
+from datagen.errors import CatalogError, InputError, JobError, StoreFullError
+from datagen.faults import Problem
 from datagen.recipe import canonical_json
 from tests.published import copied_home, flip_byte
 from tests.recipes import noise_recipe
@@ -333,7 +335,7 @@ def test_every_problem_of_a_recipe_has_a_line_of_its_own() -> None:
     result = datagen("validate", "bad.yaml")
     lines = result.stderr.splitlines()
     assert len(lines) >= 4
-    assert all(line.startswith("bad.yaml") for line in lines)
+    assert all(line.startswith("error: bad.yaml") for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -463,6 +465,12 @@ def failing(error: BaseException) -> click.Group:
         (JobError("no"), 4, "error: no\n"),
         (CatalogError("no"), 6, "error: no\n"),
         (StoreFullError("no"), 6, "error: no\n"),
+        (
+            InputError("trainer; its last lines:\nno GPU"),
+            2,
+            "error: trainer; its last lines:\nno GPU",
+        ),
+        (RefusedError("a\nb", [Problem("", 1, "")] * 2), 2, "error: a\nerror: b\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (KeyError("x"), 1, "error: unexpected KeyError: 'x'; --debug shows where\n"),
         (OSError(5, "broken\nbadly"), 1, "error: unexpected OSError: [Errno 5] broken; "),

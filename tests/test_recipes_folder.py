@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from datagen.commands.edge import error_text
 from datagen.recipe import InvalidRecipe, json_schema, load_recipe, parse_recipe
 from datagen.resolve import resolve
 
@@ -61,4 +62,4 @@ def test_the_errors_in_the_documentation_are_what_is_printed() -> None:
     assert len(texts) == 2
     with pytest.raises(InvalidRecipe) as caught:
         parse_recipe(texts[1].encode(), source="mistakes.yaml")
-    assert outputs[0] == f"{caught.value}\n"
+    assert outputs[0] == f"{error_text(caught.value)}\n"

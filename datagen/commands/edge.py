@@ -38,7 +38,7 @@ class Edge(click.Group):
             ctx.exit(INTERRUPTED)
         except DatagenError as error:
             _trace(ctx)
-            click.echo(_told(str(error)), err=True)
+            click.echo(error_text(error), err=True)
             ctx.exit(error.exit_code)
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
@@ -49,9 +49,12 @@ class Edge(click.Group):
             ctx.exit(UNEXPECTED)
 
 
-def _told(message: str) -> str:
-    """One fault on one line; several, each on its own, as editors and compilers print them."""
-    return message if "\n" in message else f"error: {message}"
+def error_text(error: DatagenError) -> str:
+    """Several faults of a recipe or a request have a line each, and each is an error; further lines
+    of one fault, such as what a program printed last, are not."""
+    num_faults = len(getattr(error, "problems", ())) or 1
+    lines = str(error).split("\n")
+    return "\n".join([*(f"error: {line}" for line in lines[:num_faults]), *lines[num_faults:]])
 
 
 def _trace(ctx: click.Context) -> None:
