@@ -91,6 +91,11 @@ def show(value: Any, *, depth: int = 3) -> str:
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 
 
+def plural(count: int, noun: str, nouns: str | None = None) -> str:
+    """1 image, 2 images; 1 box is, 2 boxes are."""
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+
+
 def join(path: Place) -> str:
     field = ""
     for part in path:

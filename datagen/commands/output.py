@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from datagen.faults import plural as plural
+
 MAX_ROWS = 20
 
 
@@ -78,10 +80,6 @@ def print_rejections(
 
 def _cell(value: str | int) -> str:
     return value if isinstance(value, str) else f"{value:,}"
-
-
-def plural(count: int, noun: str, nouns: str | None = None) -> str:
-    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
 def size_text(num_bytes: float) -> str:

@@ -218,7 +218,7 @@ def _price_line(cost: Cost) -> str:
 def _pilot_line(pilot: Pilot) -> str:
     reasons = ", ".join(f"{reason}: {n}" for reason, n in pilot.rejected.items())
     rejected = f"rejected by {reasons}" if reasons else "none rejected"
-    return f"{pilot.num_images} images, {rejected}"
+    return f"{plural(pilot.num_images, 'image')}, {rejected}"
 
 
 def _print_result(
@@ -227,10 +227,10 @@ def _print_result(
     version = f"{result.name}@{result.version}"
     num_images = sum(n for by_split in result.counts.values() for n in by_split.values())
     if result.reused:
-        click.echo(f"{version} exists: {num_images:,} images, unchanged")
+        click.echo(f"{version} exists: {plural(num_images, 'image')}, unchanged")
     else:
         click.echo(
-            f"{version} made: {num_images:,} images in {duration_text(result.seconds)} "
+            f"{version} made: {plural(num_images, 'image')} in {duration_text(result.seconds)} "
             f"({num_images / result.seconds:,.0f} images/s)"
         )
     click.echo()
@@ -261,4 +261,4 @@ def _against_forecast(result: RunResult, expected: Forecast) -> str:
     """What `datagen plan` would have said, and what it was."""
     was_s = duration_text(result.seconds)
     told = "" if expected.seconds is None else f"{duration_text(expected.seconds)}, took {was_s}; "
-    return f"{told}{expected.attempts:,} attempts, made {result.images_generated:,}"
+    return f"{told}{plural(expected.attempts, 'attempt')}, made {result.images_generated:,}"

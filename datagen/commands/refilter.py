@@ -12,6 +12,7 @@ from datagen.commands.edge import shared_options
 from datagen.commands.opening import open_library, open_settings, pin_threads
 from datagen.commands.output import (
     duration_text,
+    plural,
     print_counts,
     print_facts,
     print_json,
@@ -149,8 +150,8 @@ def _print_result(result: RunResult, source: str, num_dropped: int) -> None:
         print_rejections(result.rejections, kept=result.counts)
         click.echo()
     facts: dict[str, Any] = {
-        "dropped": f"{num_dropped:,} images of {source}",
-        "generated": f"{result.images_generated:,} images; all others were there",
+        "dropped": f"{plural(num_dropped, 'image')} of {source}",
+        "generated": f"{plural(result.images_generated, 'image')}; all others were there",
         "data set": result.path,
         "digest": result.digest,
         "next": f"datagen diff {source} {version}",

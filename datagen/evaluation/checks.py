@@ -13,6 +13,7 @@ from datagen.errors import InputError
 from datagen.evaluation.alignment import same_channels, same_size, with_classes_of
 from datagen.evaluation.held_out import MIN_PER_CLASS, split_reference
 from datagen.evaluation.sources.listing import some
+from datagen.faults import plural
 from datagen.image_set import ImageSet
 
 MIN_IMAGES = 20
@@ -50,8 +51,9 @@ def match_sets(
     copies = overlap(train, synthetic)
     if copies:
         notes.append(
-            f"{len(copies):,} images of the data set are reference images, pixel by pixel: "
-            f"{some(copies)}"
+            f"{plural(len(copies), 'image', 'images')} of the data set "
+            f"{'is a reference image' if len(copies) == 1 else 'are reference images'}, pixel by "
+            f"pixel: {some(copies)}"
         )
     for what, images in (
         ("data set", synthetic),
@@ -85,15 +87,16 @@ def without_overlap(train: ImageSet, held_out: ImageSet, notes: list[str]) -> Im
     if held_out.groups is not None and train.groups is not None:
         groups = sorted(set(train.groups) & set(held_out.groups))
         if groups:
+            told = plural(len(groups), "group is", "groups are")
             notes.append(
-                f"{len(groups):,} groups are in the reference and in the held-out data: "
-                f"{some(groups)}; what is measured on them looks better than it is"
+                f"{told} in the reference and in the held-out data: {some(groups)}; what is "
+                "measured on them looks better than it is"
             )
     if not shared:
         return held_out
     notes.append(
-        f"{len(shared):,} held-out images are in the reference as well, left out: "
-        f"{some(sorted(shared))}"
+        f"{plural(len(shared), 'held-out image is', 'held-out images are')} in the reference as "
+        f"well, left out: {some(sorted(shared))}"
     )
     return held_out.take([i for i, name in enumerate(held_out.names) if name not in shared])
 
@@ -116,10 +119,10 @@ def _apart(
     kept_out = {digests[i] for i in rows} - {digests[i] for i in removed}
     staying = [i for i, d in enumerate(synthetic.pixel_digests()) if d not in kept_out]
     notes.append(
-        f"{len(shared):,} held-out images are in the data set as well: {some(sorted(shared))}; "
-        f"{len(removed):,} of them are left out of the held-out data and "
-        f"{len(synthetic) - len(staying):,} images out of the data set, so that none is both "
-        "learned from and tested on"
+        f"{plural(len(shared), 'held-out image is', 'held-out images are')} in the data set as "
+        f"well: {some(sorted(shared))}; left out, so that none is both learned from and tested on: "
+        f"{plural(len(removed), 'image')} of the held-out data and "
+        f"{plural(len(synthetic) - len(staying), 'image')} of the data set"
     )
     left = np.setdiff1d(np.arange(len(held_out)), removed)
     return synthetic.take(staying), held_out.take(left)
@@ -128,12 +131,12 @@ def _apart(
 def _check_enough(what: str, images: ImageSet) -> None:
     if len(images) < MIN_IMAGES:
         raise InputError(
-            f"{what}: {len(images)} images; expected {MIN_IMAGES} or more, and some thousands for "
-            "figures that mean something"
+            f"{what}: {plural(len(images), 'image')}; expected {MIN_IMAGES} or more, and some "
+            "thousands for figures that mean something"
         )
     for name, count in zip(images.class_names, images.counts().tolist(), strict=True):
         if count < MIN_PER_CLASS:
             raise InputError(
-                f"{what}: {count} images of class {name!r}; expected "
+                f"{what}: {plural(count, 'image')} of class {name!r}; expected "
                 f"{MIN_PER_CLASS} or more: add images, or take the class out"
             )

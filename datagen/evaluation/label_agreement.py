@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from datagen.evaluation.feature_metrics import Estimate, share
 from datagen.evaluation.measure import Measure
 from datagen.evaluation.results import LabelAgreement, Suspect
+from datagen.faults import plural
 from datagen.features import Classifier
 from datagen.image_set import ImageSet
 
@@ -66,8 +67,8 @@ def _why_no_judge(classifier: Classifier, held_out: ImageSet) -> str | None:
     label from its own error."""
     if len(held_out) < _MIN_HELD_OUT:
         return (
-            f"{len(held_out)} held-out real images cannot show that the classifier is any good; "
-            f"give at least {_MIN_HELD_OUT}"
+            f"{plural(len(held_out), 'held-out real image')} cannot show that the classifier is "
+            f"any good; give at least {_MIN_HELD_OUT}"
         )
     reached = skill(classifier, held_out)
     if reached >= MIN_SKILL:

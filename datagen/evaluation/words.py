@@ -98,7 +98,8 @@ def _copies(privacy: Privacy) -> str:
     if rate.value is None:
         return f"The search for copies is withheld: {rate.withheld}"
     num = len(privacy.near_copies)
-    found = f"{num:,} of {rate.n:,} images look like copies of training images"
+    looks = "looks like a copy" if num == 1 else "look like copies"
+    found = f"{num:,} of {rate.n:,} images {looks} of training images"
     if chance.value is not None:
         found += f", where chance makes about {chance.value * rate.n:,.1f}"
     missed = [control.disguise for control in privacy.controls if control.recall < _SEEN]

@@ -134,7 +134,7 @@ def test_too_few_images_are_refused(which: int) -> None:
     assert "10 images; expected 20 or more" in refused(*sets)
     sets = list(three())
     sets[which] = sets[which].take([*sets[which].rows_of(0), 1])
-    assert "1 images of class 'dog'; expected 2 or more" in refused(*sets)
+    assert "1 image of class 'dog'; expected 2 or more" in refused(*sets)
 
 
 def test_a_reference_that_overlaps_the_held_out_data_is_named() -> None:
@@ -160,7 +160,7 @@ def test_copies_of_the_reference_in_the_data_set_are_named_and_kept() -> None:
     synthetic, train, held_out = three()
     matched = match_sets(joined(synthetic, train.take([3])), train, held_out, seed=0)
     assert len(matched.synthetic) == 41
-    assert said(matched, "1 images of the data set are reference images, pixel by pixel: t3")
+    assert said(matched, "1 image of the data set is a reference image, pixel by pixel: t3")
 
 
 def test_nothing_is_both_learned_from_and_tested_on() -> None:
@@ -171,7 +171,7 @@ def test_nothing_is_both_learned_from_and_tested_on() -> None:
     itself = match_sets(held_out, train, held_out, seed=0)
     assert (len(itself.synthetic), len(itself.held_out)) == (20, 20)
     assert overlap(itself.synthetic, itself.held_out) == ()
-    assert said(itself, "20 images out of the data set")
+    assert said(itself, "20 images of the held-out data and 20 images of the data set")
 
 
 def test_without_held_out_data_a_share_of_each_class_is_held_out() -> None:

@@ -90,9 +90,9 @@ def test_kinds_of_pictures_become_grey_or_rgb_and_it_is_said(tmp_path: Path) -> 
     assert pixels["a/104.png"][0, 0].tolist() == [1, 2, 3]
     assert pixels["a/105.bmp"][0, 0].tolist() == [9, 8, 7]
     for text in (
-        "1 images transparency laid on white",
+        "1 image transparency laid on white",
         "2 images 16-bit grey divided by 257 (largest value 65,535",
-        "1 images turned upright",
+        "1 image turned upright",
         "grey images among RGB ones, made RGB",
         "one class only",
     ):

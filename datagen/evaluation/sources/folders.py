@@ -10,6 +10,7 @@ from pathlib import Path
 from datagen.errors import InputError
 from datagen.evaluation.sources.listing import FORMATS, MAX_IMAGES, Entry, Listing, some
 from datagen.evaluation.sources.metadata import Row, read_metadata
+from datagen.faults import plural
 from datagen.image_files import read_picture
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -99,5 +100,6 @@ def _left_out(base: Path, empty: list[str], others: list[str]) -> list[str]:
     if empty:
         notes.append(f"{base.name}: class folders without images, left out: {some(empty)}")
     if others:
-        notes.append(f"{base.name}: {len(others):,} files that are no images: {some(others)}")
+        told = plural(len(others), "file that is no image", "files that are no images")
+        notes.append(f"{base.name}: {told}: {some(others)}")
     return notes

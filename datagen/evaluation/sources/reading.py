@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from datagen.errors import InputError
 from datagen.evaluation.sources.listing import NOT_GIVEN, Entry, some
 from datagen.evaluation.sources.resizing import resized, size_text
+from datagen.faults import plural
 from datagen.image_files import SCALED, Picture
 from datagen.image_set import ImageSet
 
@@ -100,16 +101,18 @@ class _Changes:
         lines = []
         for what, num in sorted(self._counts.items()):
             hint = f" (largest value {self._largest:,} of 65,535)" if what == SCALED else ""
-            lines.append(f"{num:,} images {what}{hint}")
+            lines.append(f"{plural(num, 'image')} {what}{hint}")
         if len(self._channels) > 1:
-            lines.append(f"{self._channels[1]:,} grey images among RGB ones, made RGB")
+            lines.append(f"{plural(self._channels[1], 'grey image')} among RGB ones, made RGB")
         others = [size for size in sorted(self._sizes) if size != self._size]
         if others:
             num = sum(self._sizes[size] for size in others)
             sizes = some([size_text(size) for size in others])
             stretched = any(h * self._size[1] != w * self._size[0] for h, w in others)
             hint = ", which changes their proportions" if stretched else ""
-            lines.append(f"{num:,} images of {sizes} resized to {size_text(self._size)}{hint}")
+            lines.append(
+                f"{plural(num, 'image')} of {sizes} resized to {size_text(self._size)}{hint}"
+            )
         return lines
 
 

@@ -14,6 +14,7 @@ from datagen.evaluation.utility.arms import Effort, Scorer, Sources, clearly_bes
 from datagen.evaluation.utility.scores import Score
 from datagen.evaluation.utility.statistics import Estimate, estimate
 from datagen.evaluation.utility.training import Examples, Task
+from datagen.faults import plural
 
 _MAX_SYNTHETIC = 5000
 _MAX_VALIDATION = 1000
@@ -33,7 +34,7 @@ def few_shot_gap(
     counts = np.bincount(sources.real.class_ids)
     least = int(counts[counts > 0].min())
     if least <= per_class:
-        reason = f"a class has {least} real images; expected more than {per_class}"
+        reason = f"a class has {plural(least, 'real image')}; expected more than {per_class}"
         return Measure.absent(reason, n=least)
     subsets = [draw_subset(sources.real, per_class, seed + r) for r in range(effort.num_subsets)]
     what = f"few-shot, {per_class} of each class"

@@ -31,6 +31,7 @@ from datagen.evaluation.utility.network import SmallNetworkTrainer
 from datagen.evaluation.utility.scores import Score
 from datagen.evaluation.utility.statistics import judge
 from datagen.evaluation.utility.training import Examples, Task, Trainer, run_all
+from datagen.faults import plural
 from datagen.image_set import ImageSet
 
 MARGIN = 0.01
@@ -304,7 +305,8 @@ def _parts(
         trained_on |= set(baseline.pixel_digests())
     fresh = [row for row, d in enumerate(held_out.pixel_digests()) if d not in trained_on]
     if len(fresh) < len(held_out):
-        notes.append(f"{len(held_out) - len(fresh)} held-out images are trained on: not tested on")
+        told = plural(len(held_out) - len(fresh), "held-out image is", "held-out images are")
+        notes.append(f"{told} trained on: not tested on")
     test = held_out.take(fresh)
     rng = np.random.default_rng([seed, 8])
     if len(test) < min(_MIN_TEST, len(held_out)):
@@ -354,11 +356,14 @@ def _too_few(parts: _Parts) -> str | None:
     real = np.bincount(parts.sources.real.class_ids)
     least = int(real[real > 0].min()) if len(real) else 0
     if len(parts.test) < _MIN_TEST or len(np.unique(parts.test.class_ids)) < 2:
-        return f"{len(parts.test)} held-out images; expected at least {_MIN_TEST} of two classes"
+        found = plural(len(parts.test), "held-out image")
+        return f"{found}; expected at least {_MIN_TEST} of two classes"
     if least < _MIN_REAL_PER_CLASS:
-        return f"a class has {least} real images; expected at least {_MIN_REAL_PER_CLASS}"
+        return f"a class has {plural(least, 'real image')}; expected at least {_MIN_REAL_PER_CLASS}"
     if len(parts.sources.synthetic) < 2:
-        return f"{len(parts.sources.synthetic)} images in the data set; expected at least 2"
+        return (
+            f"{plural(len(parts.sources.synthetic), 'image')} in the data set; expected at least 2"
+        )
     return None
 
 
