@@ -5,6 +5,7 @@ Called by evaluate.py, and by whoever fits a reference, before anything is measu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +14,12 @@ from datagen.errors import InputError
 from datagen.evaluation.alignment import same_channels, same_size, with_classes_of
 from datagen.evaluation.held_out import MIN_PER_CLASS, split_reference
 from datagen.evaluation.sources.listing import some
+from datagen.evaluation.sources.resizing import size_text
 from datagen.faults import plural
 from datagen.image_set import ImageSet
 
 MIN_IMAGES = 20
+MIN_SIDE_PX = 4  # smaller ones the classifiers cannot halve twice
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ def match_sets(
     Raises InputError, naming what does not fit and what to do.
     """
     notes = [*synthetic.notes, *train.notes, *(held_out.notes if held_out else ())]
+    _check_size(synthetic)
     train = with_classes_of(synthetic, train, "reference", notes)
     if held_out is None:
         train, held_out, note = split_reference(train, seed=seed)
@@ -46,8 +50,11 @@ def match_sets(
     synthetic, train, held_out = same_channels(synthetic, train, held_out, notes)
     train = same_size(synthetic, train, "reference", notes)
     held_out = same_size(synthetic, held_out, "held-out data", notes)
+    num_synthetic, num_held_out = len(synthetic), len(held_out)
     held_out = without_overlap(train, held_out, notes)
+    num_in_reference = num_held_out - len(held_out)
     synthetic, held_out = _apart(synthetic, held_out, notes, seed=seed)
+    num_in_set = num_held_out - num_in_reference - len(held_out)
     copies = overlap(train, synthetic)
     if copies:
         notes.append(
@@ -55,12 +62,10 @@ def match_sets(
             f"{'is a reference image' if len(copies) == 1 else 'are reference images'}, pixel by "
             f"pixel: {some(copies)}"
         )
-    for what, images in (
-        ("data set", synthetic),
-        ("reference", train),
-        ("held-out data", held_out),
-    ):
-        _check_enough(what, images)
+    _check_enough("data set", synthetic, {"held-out data": num_synthetic - len(synthetic)})
+    _check_enough("reference", train, {})
+    taken = {"reference": num_in_reference, "data set": num_in_set}
+    _check_enough("held-out data", held_out, taken)
     return MatchedSets(synthetic, train, held_out, tuple(notes))
 
 
@@ -128,15 +133,27 @@ def _apart(
     return synthetic.take(staying), held_out.take(left)
 
 
-def _check_enough(what: str, images: ImageSet) -> None:
+def _check_size(synthetic: ImageSet) -> None:
+    height, width = synthetic.image_shape[:2]
+    if min(height, width) < MIN_SIDE_PX:
+        raise InputError(
+            f"data set: its images are {size_text((height, width))} px; expected {MIN_SIDE_PX} px "
+            "a side or more: smaller ones show nothing to measure"
+        )
+
+
+def _check_enough(what: str, images: ImageSet, taken: Mapping[str, int]) -> None:
+    """taken: in which other set images of this one were too -> how many were taken out for it."""
+    told = " and ".join(f"{num:,} also in the {other}" for other, num in taken.items() if num)
+    left = f" left (taken out: {told})" if told else ""
     if len(images) < MIN_IMAGES:
         raise InputError(
-            f"{what}: {plural(len(images), 'image')}; expected {MIN_IMAGES} or more, and some "
-            "thousands for figures that mean something"
+            f"{what}: {plural(len(images), 'image')}{left}; expected {MIN_IMAGES} or more, and "
+            "some thousands for figures that mean something"
         )
     for name, count in zip(images.class_names, images.counts().tolist(), strict=True):
         if count < MIN_PER_CLASS:
             raise InputError(
-                f"{what}: {plural(count, 'image')} of class {name!r}; expected "
+                f"{what}: {plural(count, 'image')} of class {name!r}{left}; expected "
                 f"{MIN_PER_CLASS} or more: add images, or take the class out"
             )

@@ -137,6 +137,23 @@ def test_too_few_images_are_refused(which: int) -> None:
     assert "1 image of class 'dog'; expected 2 or more" in refused(*sets)
 
 
+def test_how_many_were_taken_out_is_told_where_too_few_are_left() -> None:
+    synthetic, train, held_out = three()
+    small = held_out.take([0, 1, 2, 37, 38, 39])
+    overlapping = joined(small, train.take(range(30)))
+    assert "held-out data: 6 images left (taken out: 30 also in the reference); expected 20" in (
+        refused(synthetic, train, overlapping)
+    )
+    some = joined(synthetic, held_out.take([*held_out.rows_of(0)[1:], held_out.rows_of(1)[0]]))
+    message = refused(some, train, joined(held_out, train.take([0])))
+    assert "1 image of class 'cat' left (taken out: 1 also in the reference and 20 also" in message
+
+
+def test_images_too_small_to_show_anything_are_refused() -> None:
+    sets = (image_set(20, shape=(8, 3, 1), seed=i, prefix=str(i)) for i in range(3))
+    assert "data set: its images are 3 x 8 px; expected 4 px a side or more" in refused(*sets)
+
+
 def test_a_reference_that_overlaps_the_held_out_data_is_named() -> None:
     synthetic, train, held_out = three(30)
     held_out = joined(held_out, train.take([4, 9]))
