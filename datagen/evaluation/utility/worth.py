@@ -63,15 +63,18 @@ class Curve:
         return max(1, num_fresh) * (len(self.margins) - 1)
 
     def points(self, num_real: Sequence[int]) -> tuple[CurvePoint, ...]:
-        """Plain accuracy with the 95% interval for fresh draws of so many images."""
+        """Plain accuracy with the 95% interval for fresh draws of so many images, within [0, 1]:
+        Student's t knows no bounds. The n of each is the number of images trained on."""
         plain = (self.margins > 0).mean(-1)
         shares = self.sizes / self.sizes[-1]
         drawn = self.draw_variance() / self.sizes * (shares + (1 - shares) / len(self.margins))
         error = np.sqrt(drawn + self.training_variance() / len(self.margins))
         half = stats.t.ppf(0.975, self.freedom()) * error
+        means = plain.mean(0)
+        lows, highs = np.clip(means - half, 0, 1), np.clip(means + half, 0, 1)
         return tuple(
-            CurvePoint(n, Measure(float(mean), n, low=float(mean - h), high=float(mean + h)))
-            for n, mean, h in zip(num_real, plain.mean(0), half, strict=True)
+            CurvePoint(n, Measure(float(mean), n, low=float(low), high=float(high)))
+            for n, mean, low, high in zip(num_real, means, lows, highs, strict=True)
         )
 
 

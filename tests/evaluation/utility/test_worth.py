@@ -67,6 +67,16 @@ def test_smooth_accuracy_follows_accuracy_with_less_noise() -> None:
     assert smooth_accuracy(better).mean() > smooth_accuracy(worse).mean()
 
 
+def test_intervals_of_the_curve_stay_within_what_an_accuracy_can_be() -> None:
+    rng = np.random.default_rng(0)
+    margins = rng.normal(2.2, 1, (3, 3, 40)) + rng.normal(0, 1, (3, 3, 1))
+    points = Curve(np.array([10.0, 20.0, 40.0]), margins).points([10, 20, 40])
+    assert [point.accuracy.n for point in points] == [10, 20, 40]
+    assert max(point.accuracy.high or 0.0 for point in points) == 1.0
+    low = Curve(np.array([10.0, 20.0, 40.0]), -margins).points([10, 20, 40])
+    assert min(point.accuracy.low or 0.0 for point in low) == 0.0
+
+
 def test_leading_parts_keep_the_shares_of_the_classes() -> None:
     class_ids = np.repeat([0, 1, 2], [60, 30, 10])
     order = stratified_order(class_ids, np.random.default_rng(0))
