@@ -186,6 +186,7 @@ def test_metadata_give_patients_and_attributes(tmp_path: Path) -> None:
     assert images.groups == ("p1", "train/cat/001.png", "p1", "train/dog/001.png")
     assert images.attributes == {"sex": ("f", "not given", "not given", "not given")}
     assert said(images, "the metadata say nothing of 2 of 4 images")
+    assert said(images, "in the metadata 1 row names a file that is not there: cat/001.png")
     (root / "train" / "metadata.csv").write_text("file,group\ncat/001.png,p2\n")
     assert load_image_set(root).groups is not None
     assert load_image_set(root).groups[1] == "p2"  # type: ignore[index]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -48,6 +48,7 @@ def list_folder(root: Path, part: str | None) -> Listing:
         place, metadata = root, read_metadata(root)
     entries: list[Entry] = []
     others: list[str] = []
+    known: set[str] = set()
     for folder in folders:
         for path in _files(folder):
             name = path.relative_to(root).as_posix()
@@ -55,6 +56,7 @@ def list_folder(root: Path, part: str | None) -> Listing:
                 others.append(name)
                 continue
             row = metadata.get(path.relative_to(place).as_posix())
+            known.add(path.relative_to(place).as_posix())
             entries.append(_entry(path, name, folder.name, row))
             if len(entries) > MAX_IMAGES:
                 raise InputError(f"data {base}: more than {MAX_IMAGES:,} images; split them")
@@ -66,7 +68,17 @@ def list_folder(root: Path, part: str | None) -> Listing:
         notes.append(
             f"{base.name}: the metadata say nothing of {bare:,} of {len(entries):,} images"
         )
+    notes += _unknown_rows(base.name, place, [name for name in metadata if name not in known])
     return Listing(entries, tuple(f.name for f in folders if f.name in present), tuple(notes))
+
+
+def _unknown_rows(what: str, place: Path, names: Sequence[str]) -> list[str]:
+    """Rows of images of another part are no fault."""
+    unknown = [name for name in names if not (place / name).is_file()]
+    if not unknown:
+        return []
+    told = plural(len(unknown), "row names a file that is", "rows name files that are")
+    return [f"{what}: in the metadata {told} not there: {some(unknown, most=3)}"]
 
 
 def _entry(path: Path, name: str, class_name: str, row: Row | None) -> Entry:
