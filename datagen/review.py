@@ -8,6 +8,7 @@ Called by refilter.py, which takes the images marked drop or wrong_label out.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from datagen.catalog.rows import VersionRow
 from datagen.errors import InputError
-from datagen.faults import Problem, join, suggest
+from datagen.faults import Problem, join, show, suggest
 
 FORMAT = 1
 MAX_BYTES = 64 * 2**20  # a million marks
@@ -66,9 +67,32 @@ def load_marks(path: Path) -> bytes:
 def parse_marks(data: bytes, *, source: str) -> Marks:
     """source: the file's name, for messages. Raises InputError that names field and value."""
     try:
-        return Marks.model_validate_json(data)
+        marks = Marks.model_validate_json(data)
+        json.loads(data, object_pairs_hook=_without_repeats)
     except ValidationError as error:
         raise _refusal(error, source) from None
+    except _RepeatedKeyError as error:
+        raise InputError(
+            f"{source}: {show(error.key)} is there twice: expected each name once; keep one"
+        ) from None
+    return marks
+
+
+class _RepeatedKeyError(Exception):
+    """Of an object: most readers, ours too, would take the last and say nothing."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _RepeatedKeyError(key)
+        found[key] = value
+    return found
 
 
 def check_marks(marks: Marks, row: VersionRow, *, source: str) -> None:
@@ -93,6 +117,8 @@ def _refusal(error: ValidationError, source: str) -> InputError:
     place = [part for part in first["loc"] if part != "[key]"]
     value: Any = None if first["type"] == "missing" else first["input"]
     expected = _expected(place, value)
+    if not place:  # a Problem of no field would speak of a recipe
+        return InputError(f"{source}: {show(value)}: expected {expected}")
     return InputError(Problem(join(tuple(place)), value, expected).describe(source))
 
 

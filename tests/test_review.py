@@ -49,7 +49,11 @@ def test_a_fault_is_told_with_its_field_and_value(changes: dict[str, Any], messa
     [
         (b"\xff\xfe", "marks.json: not JSON"),
         (b"{", "marks.json: not JSON"),
-        (b"[]", "expected a mapping of format, dataset"),
+        (b"[]", r"^marks.json: \[\]: expected a mapping of format, dataset"),
+        (
+            json.dumps({**SOUND, "marks": {"a-1": "drop"}}).encode()[:-2] + b', "a-1": "keep"}}',
+            "marks.json: 'a-1' is there twice: expected each name once",
+        ),
         (b"[" * 100_000, "marks.json: "),
         (json.dumps(SOUND).encode(), "marks.json: marks: nothing given: expected a mapping such"),
     ],
