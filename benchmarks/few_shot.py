@@ -52,7 +52,14 @@ EFFORT = replace(DEFAULT, few_steps=400)
 
 
 def synthetic_images(
-    real: Examples, generator: str, *, num_images: int, source: DataSource, folder: Path, seed: int
+    real: Examples,
+    generator: str,
+    *,
+    num_images: int,
+    source: DataSource,
+    folder: Path,
+    seed: int,
+    per_class: int = SYNTHETIC_PER_CLASS,
 ) -> Examples:
     """Samples of the last moving-average weights after training on `real` for so many images."""
     kept = folder / "samples.npz"
@@ -79,11 +86,11 @@ def synthetic_images(
         # Judged on its own training images: no other real image takes part.
         trained = train(
             recipe, objective, config=config, train_part=images, held_out=images,
-            folder=folder / "training", 
+            folder=folder / "training",
         )  # fmt: skip
         print(f"  trained on {trained.progress.images_seen:,} images", flush=True)
         sampler = objective.ema_sampler(100)
-        parts = [sample_class(sampler, c, SYNTHETIC_PER_CLASS) for c in range(NUM_CLASSES)]
+        parts = [sample_class(sampler, c, per_class) for c in range(NUM_CLASSES)]
         np.savez_compressed(kept, images=np.concatenate(parts))
     images_made = np.load(kept)["images"]
     return Examples(images_made, np.repeat(np.arange(NUM_CLASSES), len(images_made) // NUM_CLASSES))

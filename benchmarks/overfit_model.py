@@ -1,110 +1,75 @@
-"""An overfit model must be flagged: a diffusion model of 200 images, trained far too long.
+"""An overfit model must be flagged: the diffusion generator on 200 images, trained far too long.
 
-    python benchmarks/overfit_model.py --data DIR [--steps 6000]
+    python benchmarks/overfit_model.py --data DIR --folder DIR [--images 300000]
 
-A multilayer perceptron learns to denoise (Karras et al. 2022, arXiv 2206.00364, table 1, column
-"ours": preconditioning, noise levels, Heun's sampler) 200 training images until it knows them by
-heart, and is judged like any data set. So is the same model trained on a hundred times the images.
+DIR holds Fashion-MNIST's IDX files. The same network is trained for as long on a hundred times the
+images, and both are judged like any data set. Samples are kept in the folder. One core.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
+import os
 import time
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
-import torch
+from few_shot import CLASS_NAMES, NUM_CLASSES, synthetic_images
 from numpy.typing import NDArray
-from planted_copies import read_images
-from torch import nn
 
 from datagen.evaluation.privacy import measure_privacy
+from datagen.evaluation.utility.training import Examples, one_thread_each
+from datagen.fingerprint import device_model
 from datagen.image_set import ImageSet
+from datagen.training.dataset import load_real_images
+from datagen.training.model_recipe import DataSource
 
-SIGMA_DATA, SIGMA_MIN, SIGMA_MAX, RHO = 0.6, 0.01, 20.0, 7
-NUM_IMAGES, NUM_SAMPLES, NUM_LEVELS, WIDTH = 200, 500, 24, 768
-
-
-class Denoiser(nn.Module):
-    """x + sigma * noise, (N, 784), and sigma, (N, 1) => x."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            *(nn.Linear(784 + 16, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH), nn.SiLU()),
-            *(nn.Linear(WIDTH, WIDTH), nn.SiLU(), nn.Linear(WIDTH, 784)),
-        )
-
-    def forward(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        total = (sigma**2 + SIGMA_DATA**2).sqrt()
-        waves = sigma.log() / 4 * 2.0 ** torch.arange(-2, 6)
-        given = torch.cat([x / total, waves.sin(), waves.cos()], 1)
-        skip = x * SIGMA_DATA**2 / total**2
-        return skip + self.layers(given) * sigma * SIGMA_DATA / total
+NUM_IMAGES, PER_CLASS, NUM_HELD_OUT = 200, 50, 2_000
 
 
-def train(images: torch.Tensor, steps: int) -> Denoiser:
-    torch.manual_seed(1)
-    model = Denoiser()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps):
-        x = images[torch.randint(len(images), (128,))]
-        sigma = (torch.randn(len(x), 1) * 1.4 - 0.8).exp()
-        guess = model(x + sigma * torch.randn_like(x), sigma)
-        weight = (sigma**2 + SIGMA_DATA**2) / (sigma * SIGMA_DATA) ** 2
-        loss = (weight * (guess - x) ** 2).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    return model
+def image_set(examples: Examples, prefix: str) -> ImageSet:
+    names = tuple(f"{prefix}{row}" for row in range(len(examples)))
+    return ImageSet(examples.images, examples.class_ids, CLASS_NAMES, names)
 
 
-@torch.inference_mode()
-def draw(model: Denoiser, num: int) -> NDArray[np.uint8]:
-    """Algorithm 1 of the paper, deterministic."""
-    places = torch.linspace(0, 1, NUM_LEVELS)
-    ends = SIGMA_MAX ** (1 / RHO), SIGMA_MIN ** (1 / RHO)
-    sigmas = torch.cat([(ends[0] + places * (ends[1] - ends[0])) ** RHO, torch.zeros(1)])
-    x = torch.randn(num, 784) * sigmas[0]
-    for now, then in itertools.pairwise(sigmas):
-        slope = (x - model(x, now.expand(num, 1))) / now
-        ahead = x + (then - now) * slope
-        if then > 0:
-            slope = (slope + (ahead - model(ahead, then.expand(num, 1))) / then) / 2
-            ahead = x + (then - now) * slope
-        x = ahead
-    return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy().reshape(-1, 28, 28, 1)
-
-
-def image_set(images: NDArray[np.uint8], prefix: str) -> ImageSet:
-    names = tuple(f"{prefix}{row}" for row in range(len(images)))
-    return ImageSet(images, np.zeros(len(images), np.int64), ("all",), names)
+def balanced(real: Examples, num: int) -> Examples:
+    """The first of each class, after a shuffle."""
+    order = np.random.default_rng(1).permutation(len(real))
+    rows: list[NDArray[np.int64]] = [
+        order[real.class_ids[order] == c][: num // NUM_CLASSES] for c in range(NUM_CLASSES)
+    ]
+    return real.take(np.concatenate(rows))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=6_000)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--images", type=int, default=300_000, help="seen in training")
     arguments = parser.parse_args()
-    rng = np.random.default_rng(1)
-    images = read_images(arguments.data / "train-images-idx3-ubyte.gz")
-    images = images[rng.permutation(len(images))]
-    held_out = image_set(read_images(arguments.data / "t10k-images-idx3-ubyte.gz")[:2000], "held")
+    print(f"machine: {device_model('cpu')}, {os.cpu_count()} cores", flush=True)
+    source = DataSource(
+        format="idx", path=arguments.data, class_names=CLASS_NAMES, licence="MIT", source="F-MNIST"
+    )
+    real, test = (
+        Examples(each.images.copy(), each.class_ids)
+        for each in (load_real_images(source, part=part) for part in ("train", "test"))
+    )
+    held_out = image_set(test.take(np.arange(NUM_HELD_OUT)), "held")
     for num in (NUM_IMAGES, 100 * NUM_IMAGES):
-        started = time.process_time()
-        known = torch.from_numpy(images[:num].reshape(num, 784).copy()).float() / 127.5 - 1
-        samples = draw(train(known, arguments.steps), NUM_SAMPLES)
+        folder = arguments.folder / f"edm-{num}"
+        folder.mkdir(parents=True, exist_ok=True)
+        started, known = time.process_time(), balanced(real, num)
+        with one_thread_each():
+            samples = synthetic_images(
+                known, "edm", num_images=arguments.images, source=source, folder=folder, seed=1,
+                per_class=PER_CLASS,
+            )  # fmt: skip
         print(f"model of {num} images: {time.process_time() - started:.0f} CPU-seconds", flush=True)
         found = measure_privacy(
-            image_set(samples, "sample"),
-            image_set(images[:num], "train"),
-            held_out,
-            quick=True,
-            seed=1,
+            image_set(samples, "sample"), image_set(known, "train"), held_out, quick=True, seed=1
         )
         print(found.sentence)
         print(f"  excess {found.excess.to_json()}\n  membership {found.membership.to_json()}")

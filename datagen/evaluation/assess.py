@@ -17,7 +17,7 @@ from datagen.evaluation.evaluate import About, Options, RealData, evaluate
 from datagen.evaluation.measure import Measure
 from datagen.evaluation.named_data import NamedData, check_unchanged
 from datagen.evaluation.report.render import render_report
-from datagen.evaluation.results import Evaluation
+from datagen.evaluation.results import Evaluation, Privacy
 from datagen.evaluation.sources import load_image_set, load_reference
 from datagen.evaluation.words import labels_text
 from datagen.image_set import ImageSet
@@ -60,7 +60,7 @@ class Assessment:
             "KID": _in_words(found.fidelity.kid),
             "precision": _in_words(found.fidelity.precision),
             "recall": _in_words(found.fidelity.recall),
-            "near copies": "the check is blind" if privacy.is_blind else _in_words(privacy.rate),
+            "near copies": _copies(privacy),
             "near copies above chance": _in_words(privacy.excess),
             "measured against": found.subject.reference,
         }
@@ -106,6 +106,13 @@ def _baseline(path: Path, matched: MatchedSets, *, seed: int) -> ImageSet:
     images = with_classes_of(matched.synthetic, images, "baseline", notes)
     _, images, _ = same_channels(matched.synthetic, images, matched.held_out, notes)
     return same_size(matched.synthetic, images, "baseline", notes)
+
+
+def _copies(privacy: Privacy) -> str:
+    if not privacy.is_blind:
+        return _in_words(privacy.rate)
+    same = f"; {privacy.num_identical} with equal pixels" if privacy.num_identical else ""
+    return f"the check is blind{same}"
 
 
 def _in_words(measure: Measure) -> str:

@@ -176,7 +176,9 @@ class Privacy:
     images that were not used for calibration; excess: rate minus that, with its 95% interval: the
     gate reads its upper bound. is_blind: too few planted copies were found: nothing follows from
     a low rate. scores: of synthetic and held-out images, for the chart. closest_pairs: those
-    with the highest scores, where none is flagged. notes: what was left out, and why."""
+    with the highest scores, where none is flagged. num_identical: synthetic images that equal a
+    training image pixel by pixel: known even where the check is blind. notes: what was left out,
+    and why."""
 
     near_copies: tuple[NearCopy, ...]
     rate: Measure
@@ -190,6 +192,7 @@ class Privacy:
     held_out_scores: tuple[float, ...] = ()
     sentence: str = ""
     closest_pairs: tuple[NearCopy, ...] = ()
+    num_identical: int = 0
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -202,6 +205,7 @@ class Privacy:
             "threshold": self.threshold,
             "controls": [asdict(control) for control in self.controls],
             "is_blind": self.is_blind,
+            "num_identical": self.num_identical,
             "membership_inference": self.membership.to_json(),
             "sentence": self.sentence,
             "notes": list(self.notes),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from datagen.evaluation.measure import Measure
 from datagen.evaluation.results import LabelAgreement, Privacy, Subject, Utility
+from datagen.faults import plural
 
 _VERDICTS = {
     "helps": "These images help a model",
@@ -92,6 +93,9 @@ def _labels(agreement: LabelAgreement) -> str:
 
 
 def _copies(privacy: Privacy) -> str:
+    if privacy.is_blind and privacy.num_identical:
+        known = plural(privacy.num_identical, "image is a", "images are a")
+        return f"{known} training image, pixel by pixel; the search for other copies is blind here"
     if privacy.is_blind:
         return "The search for copies is blind here: nothing is known of copies"
     rate, chance = privacy.rate, privacy.false_positive_rate

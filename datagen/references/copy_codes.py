@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from datagen.errors import ModelError
 from datagen.references.copy_candidates import DIMS
 from datagen.references.copy_descriptor import NUM_FEATURES
-from datagen.references.copy_score import HIDDEN, NUM_EVIDENCE
+from datagen.references.copy_verifier import shapes
 from datagen.references.copy_views import MAX_SIZE, MIN_SIZE
 
 NUM_CODES = 96
@@ -112,13 +112,8 @@ def _expected(num: int, dim: int, width: int) -> dict[str, tuple[str, tuple[int,
         "codes.scale": ("float32", (dim,)),
         "codes.basis": ("float16", (dim, width)),
         "codes.mean": ("float16", (width,)),
-        "weights.mean": ("float32", (NUM_EVIDENCE,)),
-        "weights.deviation": ("float32", (NUM_EVIDENCE,)),
-        "weights.inner": ("float32", (NUM_EVIDENCE, HIDDEN)),
-        "weights.hidden": ("float32", (HIDDEN,)),
-        "weights.outer": ("float32", (HIDDEN,)),
-        "weights.offset": ("float32", ()),
         "settings": ("float64", (2,)),
+        **{name: ("float32", shape) for name, shape in shapes().items()},
         **{f"{name}.mean": ("float16", (NUM_FEATURES,)) for name in LOOKS},
         **{f"{name}.projection": ("float16", (NUM_FEATURES, looks[name])) for name in LOOKS},
     }

@@ -2,7 +2,7 @@
 
 Called by evaluation/privacy (planted copies, rates), references/fit.py and the filter near_copy.
 Candidates are looked up (copy_candidates.py), laid over the image (copy_registration.py), and the
-evidence is weighed (copy_score.py). The result of an image does not depend on its neighbours:
+best of them is judged (copy_verifier.py). The result of an image does not depend on its neighbours:
 every step runs at one batch shape.
 """
 
@@ -20,16 +20,9 @@ from datagen.errors import InputError
 from datagen.references.copy_candidates import WIDE, Candidates, Looks
 from datagen.references.copy_codes import LOOKS, Codes, checked_tensors, encode
 from datagen.references.copy_descriptor import FEATURE_BLOCK, Descriptor, extract_features
-from datagen.references.copy_registration import Fit, align, compare, register
-from datagen.references.copy_score import (
-    NUM_EVIDENCE,
-    Evidence,
-    Weights,
-    agreement,
-    gather_evidence,
-    learn_weights,
-    threshold_at,
-)
+from datagen.references.copy_registration import Fit, align, register, sample
+from datagen.references.copy_score import agreement, threshold_at
+from datagen.references.copy_verifier import Verifier, draw_pictures, learn_verifier
 from datagen.references.copy_views import Strength, disguise, to_luminance, working_size
 
 BATCH = 32
@@ -40,8 +33,9 @@ NUM_LESSONS = 1536
 BLENDED = Strength(0, 1, 0, blend=0.4, noise=0.09, move_probability=0, blend_probability=0.7)
 NOISY = Strength(0, 1, 0, blend=0, noise=0.1, move_probability=0, blend_probability=0)
 MIXED = Strength(12, 0.85, 0.08, blend=0.3, noise=0.06, move_probability=0.6, blend_probability=0.3)
+SHIFTED = Strength(16, 0.9, 0.15, blend=0, noise=0.03, move_probability=0.6, blend_probability=0)
 LESSONS_PER_IMAGE = 2
-LESSONS = (WIDE, BLENDED, MIXED, NOISY)
+LESSONS = (WIDE, BLENDED, MIXED, NOISY, SHIFTED)
 
 
 def quiet(_: str) -> None: ...
@@ -67,7 +61,7 @@ class CopyDetector:
 
     thumbnails: torch.Tensor
     looks: Looks
-    weights: Weights | None
+    verifier: Verifier | None
     threshold: float | None = None
     fpr: float | None = None
     codes: Codes | None = None
@@ -82,8 +76,8 @@ class CopyDetector:
         on_progress: Callable[[str], None] = quiet,
         check_abort: Callable[[], None] = never,
     ) -> CopyDetector:
-        """train_images: (N, H, W, C). num_lessons: disguised images that the weights are learned
-        from."""
+        """train_images: (N, H, W, C). num_lessons: disguised images that the verifier
+        learns from."""
         if len(train_images) < MIN_ORIGINALS:
             raise InputError(
                 f"{len(train_images)} training images: the search for copies needs at least"
@@ -102,7 +96,8 @@ class CopyDetector:
         detector = cls(thumbnails, looks, None)
         on_progress("copies: learning what tells a copy from a look-alike")
         copies, others = detector._lessons(num_lessons, generator, check_abort)
-        return replace(detector, weights=learn_weights(copies, others, generator))
+        verifier = learn_verifier(torch.cat(copies), torch.cat(others), generator)
+        return replace(detector, verifier=verifier)
 
     def calibrate(
         self,
@@ -126,15 +121,15 @@ class CopyDetector:
         rounded = [each.descriptor.half() for each in self.looks.all()]
         thumbnails = codes.decode()
         looks = Looks.rebuild(thumbnails, [each.float() for each in rounded])
-        return CopyDetector(thumbnails, looks, self.weights, codes=codes)
+        return CopyDetector(thumbnails, looks, self.verifier, codes=codes)
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Of a compact detector, for safetensors."""
         assert self.codes is not None, "compact() first"
-        assert self.weights is not None
+        assert self.verifier is not None
         tensors = {
             **self.codes.tensors(),
-            **self.weights.tensors(),
+            **self.verifier.tensors(),
             "settings": torch.tensor(
                 [math.nan if each is None else each for each in (self.threshold, self.fpr)],
                 dtype=torch.float64,
@@ -161,7 +156,7 @@ class CopyDetector:
         return cls(
             thumbnails,
             Looks.rebuild(thumbnails, descriptors),
-            Weights.from_tensors(tensors),
+            Verifier.from_tensors(tensors),
             threshold,
             fpr,
             codes,
@@ -186,23 +181,23 @@ class CopyDetector:
         self, images: NDArray[np.uint8], *, check_abort: Callable[[], None] = never
     ) -> CopyMatches:
         """images: (N, H, W, C) uint8, of any size."""
+        assert self.verifier is not None
         size = self.thumbnails.shape[-1]
-        found = []
+        scores: list[NDArray[np.float64]] = [np.zeros(0)]
+        originals: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        words: list[str] = []
         for start in range(0, len(images), BATCH):
             check_abort()
-            found.append(self._inspect(to_luminance(images[start : start + BATCH], size)))
-        evidence = np.concatenate([np.zeros((0, NUM_EVIDENCE)), *(each.evidence for each in found)])
-        assert self.weights is not None
-        score = self.weights.score(evidence)
-        original = [each.original for each in found]
-        return CopyMatches(
-            np.round(score, 4),
-            np.concatenate([np.zeros(0, np.int64), *original]),
-            tuple(words for each in found for words in each.disguise),
-        )
+            some = to_luminance(images[start : start + BATCH], size)
+            found = self._inspect(some)
+            scores.append(self.verifier.score(found.pictures)[: len(some)])
+            originals.append(found.originals[: len(some)])
+            words += found.disguises[: len(some)]
+        score = np.concatenate(scores).round(4)
+        return CopyMatches(score, np.concatenate(originals), tuple(words))
 
     def _inspect(self, images: torch.Tensor, excluded: torch.Tensor | None = None) -> _Finding:
-        """At most BATCH images, filled up to BATCH."""
+        """At most BATCH images, filled up to BATCH: so are the findings."""
         num = len(images)
         queries = torch.cat([images, images.new_zeros(BATCH - num, *images.shape[1:])])
         if excluded is not None:
@@ -229,13 +224,23 @@ class CopyDetector:
         fit = _better(_better(early, late), other)
         still = self._likeness_in_place(queries, rows, fit)
         order = (agreement(fit) + still).argsort(1, descending=True)
-        rows, fit, still = rows.gather(1, order), _pick(fit, order), still.gather(1, order)
-        likeness = torch.stack([still, candidates.likeness.gather(1, top).gather(1, order)], 2)
-        traits = compare(queries, self._originals(rows), fit.theta)
-        evidence = gather_evidence(rows, torch.cat([traits, likeness], 2))
-        words = tuple(name_disguise(theta, float(s)) for theta, s in zip(
-            fit.theta[:num, 0], fit.smooth[:num, 0], strict=True))  # fmt: skip
-        return _Finding(evidence[:num].double().numpy(), rows[:num, 0].numpy(), words)
+        rows, fit = rows.gather(1, order), _pick(fit, order)
+        words = [
+            name_disguise(theta, float(smooth))
+            for theta, smooth in zip(fit.theta[:, 0], fit.smooth[:, 0], strict=True)
+        ]
+        return _Finding(self._pictures(queries, rows, fit), rows[:, 0].numpy(), words)
+
+    def _pictures(self, queries: torch.Tensor, rows: torch.Tensor, fit: Fit) -> torch.Tensor:
+        """Of the best candidate and the next that is another original."""
+        other = (rows != rows[:, :1]).int().argmax(1, keepdim=True)
+        two = torch.cat([torch.zeros_like(other), other], 1)
+        theta = _pick(fit, two).theta
+        seen, inside = sample(
+            self._originals(rows.gather(1, two)).flatten(0, 1), theta.flatten(0, 1)
+        )
+        shape = (len(rows), 2, *queries.shape[2:])
+        return draw_pictures(queries, seen.view(shape), inside.view(shape))
 
     def _likeness_in_place(
         self, queries: torch.Tensor, rows: torch.Tensor, fit: Fit
@@ -274,31 +279,35 @@ class CopyDetector:
     @torch.inference_mode()
     def _lessons(
         self, num: int, generator: torch.Generator, check_abort: Callable[[], None]
-    ) -> tuple[Evidence, Evidence]:
-        """Disguised originals are copies; originals that are hidden from the search are not."""
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Pictures. Disguised originals are copies; originals that are hidden from the search are
+        not."""
         order = torch.randperm(self.num_originals, generator=generator)
         rows = order.repeat(LESSONS_PER_IMAGE)[:num]
         copies, others = [], []
         for number, some in enumerate(rows.split(BATCH)):
             check_abort()
             plain = self._originals(some)
-            strength = LESSONS[number % len(LESSONS)]
-            disguised = disguise(plain, strength, generator)
+            kind = number % len(LESSONS)
+            disguised = disguise(plain, LESSONS[kind], generator)
             found = self._inspect(disguised)
-            copies.append(found.evidence[found.original == some.numpy()])
-            others.append(self._inspect(plain, some).evidence)
-            if number % 4 == number // 4 % 4:
+            is_named = torch.from_numpy(found.originals[: len(some)]) == some
+            copies.append(found.pictures[: len(some)][is_named])
+            others.append(self._inspect(plain, some).pictures[: len(some)])
+            if kind == number // len(LESSONS) % len(LESSONS):
                 # Else a disguise alone would pass for a copy, and its absence for innocence.
-                others.append(self._inspect(disguised, some).evidence)
-                copies.append(self._inspect(plain).evidence)
-        return np.concatenate(copies), np.concatenate(others)
+                others.append(self._inspect(disguised, some).pictures[: len(some)])
+                copies.append(self._inspect(plain).pictures[: len(some)])
+        return copies, others
 
 
 @dataclass(frozen=True)
 class _Finding:
-    evidence: Evidence
-    original: NDArray[np.int64]
-    disguise: tuple[str, ...]
+    """pictures: (BATCH, NUM_LAYERS, S, S), of the best candidate. originals: (BATCH,) its rows."""
+
+    pictures: torch.Tensor
+    originals: NDArray[np.int64]
+    disguises: list[str]
 
 
 def _pick(fit: Fit, order: torch.Tensor) -> Fit:

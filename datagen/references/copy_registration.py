@@ -28,8 +28,6 @@ SIMILARITY = torch.tensor(
         [0, 0, 0, 0, 0, 1],
     ]
 )
-NUM_TRAITS = 8
-CEILING = 0.9995  # correlations above are equal: its arctanh is 4.1
 
 
 @dataclass(frozen=True)
@@ -112,63 +110,6 @@ def _descend(
         filled = _fill(seen.view(num, count, -1), flat, inside.view(num, count, -1))
         theta = compose(theta, filled @ solver)
     return theta
-
-
-def compare(copies: torch.Tensor, originals: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
-    """(B, K, NUM_TRAITS): correlations of three bands from fine to coarse and of all but the
-    finest, as arctanh; how far neighbouring pixels of what the original leaves unexplained agree:
-    noise is white, another garment is not; and quartiles of the agreement from place to place."""
-    num, count = theta.shape[:2]
-    layers = bands_of(copies).flatten(2).unsqueeze(1)  # (B, 1, 4, pixels)
-    seen, inside = sample(bands_of(originals.flatten(0, 1)), theta.flatten(0, 1))
-    overlap = inside.view(num, count, 1, -1)
-    seen = seen.view(num, count, layers.shape[2], -1)
-    agreement = correlation(layers, seen, overlap).clamp(-CEILING, CEILING).atanh()
-    whole_copy, whole = layers[:, :, 0] + layers[:, :, 3], seen[:, :, 0] + seen[:, :, 3]
-    rest = _unexplained(whole_copy, whole, overlap[:, :, 0])
-    size = copies.shape[-1]
-    rest = rest.view(num, count, size, size)
-    lagged = (rest[..., 1:] * rest[..., :-1]).sum((-1, -2)) + (
-        rest[..., 1:, :] * rest[..., :-1, :]
-    ).sum((-1, -2))
-    structure = lagged / (2 * rest.square().sum((-1, -2))).clamp(min=1e-6)
-    fine_copy = layers[:, :, :2].sum(2).view(num, 1, size, size)
-    fine = seen[:, :, :2].sum(2).view(num, count, size, size)
-    local = local_agreement(fine_copy, fine, overlap.view(num, count, size, size))
-    return torch.cat([agreement, structure.unsqueeze(2), local], 2)
-
-
-def local_agreement(
-    copy: torch.Tensor, original: torch.Tensor, inside: torch.Tensor
-) -> torch.Tensor:
-    """(B, 1 or K, S, S) => (B, K, 3): quartiles over 4 x 4 cells of their correlation. A copy
-    agrees everywhere, a look-alike in places."""
-    cell = copy.shape[-1] // 4
-
-    def pool(values: torch.Tensor) -> torch.Tensor:
-        return F.avg_pool2d(values, cell).flatten(2)
-
-    cross = pool(copy * original * inside)
-    power = (pool(copy.square() * inside) * pool(original.square() * inside)).sqrt()
-    flat = 0.1 * power.mean(2, keepdim=True) + 1e-8  # a cell without structure says nothing
-    found = cross / (power + flat)
-    return found.quantile(torch.tensor([0.25, 0.5, 0.75]), dim=2).permute(1, 2, 0)
-
-
-def bands_of(images: torch.Tensor) -> torch.Tensor:
-    """(P, 1, S, S) => (P, 4, S, S): finest, middle, coarse, and all but the finest."""
-    first = blur(images)
-    second = blur_more(first)
-    return torch.cat([images - first, first - second, second, first], 1)
-
-
-def _unexplained(copy: torch.Tensor, original: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-    """What gain and offset of the original leave of the copy, 0 outside."""
-    count = inside.sum(-1, keepdim=True).clamp(min=1)
-    a = (copy - (copy * inside).sum(-1, keepdim=True) / count) * inside
-    b = (original - (original * inside).sum(-1, keepdim=True) / count) * inside
-    gain = (a * b).sum(-1, keepdim=True) / b.square().sum(-1, keepdim=True).clamp(min=1e-6)
-    return a - gain * b
 
 
 def solver_of(target: torch.Tensor, freedom: torch.Tensor) -> torch.Tensor:

@@ -85,7 +85,7 @@ def test_the_stored_form_finds_the_same(
     assert share_found(again, train[:20], np.arange(20)) == 1
 
 
-@pytest.mark.parametrize("name", ["codes.basis", "weights.inner", "wide.projection"])
+@pytest.mark.parametrize("name", ["codes.basis", "verifier.head.0.weight", "wide.projection"])
 def test_a_damaged_state_is_refused(detector: CopyDetector, name: str) -> None:
     state = detector.compact().state()
     for damaged in (None, state[name][:-1], np.full_like(state[name], np.nan)):

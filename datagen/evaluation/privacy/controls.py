@@ -14,7 +14,7 @@ from datagen.evaluation.privacy.disguises import DISGUISES
 from datagen.evaluation.results import Control
 from datagen.references.copy_detector import CopyDetector
 
-MIN_RECALL = 0.6  # over all disguises: below, the check is blind
+MIN_RECALL = 0.8  # over all disguises: below, the check is blind
 
 
 @dataclass(frozen=True)

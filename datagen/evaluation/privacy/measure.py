@@ -19,6 +19,7 @@ from datagen.evaluation.privacy.controls import MIN_RECALL, find_planted, is_bli
 from datagen.evaluation.privacy.intervals import newcombe, wilson
 from datagen.evaluation.privacy.membership import attack_scores, membership
 from datagen.evaluation.results import Control, NearCopy, Privacy
+from datagen.faults import plural
 from datagen.image_set import ImageSet
 from datagen.references.copy_detector import NUM_LESSONS, CopyDetector, CopyMatches, never, quiet
 from datagen.references.copy_index import FeatureIndex
@@ -62,7 +63,8 @@ def measure_privacy(
     rng = np.random.default_rng(seed)
     held = _prepare(held_out, train, MAX_QUICK_HELD_OUT if quick else MAX_HELD_OUT, rng)
     if min(len(held.calibration), len(held.measured)) < MIN_HELD_OUT:
-        return _withheld(len(held.calibration) + len(held.measured), held.notes)
+        num_usable = len(held.calibration) + len(held.measured)
+        return _withheld(num_usable, _count_identical(synthetic, train), held.notes)
     sample, notes = _sample(synthetic, MAX_QUICK_SYNTHETIC if quick else MAX_SYNTHETIC, rng)
     if flag_fpr is None:
         flag_fpr = FLAG_FPR if len(sample) >= MANY_IMAGES else STRICT_FPR
@@ -94,6 +96,7 @@ def measure_privacy(
         detector.search(sample.images, check_abort=check_abort), sample, train, threshold
     )
     flagged = found.score > threshold
+    num_identical = _count_identical(synthetic, train)
     rate = wilson(int(flagged.sum()), len(sample))
     false_positives = wilson(int((chance.score > threshold).sum()), len(held.measured))
     on_progress("copies: membership inference")
@@ -112,8 +115,9 @@ def measure_privacy(
         membership=attack,
         synthetic_scores=tuple(float(score) for score in found.score),
         held_out_scores=tuple(float(score) for score in chance.score),
-        sentence=_sentence(int(flagged.sum()), rate, excess, controls, attack),
+        sentence=_sentence(int(flagged.sum()), num_identical, rate, excess, controls, attack),
         closest_pairs=() if flagged.any() else pairs,
+        num_identical=num_identical,
         notes=notes,
     )
 
@@ -174,6 +178,11 @@ def _with_identical(
     return CopyMatches(score, original, tuple(disguise))
 
 
+def _count_identical(synthetic: ImageSet, train: ImageSet) -> int:
+    known = set(train.pixel_digests())
+    return sum(digest in known for digest in synthetic.pixel_digests())
+
+
 def _attack(
     detector: CopyDetector, sample: ImageSet, train: ImageSet, held: _Held, seed: int
 ) -> Measure:
@@ -227,23 +236,38 @@ def _strictness(num_calibration: int, fpr: float) -> tuple[str, ...]:
     )
 
 
-def _withheld(num: int, notes: tuple[str, ...]) -> Privacy:
+def _withheld(num: int, num_identical: int, notes: tuple[str, ...]) -> Privacy:
     reason = (
         f"{num} usable held-out real images: at least {2 * MIN_HELD_OUT} are needed to tell copies"
         " from chance, and 2000 to do so at 0.1% false positives; a gate on near copies cannot open"
     )
     absent = Measure.absent(reason, n=num)
-    return Privacy((), absent, absent, absent, 0.0, (), True, absent, sentence=reason, notes=notes)
+    return Privacy(
+        (), absent, absent, absent, 0.0, (), True, absent,
+        sentence=_identical_first(num_identical) + reason, num_identical=num_identical, notes=notes,
+    )  # fmt: skip
+
+
+def _identical_first(num: int) -> str:
+    if num == 0:
+        return ""
+    return f"{plural(num, 'image is a', 'images are a')} training image, pixel by pixel. "
 
 
 def _sentence(
-    num: int, rate: Measure, excess: Measure, controls: tuple[Control, ...], attack: Measure
+    num: int,
+    num_identical: int,
+    rate: Measure,
+    excess: Measure,
+    controls: tuple[Control, ...],
+    attack: Measure,
 ) -> str:
     if is_blind(controls):
         found = np.mean([control.recall for control in controls])
         return (
-            f"This check is blind: it found {found:.0%} of the copies that were planted to test it,"
-            f" and {MIN_RECALL:.0%} are needed. That few images were flagged says nothing."
+            f"{_identical_first(num_identical)}This check is blind: it found {found:.0%} of the"
+            f" copies that were planted to test it, and {MIN_RECALL:.0%} are needed. That few"
+            " images were flagged says nothing."
         )
     assert excess.high is not None
     assert excess.low is not None

@@ -82,6 +82,16 @@ def test_too_few_held_out_images_withhold_the_figures(train: ImageSet, held_out:
     assert found.is_blind
 
 
+def test_equal_pixels_are_told_even_where_the_check_is_blind(
+    train: ImageSet, held_out: ImageSet
+) -> None:
+    few = held_out.take(np.arange(50))
+    found = measure_privacy(train.take(np.arange(3)), train, few, quick=True, seed=1)
+    assert found.is_blind
+    assert found.num_identical == 3
+    assert found.sentence.startswith("3 images are a training image, pixel by pixel. ")
+
+
 def test_held_out_images_that_were_trained_on_are_named_and_left_out(train: ImageSet) -> None:
     found = measure_privacy(train, train, train, quick=True, seed=1)
     assert "96 held-out images equal a training image" in found.notes[0]
