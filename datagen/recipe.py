@@ -225,7 +225,9 @@ class EvaluationRequest(_Part):
         description=f"the name of a set of real images (`datagen references`): {_NAME_TEXT}",
     )
     quick: bool = Field(
-        default=True, strict=True, description="true for two minutes at most, or false"
+        default=True,
+        strict=True,
+        description="true for about two minutes on two free cores, or false",
     )
     require: Annotated[
         dict[str, Annotated[str, StringConstraints(max_length=100)]],

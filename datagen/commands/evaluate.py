@@ -57,7 +57,11 @@ class _Sources:
 )
 @click.option("--held-out", type=_DATA, metavar="DATA", help="Real images that no model has seen.")
 @click.option("--baseline", type=_DATA, metavar="DATA", help="Other images to compare with.")
-@click.option("--quick", is_flag=True, help="Two minutes: smaller samples, fewer repeats.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="About two minutes on two free cores: smaller samples, fewer repeats.",
+)
 @click.option("--trainer", metavar="CMD", help="Your training program: see docs/utility.md.")
 @click.option("--features", metavar="NAME", help="Of fidelity: see docs/metrics.md.")
 @click.option(
