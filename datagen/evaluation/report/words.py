@@ -39,7 +39,7 @@ def _thousandfold(kid: float) -> str:
 _LOWER, _HIGHER, _NEAR = "lower is better", "higher is better", "near the floor is good"
 FIDELITY: dict[str, Words] = {
     "fid": Words("FID", figure, "distance between the two sets as a whole", _LOWER),
-    "kid": Words("KID × 1,000", _thousandfold, "the same, unbiased for few images", _LOWER),
+    "kid": Words("KID × 1,000", _thousandfold, "unbiased for few images; a thousandfold", _LOWER),
     "precision": Words("Precision", percent, "share of synthetic images that look real", _HIGHER),
     "recall": Words("Recall", percent, "share of real images within its reach", _HIGHER),
     "density": Words("Density", figure, "how deep among the real images they lie", _HIGHER),
@@ -60,6 +60,14 @@ _METRICS: dict[str, Words] = {
     "coverage": Words("Coverage", percent),
     "utility": Words("Effect, points", points),
 }
+
+
+def reading_of(words: Words, measure: Measure) -> str:
+    """Where a good value lies, or that this one is as good as can be told."""
+    low, high, floor = measure.low, measure.high, measure.floor
+    if low is None or high is None or floor is None or not low <= floor <= high:
+        return words.reading
+    return "no difference from real images can be seen: the interval holds the floor"
 
 
 def metric_words(key: str) -> Words:

@@ -17,7 +17,7 @@ from datagen.evaluation.report.numbers import (
     DASH,
     count,
 )
-from datagen.evaluation.report.words import FIDELITY
+from datagen.evaluation.report.words import FIDELITY, reading_of
 from datagen.evaluation.results import (
     Fidelity,
 )
@@ -52,7 +52,7 @@ def _fidelity_row(key: str, measure: Measure) -> list[Child]:
         DASH if measure.floor is None else words.form(measure.floor),
         count(measure.n),
         bar or DASH,
-        words.reading,
+        reading_of(words, measure),
     ]
 
 
