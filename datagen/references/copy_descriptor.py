@@ -54,24 +54,35 @@ def extract_moved(images: torch.Tensor, moves: Sequence[int]) -> torch.Tensor:
     """(N, 1, S, S) => (N, moves * moves, 588): of the images moved by (dx, dy) pixels, dy first.
 
     14 x 14 mean brightness, and 7 x 7 cells of 8 edge directions in square root and unit length
-    (Dalal and Triggs 2005; RootSIFT, Arandjelovic and Zisserman 2012). Cells are pooled once, at
-    every pixel: a move only picks other ones.
+    (Dalal and Triggs 2005; RootSIFT, Arandjelovic and Zisserman 2012).
     """
-    size, reach = images.shape[-1], max(abs(move) for move in moves)
+    size, reach, count = images.shape[-1], max(abs(move) for move in moves), len(moves)
     fine, coarse = size // 14, size // 7
     centred = standardise(images)
-    edges = edge_directions(centred)
-    pixels = F.avg_pool2d(F.pad(centred, (reach,) * 4, mode="replicate"), fine, 1)
-    cells = F.avg_pool2d(F.pad(edges, (reach + 1,) * 4), coarse + 2, 1)
-    parts = []
-    for dy in moves:
-        for dx in moves:
-            rows, columns = slice(reach - dy, None), slice(reach - dx, None)
-            brightness = pixels[:, :, rows, columns][..., ::fine, ::fine][..., :14, :14]
-            histogram = cells[:, :, rows, columns][..., ::coarse, ::coarse][..., :7, :7]
-            edges_part = F.normalize(histogram.flatten(1).sqrt()) * EDGE_WEIGHT
-            parts.append(torch.cat([brightness.flatten(1) * PIXEL_WEIGHT, edges_part], 1))
-    return torch.stack(parts, 1)
+    pixels = pool(
+        F.pad(centred, (reach,) * 4, mode="replicate"),
+        fine,
+        [reach - move + fine * cell for move in moves for cell in range(14)],
+    ).view(-1, 1, count, 14, count, 14)
+    cells = pool(
+        F.pad(edge_directions(centred), (reach + 1,) * 4),
+        coarse + 2,
+        [reach - move + coarse * cell for move in moves for cell in range(7)],
+    ).view(-1, NUM_DIRECTIONS, count, 7, count, 7)
+    brightness, histograms = (
+        each.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2) for each in (pixels, cells)
+    )
+    edges = F.normalize(histograms.clamp(min=0).sqrt(), dim=2) * EDGE_WEIGHT
+    return torch.cat([brightness * PIXEL_WEIGHT, edges], 2)
+
+
+def pool(images: torch.Tensor, width: int, starts: Sequence[int]) -> torch.Tensor:
+    """(N, C, S, S) => (N, C, starts, starts): means over squares. Two matrix products: several
+    times as fast as avg_pool2d at every pixel."""
+    places = torch.tensor(starts).view(-1, 1) + torch.arange(width)
+    matrix = torch.zeros(len(starts), images.shape[-1]).scatter_(1, places, 1 / width)
+    pooled: torch.Tensor = (matrix @ images) @ matrix.T
+    return pooled
 
 
 def edge_directions(centred: torch.Tensor) -> torch.Tensor:
