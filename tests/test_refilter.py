@@ -22,6 +22,7 @@ from datagen.refilter import Changes, Refilter, keep_marks, parse_setting, plan_
 from datagen.resolve import recipe_of_stored, resolve_recipe
 from datagen.settings import load_settings
 from datagen.stages import generate as generate_stage
+from datagen.stages import pack as pack_stage
 from tests.published import Home, open_home, publish
 
 # Of the 100 noise images, about half have less contrast.
@@ -166,6 +167,22 @@ def test_attempts_that_another_job_left_without_a_score_are_scored(
         patch.setattr(generate_stage, "cached_attempts", first_attempts)
         more = run(opened, Changes({"duplicate": "on"}), "small@2")
     assert fresh(more, opened, tmp_path / "fresh").digest == more.digest
+
+
+def test_scores_that_another_job_wrote_over_are_made_again(opened: Home) -> None:
+    """As when it read them before this job's generating, and wrote them after its judging."""
+    found = pack_stage.chosen_attempts
+
+    def after_another_job(*args: Any, **named: Any) -> dict[str, dict[int, StoredAttempt]]:
+        patch.undo()
+        opened.execute("UPDATE attempts SET scores = '{}'")
+        return found(*args, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pack_stage, "chosen_attempts", after_another_job)
+        more = run(opened, Changes({"duplicate": "on"}))
+    assert more.images_generated == 0
+    assert more.digest == opened.version("small@1").digest
 
 
 def test_what_the_evaluation_flagged_is_quarantined(opened: Home) -> None:

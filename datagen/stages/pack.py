@@ -154,4 +154,9 @@ def _own_scores(scores: str, score_keys: Mapping[str, str]) -> str:
     if not score_keys:
         return "{}"
     known = json.loads(scores)
+    if lacking := set(score_keys.values()) - known.keys():
+        # Another job of the context, which had read them before this one added its own, wrote them.
+        raise LostAttemptsError(
+            f"an attempt has no score of {min(lacking)} any more; it is scored again"
+        )
     return _ENCODER.encode({name: known[key] for name, key in score_keys.items()})
