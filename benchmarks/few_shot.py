@@ -29,10 +29,11 @@ from datagen.evaluation.utility.few_shot import draw_subset, tuned_policy
 from datagen.evaluation.utility.network import SmallNetworkTrainer
 from datagen.evaluation.utility.scores import Score
 from datagen.evaluation.utility.statistics import estimate
-from datagen.evaluation.utility.training import Examples, Task, one_thread_each
+from datagen.evaluation.utility.training import Examples, Task
 from datagen.fingerprint import device_model
 from datagen.generators import GENERATORS
 from datagen.generators.interface import ModelConfig
+from datagen.references.threads import one_thread_each
 from datagen.training.dataset import RealImages, load_real_images
 from datagen.training.judge import sample_class
 from datagen.training.loop import train

@@ -20,9 +20,10 @@ from few_shot import CLASS_NAMES, NUM_CLASSES, synthetic_images
 from numpy.typing import NDArray
 
 from datagen.evaluation.privacy import measure_privacy
-from datagen.evaluation.utility.training import Examples, one_thread_each
+from datagen.evaluation.utility.training import Examples
 from datagen.fingerprint import device_model
 from datagen.image_set import ImageSet
+from datagen.references.threads import one_thread_each
 from datagen.training.dataset import load_real_images
 from datagen.training.model_recipe import DataSource
 

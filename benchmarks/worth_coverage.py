@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 from datagen.evaluation.utility.learning import Fit, Material, measure_worth, probe_fit, trainer_fit
 from datagen.evaluation.utility.network import SmallNetworkTrainer
 from datagen.evaluation.utility.probe import PatchFeatures, nested_margins
-from datagen.evaluation.utility.training import Examples, one_thread_each
+from datagen.evaluation.utility.training import Examples
 from datagen.fingerprint import device_model
+from datagen.references.threads import one_thread_each
 from datagen.training.dataset import load_real_images
 from datagen.training.model_recipe import DataSource
 

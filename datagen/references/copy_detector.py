@@ -24,6 +24,7 @@ from datagen.references.copy_registration import Fit, align, register, sample
 from datagen.references.copy_score import agreement, threshold_at
 from datagen.references.copy_verifier import Verifier, draw_pictures, learn_verifier
 from datagen.references.copy_views import Strength, disguise, to_luminance, working_size
+from datagen.references.threads import in_threads
 
 BATCH = 32
 MIN_ORIGINALS = 20
@@ -176,28 +177,24 @@ class CopyDetector:
             parts.append(self.looks.still.descriptor.describe(extract_features(some)).numpy())
         return np.concatenate(parts)
 
-    @torch.inference_mode()
     def search(
         self, images: NDArray[np.uint8], *, check_abort: Callable[[], None] = never
     ) -> CopyMatches:
         """images: (N, H, W, C) uint8, of any size."""
         assert self.verifier is not None
         size = self.thumbnails.shape[-1]
-        scores: list[NDArray[np.float64]] = [np.zeros(0)]
-        originals: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
-        words: list[str] = []
-        for start in range(0, len(images), BATCH):
-            check_abort()
-            some = to_luminance(images[start : start + BATCH], size)
-            found = self._inspect(some)
-            scores.append(self.verifier.score(found.pictures)[: len(some)])
-            originals.append(found.originals[: len(some)])
-            words += found.disguises[: len(some)]
-        score = np.concatenate(scores).round(4)
-        return CopyMatches(score, np.concatenate(originals), tuple(words))
 
+        def work(start: int) -> _Finding:
+            return self._inspect(to_luminance(images[start : start + BATCH], size))
+
+        found = in_threads(work, range(0, len(images), BATCH), check_abort)
+        score = np.concatenate([np.zeros(0), *(each.scores for each in found)]).round(4)
+        originals = np.concatenate([np.zeros(0, np.int64), *(each.originals for each in found)])
+        return CopyMatches(score, originals, tuple(w for each in found for w in each.disguises))
+
+    @torch.inference_mode()
     def _inspect(self, images: torch.Tensor, excluded: torch.Tensor | None = None) -> _Finding:
-        """At most BATCH images, filled up to BATCH: so are the findings."""
+        """At most BATCH images, filled up to BATCH."""
         num = len(images)
         queries = torch.cat([images, images.new_zeros(BATCH - num, *images.shape[1:])])
         if excluded is not None:
@@ -227,9 +224,11 @@ class CopyDetector:
         rows, fit = rows.gather(1, order), _pick(fit, order)
         words = [
             name_disguise(theta, float(smooth))
-            for theta, smooth in zip(fit.theta[:, 0], fit.smooth[:, 0], strict=True)
+            for theta, smooth in zip(fit.theta[:num, 0], fit.smooth[:num, 0], strict=True)
         ]
-        return _Finding(self._pictures(queries, rows, fit), rows[:, 0].numpy(), words)
+        pictures = self._pictures(queries, rows, fit)
+        scores = np.zeros(BATCH) if self.verifier is None else self.verifier.score(pictures)
+        return _Finding(pictures[:num], rows[:num, 0].numpy(), words, scores[:num])
 
     def _pictures(self, queries: torch.Tensor, rows: torch.Tensor, fit: Fit) -> torch.Tensor:
         """Of the best candidate and the next that is another original."""
@@ -276,38 +275,41 @@ class CopyDetector:
     def _originals(self, rows: torch.Tensor) -> torch.Tensor:
         return self.thumbnails[rows].float()
 
-    @torch.inference_mode()
     def _lessons(
         self, num: int, generator: torch.Generator, check_abort: Callable[[], None]
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Pictures. Disguised originals are copies; originals that are hidden from the search are
         not."""
         order = torch.randperm(self.num_originals, generator=generator)
-        rows = order.repeat(LESSONS_PER_IMAGE)[:num]
-        copies, others = [], []
-        for number, some in enumerate(rows.split(BATCH)):
-            check_abort()
-            plain = self._originals(some)
-            kind = number % len(LESSONS)
+        tasks = []
+        for number, rows in enumerate(order.repeat(LESSONS_PER_IMAGE)[:num].split(BATCH)):
+            plain, kind = self._originals(rows), number % len(LESSONS)
             disguised = disguise(plain, LESSONS[kind], generator)
-            found = self._inspect(disguised)
-            is_named = torch.from_numpy(found.originals[: len(some)]) == some
-            copies.append(found.pictures[: len(some)][is_named])
-            others.append(self._inspect(plain, some).pictures[: len(some)])
+            tasks += [(disguised, rows, True), (plain, rows, False)]
             if kind == number // len(LESSONS) % len(LESSONS):
                 # Else a disguise alone would pass for a copy, and its absence for innocence.
-                others.append(self._inspect(disguised, some).pictures[: len(some)])
-                copies.append(self._inspect(plain).pictures[: len(some)])
-        return copies, others
+                tasks += [(disguised, rows, False), (plain, rows, True)]
+
+        def work(task: tuple[torch.Tensor, torch.Tensor, bool]) -> torch.Tensor:
+            images, rows, is_copy = task
+            found = self._inspect(images, None if is_copy else rows)
+            is_named = torch.from_numpy(found.originals) == rows
+            return found.pictures[is_named] if is_copy else found.pictures
+
+        pictures = in_threads(work, tasks, check_abort)
+        copies = [each for each, task in zip(pictures, tasks, strict=True) if task[2]]
+        return copies, [each for each, task in zip(pictures, tasks, strict=True) if not task[2]]
 
 
 @dataclass(frozen=True)
 class _Finding:
-    """pictures: (BATCH, NUM_LAYERS, S, S), of the best candidate. originals: (BATCH,) its rows."""
+    """pictures: (N, NUM_LAYERS, S, S), of the best candidate. originals: (N,) its rows. scores:
+    (N,), 0 before a verifier was learned."""
 
     pictures: torch.Tensor
     originals: NDArray[np.int64]
     disguises: list[str]
+    scores: NDArray[np.float64]
 
 
 def _pick(fit: Fit, order: torch.Tensor) -> Fit:

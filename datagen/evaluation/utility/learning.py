@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from datagen.evaluation.measure import Measure
 from datagen.evaluation.results import CurvePoint
 from datagen.evaluation.utility.probe import PatchFeatures, margin, nested_margins
-from datagen.evaluation.utility.training import Examples, Task, Trainer, one_thread_each
+from datagen.evaluation.utility.training import Examples, Task, Trainer
 from datagen.evaluation.utility.worth import NUM_PARTS, Curve, variance_of_parts, worth
+from datagen.references.threads import one_thread_each
 
 Rows = NDArray[np.int64]
 Margins = NDArray[np.float64]

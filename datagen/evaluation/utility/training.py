@@ -7,15 +7,15 @@ threads need no copy of the images and no seconds of imports.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+
+from datagen.references.threads import one_thread_each
 
 Probabilities = NDArray[np.float32]
 Result = TypeVar("Result")
@@ -103,15 +103,3 @@ def run_all(
             pool.shutdown(cancel_futures=True)
             raise
     return [future.result() for future in futures]
-
-
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Sums of many threads differ in their last bits: with one in each, results depend on nothing
-    but the seed."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
