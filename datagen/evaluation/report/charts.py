@@ -206,7 +206,8 @@ def histogram(
     steps = [_steps(each, edges, x, y) for each in shares]
     parts.append(tag("path", {"class": "area", "d": steps[0] + "Z"}))
     parts.append(tag("path", {"class": "outline", "d": steps[1]}))
-    parts += _flag(x(threshold), bottom, f"flagged from {form(threshold)}", "threshold", 28)
+    if is_drawable(threshold):
+        parts += _flag(x(threshold), bottom, f"flagged from {form(threshold)}", "threshold", 28)
     parts.append(tag("rect", {"class": "area", "x": "70", "y": "6", "width": "22", "height": "10"}))
     parts.append(text("synthetic", 98, 15, "label"))
     parts.append(tag("path", {"class": "outline", "d": "M180 11H202"}))

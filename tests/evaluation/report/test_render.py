@@ -423,6 +423,15 @@ evaluations = st.builds(
 )  # fmt: skip
 
 
+def test_scores_without_a_threshold_are_drawn() -> None:
+    full = sample.evaluation()
+    unknown = replace(full, privacy=replace(full.privacy, threshold=float("nan")))
+    section = by_id(parse(render_report(unknown, Pictures({}))), "privacy")
+    drawn = [" ".join(map(str, line.attrib.values())) for line in section.iter("line")]
+    assert drawn
+    assert not any("nan" in each for each in drawn)
+
+
 SHAPES = {"circle", "line", "path", "rect"}
 
 
