@@ -17,10 +17,16 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def pool_of(num_threads: int) -> ThreadPoolExecutor:
+    """In whose threads torch computes with one."""
+    return ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,))
+
+
 @contextmanager
 def one_thread_each() -> Iterator[None]:
     """Sums of many threads differ in their last bits: with one in each, results depend on nothing
-    but the seed."""
+    but the seed. For this thread: torch keeps the number for each thread, and one more for those
+    that start later, which others may change meanwhile."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -34,7 +40,7 @@ def in_threads(
 ) -> list[Result]:
     """work(item) of each, in their order, in as many threads as torch may use."""
     num = torch.get_num_threads()
-    with one_thread_each(), ThreadPoolExecutor(num) as pool:
+    with one_thread_each(), pool_of(num) as pool:
         futures = [pool.submit(work, item) for item in items]
         try:
             results = []

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datagen.references.threads import one_thread_each
+from datagen.references.threads import one_thread_each, pool_of
 
 Probabilities = NDArray[np.float32]
 Result = TypeVar("Result")
@@ -87,7 +87,7 @@ def run_all(
     """The results in order, whatever the number of workers. The first error, or what check_abort
     raises, stops the rest."""
     stop = threading.Event()
-    with one_thread_each(), ThreadPoolExecutor(max(1, workers)) as pool:
+    with one_thread_each(), pool_of(max(1, workers)) as pool:
         futures = [pool.submit(each, stop) for each in work]
         try:
             waiting = set(futures)
