@@ -2,10 +2,11 @@
 the generator trained on the same 500 images and nothing else.
 
     python benchmarks/few_shot.py --data DIR --folder DIR [--subsets 10] [--generator cgan]
-                                  [--images 80000]
+                                  [--images 80000] [--arm mixed]
 
 Subsets are paired: both arms have the same real images, seeds, steps and augmentation, which is
-tuned for the arm without synthetic images. Each finished subset is kept in the folder; a run goes
+tuned for the arm without synthetic images. mixed: half of each batch is synthetic; pretrained: the
+first half of the steps is. Each finished subset is kept in the folder; a run goes
 on where one ended. One core.
 """
 
@@ -49,6 +50,7 @@ OBJECTIVES = {
     "edm": {"precision": "bfloat16", "evaluation_steps": 12},
     "cgan": {"gamma": 0.5, "augment_probability": 0.5, "precision": "bfloat16"},
 }
+ARMS = {"mixed": "second", "pretrained": "pretraining"}
 EFFORT = replace(DEFAULT, few_steps=400)
 
 
@@ -98,7 +100,13 @@ def synthetic_images(
 
 
 def measure(
-    real: Examples, rows: NDArray[np.int64], synthetic: Examples, test: Examples, *, seed: int
+    real: Examples,
+    rows: NDArray[np.int64],
+    synthetic: Examples,
+    test: Examples,
+    *,
+    arm: str,
+    seed: int,
 ) -> tuple[str, list[Score], list[Score]]:
     trainer, stop = SmallNetworkTrainer(NUM_CLASSES, width=24), threading.Event()
     policy = tuned_policy(
@@ -109,7 +117,8 @@ def measure(
     few = real.take(rows)
     tasks = [Task(few, SEEDS * seed + s, EFFORT.few_steps, policy) for s in range(SEEDS)]
     alone = [train_and_score(trainer, task, test, stop) for task in tasks]
-    both = [train_and_score(trainer, replace(t, second=synthetic), test, stop) for t in tasks]
+    added = {ARMS[arm]: synthetic}
+    both = [train_and_score(trainer, replace(t, **added), test, stop) for t in tasks]
     return policy, both, alone
 
 
@@ -120,9 +129,11 @@ def main() -> None:
     parser.add_argument("--subsets", type=int, default=10)
     parser.add_argument("--generator", choices=tuple(NETWORKS), default="cgan")
     parser.add_argument("--images", type=int, default=80_000, help="seen in training, a subset")
+    parser.add_argument("--arm", choices=tuple(ARMS), default="mixed")
     arguments = parser.parse_args()
+    cores, arm = os.cpu_count(), arguments.arm
     print(
-        f"machine: {device_model('cpu')}, {os.cpu_count()} cores, {arguments.generator}", flush=True
+        f"machine: {device_model('cpu')}, {cores} cores, {arguments.generator}, {arm}", flush=True
     )
     source = DataSource(
         format="idx", path=arguments.data, class_names=CLASS_NAMES, licence="MIT", source="F-MNIST"
@@ -135,7 +146,7 @@ def main() -> None:
     for number in range(arguments.subsets):
         folder = arguments.folder / f"{arguments.generator}-{number}"
         folder.mkdir(parents=True, exist_ok=True)
-        kept = folder / "result.npz"
+        kept = folder / f"result-{arm}.npz"
         if not kept.exists():
             started = time.monotonic()
             rows = draw_subset(real, PER_CLASS, number)
@@ -144,7 +155,7 @@ def main() -> None:
                     real.take(rows), arguments.generator, num_images=arguments.images,
                     source=source, folder=folder, seed=number,
                 )  # fmt: skip
-                policy, both, alone = measure(real, rows, synthetic, test, seed=number)
+                policy, both, alone = measure(real, rows, synthetic, test, arm=arm, seed=number)
             accuracies = [[s.figures["accuracy"].value for s in arm] for arm in (both, alone)]
             parts = [
                 a.figures["accuracy"].influence - b.figures["accuracy"].influence
