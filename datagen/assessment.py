@@ -16,8 +16,8 @@ from datagen.evaluation.assess import Assessment, assess
 from datagen.evaluation.evaluate import About, Options
 from datagen.evaluation.named_data import NamedData
 from datagen.evaluation.published import about_version, load_published
-from datagen.evaluation.sources import load_image_set
 from datagen.figures import attach_card
+from datagen.real_images import load_image_set
 from datagen.stages.evaluate import EVALUATION_FILE, REPORT_FILE
 from datagen.store import Store
 from datagen.versions import OpenVersion

@@ -1,7 +1,6 @@
 """Files of real images in: IDX arrays, and pictures of any common kind as grey or RGB.
 
-Called by training/dataset.py and evaluation/sources/. What is read is hostile: sizes are checked
-before anything is allocated.
+Called by real_images/. What is read is hostile: sizes are checked before anything is allocated.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Labelled images in memory: what evaluation compares and references are fitted to.
 
-Built by evaluation/sources.py (folders, IDX files) and assessment.py (published versions).
+Built by real_images/ (folders, IDX files, tables and more) and assessment.py (published versions).
 """
 
 from __future__ import annotations

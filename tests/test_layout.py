@@ -25,7 +25,7 @@ LAYERS = (
     ("plan", "manifest", "digest"),
     ("images", "safetensors_header"),
     ("image_set", "image_files"),
-    ("features",),
+    ("features", "real_images"),
     ("references",),
     ("generators", "augment", "filters", "formats", "store", "catalog"),
     ("training", "evaluation"),

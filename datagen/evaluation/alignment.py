@@ -12,9 +12,9 @@ import numpy as np
 
 from datagen.errors import InputError
 from datagen.evaluation.named_data import plain_name
-from datagen.evaluation.sources.listing import some
-from datagen.evaluation.sources.resizing import resize_all, size_text
 from datagen.image_set import ImageSet
+from datagen.real_images.listing import some
+from datagen.real_images.resizing import resize_all, size_text
 
 
 def with_classes_of(synthetic: ImageSet, real: ImageSet, what: str, notes: list[str]) -> ImageSet:

@@ -18,9 +18,9 @@ from datagen.evaluation.measure import Measure
 from datagen.evaluation.named_data import NamedData, check_unchanged
 from datagen.evaluation.report.render import render_report
 from datagen.evaluation.results import Evaluation, Privacy
-from datagen.evaluation.sources import load_image_set, load_reference
 from datagen.evaluation.words import labels_text
 from datagen.image_set import ImageSet
+from datagen.real_images import load_image_set, load_reference
 
 
 @dataclass(frozen=True)

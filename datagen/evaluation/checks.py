@@ -13,10 +13,10 @@ import numpy as np
 from datagen.errors import InputError
 from datagen.evaluation.alignment import same_channels, same_size, with_classes_of
 from datagen.evaluation.held_out import MIN_PER_CLASS, split_reference
-from datagen.evaluation.sources.listing import some
-from datagen.evaluation.sources.resizing import size_text
 from datagen.faults import plural
 from datagen.image_set import ImageSet
+from datagen.real_images.listing import some
+from datagen.real_images.resizing import size_text
 
 MIN_IMAGES = 20
 MIN_SIDE_PX = 4  # smaller ones the classifiers cannot halve twice

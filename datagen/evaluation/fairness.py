@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from datagen.evaluation.measure import Measure
 from datagen.evaluation.results import AttributeFairness
-from datagen.evaluation.sources.listing import NOT_GIVEN, some
 from datagen.image_set import ImageSet
+from datagen.real_images.listing import NOT_GIVEN, some
 
 MIN_IMAGES = 20
 MAX_VALUES = 20

@@ -94,7 +94,7 @@ def add_named(
     if name in _files(settings):
         raise InputError(f"real data {name!r} exist; remove them first, or choose another name")
     from datagen.evaluation.checks import without_overlap
-    from datagen.evaluation.sources import load_reference
+    from datagen.real_images import load_reference
 
     train, kept = load_reference(path, held_out, image_size=_THUMBNAIL)
     if kept is not None and kept.image_shape == train.image_shape:

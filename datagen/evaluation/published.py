@@ -17,11 +17,11 @@ from datagen.catalog.catalog import Catalog
 from datagen.errors import InputError
 from datagen.evaluation.evaluate import About
 from datagen.evaluation.results import Funnel
-from datagen.evaluation.sources.listing import NOT_GIVEN
 from datagen.formats.version import VersionReader
 from datagen.image_set import ImageSet
 from datagen.images import Image, decode_png
 from datagen.manifest import Manifest
+from datagen.real_images.listing import NOT_GIVEN
 
 MAX_BYTES = 2**30
 

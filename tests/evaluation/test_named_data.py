@@ -15,7 +15,7 @@ from datagen.evaluation.named_data import (
     remove_named,
     resolve_data,
 )
-from datagen.evaluation.sources import load_reference
+from datagen.real_images import load_reference
 from datagen.resources import sample_data_dir
 from datagen.settings import Settings
 from tests.evaluation.picture_folders import write_folder

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from datagen.errors import InputError
-from datagen.evaluation.sources import load_image_set, load_reference
-from datagen.evaluation.sources.resizing import resized
 from datagen.formats.imagefolder import export as export_imagefolder
 from datagen.formats.webdataset import export as export_webdataset
 from datagen.image_set import ImageSet
+from datagen.real_images import load_image_set, load_reference
+from datagen.real_images.resizing import resized
 from datagen.resources import sample_data_dir
 from tests.evaluation.picture_folders import write_folder
 from tests.formats.small_version import publish_small_version

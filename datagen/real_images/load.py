@@ -1,6 +1,6 @@
 """Any source of images -> ImageSet, of one size and within bounded memory.
 
-Called by the commands evaluate, models fit-reference and references, and by assessment.py.
+Called by training/dataset.py, evaluation/ and assessment.py.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from datagen.errors import InputError
-from datagen.evaluation.sources.arrays import idx_parts, list_idx, list_npz
-from datagen.evaluation.sources.folders import list_folder, part_folders
-from datagen.evaluation.sources.listing import Entry, Listing, check_texts
-from datagen.evaluation.sources.reading import read_images
-from datagen.evaluation.sources.shards import list_tars, tar_parts
 from datagen.image_set import ImageSet
+from datagen.real_images.arrays import idx_parts, list_idx, list_npz
+from datagen.real_images.folders import list_folder, part_folders
+from datagen.real_images.listing import Entry, Listing, check_texts
+from datagen.real_images.reading import read_images
+from datagen.real_images.shards import list_tars, tar_parts
 
 MAX_BYTES = 1 << 30
 # What a set is held out as, the better first.

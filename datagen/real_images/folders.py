@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from datagen.errors import InputError
-from datagen.evaluation.sources.listing import FORMATS, MAX_IMAGES, Entry, Listing, some
-from datagen.evaluation.sources.metadata import Row, read_metadata
 from datagen.faults import plural
 from datagen.image_files import read_picture
+from datagen.real_images.listing import FORMATS, MAX_IMAGES, Entry, Listing, some
+from datagen.real_images.metadata import Row, read_metadata
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 # As other tools call the same parts.

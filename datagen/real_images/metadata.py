@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from datagen.errors import InputError
-from datagen.evaluation.sources.listing import NOT_GIVEN
+from datagen.real_images.listing import NOT_GIVEN
 
 _MAX_BYTES = 256 << 20
 _FILE_COLUMNS = ("file", "file_name")

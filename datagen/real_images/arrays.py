@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.errors import InputError
-from datagen.evaluation.sources.listing import Entry, Listing
 from datagen.image_files import Picture, read_idx
+from datagen.real_images.listing import Entry, Listing
 
 _MAX_BYTES = 4 << 30
 _IDX_PREFIXES = {"train": "train", "test": "t10k"}

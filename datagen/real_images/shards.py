@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from datagen.errors import InputError
-from datagen.evaluation.sources.listing import FORMATS, MAX_IMAGES, Entry, Listing
 from datagen.image_files import Picture, read_picture
+from datagen.real_images.listing import FORMATS, MAX_IMAGES, Entry, Listing
 
 _SUFFIXES = ("png", "jpg", "jpeg", "webp")
 _MAX_IMAGE_BYTES, _MAX_JSON_BYTES = 256 << 20, 1 << 20

@@ -1,5 +1,5 @@
 """Real and synthetic images in, from folders, IDX files, arrays and pulled data sets."""
 
-from datagen.evaluation.sources.load import load_image_set, load_reference
+from datagen.real_images.load import load_image_set, load_reference
 
 __all__ = ["load_image_set", "load_reference"]

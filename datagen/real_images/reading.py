@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.errors import InputError
-from datagen.evaluation.sources.listing import NOT_GIVEN, Entry, some
-from datagen.evaluation.sources.resizing import resized, size_text
 from datagen.faults import plural
 from datagen.image_files import SCALED, Picture
 from datagen.image_set import ImageSet
+from datagen.real_images.listing import NOT_GIVEN, Entry, some
+from datagen.real_images.resizing import resized, size_text
 
 MAX_BROKEN = 0.01
 _MAX_NAMED = 20
