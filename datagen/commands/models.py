@@ -28,7 +28,7 @@ from datagen.errors import InputError, ModelError, NotFoundError, StoreError
 if TYPE_CHECKING:
     from datagen.generators.model_directory import Model
     from datagen.settings import Settings
-    from datagen.training.reference_parts import DataFormat
+    from datagen.training.model_recipe import DataFormat
 
 _folder = DataPath(path_type=Path, file_okay=False)
 
@@ -159,8 +159,9 @@ def add(folder: Path, home: Path | None, as_json: bool) -> None:
 @click.option(
     "--format",
     "data_format",
-    type=click.Choice(["idx", "imagefolder"]),
-    help="Of the folder; found out if left out.",
+    type=click.Choice(["auto", "idx", "imagefolder", "npz", "webdataset"]),
+    default="auto",
+    help="Of the folder; auto finds it out.",
 )
 @click.option(
     "--held-out",
@@ -172,7 +173,7 @@ def add(folder: Path, home: Path | None, as_json: bool) -> None:
 def fit_reference_(
     name: str,
     data: Path,
-    data_format: DataFormat | None,
+    data_format: DataFormat,
     held_out: Path | None,
     replace: bool,
     home: Path | None,

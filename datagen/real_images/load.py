@@ -1,37 +1,27 @@
 """Any source of images -> ImageSet, of one size and within bounded memory.
 
-Called by training/dataset.py, evaluation/ and assessment.py.
+Called by evaluation/ and assessment.py.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from datagen.errors import InputError
 from datagen.image_set import ImageSet
-from datagen.real_images.arrays import idx_parts, list_idx, list_npz
-from datagen.real_images.folders import list_folder, part_folders
 from datagen.real_images.listing import Entry, Listing, check_texts
+from datagen.real_images.opening import open_source
 from datagen.real_images.reading import read_images
-from datagen.real_images.shards import list_tars, tar_parts
 
 MAX_BYTES = 1 << 30
 # What a set is held out as, the better first.
 HELD_OUT_PARTS = ("test", "val")
 _NUM_PROBES = 64
-
-
-@dataclass(frozen=True)
-class Source:
-    """parts: such as train and test; empty if there is but one."""
-
-    parts: tuple[str, ...]
-    list: Callable[[str], Listing]
 
 
 def load_reference(
@@ -80,18 +70,14 @@ def load_image_set(
     Raises InputError, naming what is missing, or the broken files if they are over 1%.
     """
     source = open_source(path)
-    chosen = part or ("train" if "train" in source.parts else next(iter(source.parts), ""))
-    if part is not None and part not in source.parts:
-        raise InputError(
-            f"data {path}: no part {part!r}; it has {', '.join(source.parts) or 'no parts'}"
-        )
+    chosen = source.part(part, path)
     listing = _with_class_names(source.list(chosen), class_names, path)
     check_texts(listing.entries, path)
     notes = list(listing.notes)
     if len(source.parts) > 1 and part is None:
         others = ", ".join(p for p in source.parts if p != chosen)
         notes.append(f"{path.name}: the {chosen} part is used, not {others}")
-    size, num_channels = _common_shape(listing.entries, path)
+    size, num_channels = common_shape(listing.entries, path)
     size = image_size or size
     limit = min(max_images or len(listing.entries), max_bytes // (size[0] * size[1] * num_channels))
     entries = draw(listing.entries, listing.class_names, max(1, limit), seed=seed)
@@ -100,22 +86,7 @@ def load_image_set(
             f"{path.name}: {len(entries):,} of {len(listing.entries):,} images, drawn as equally "
             f"as possible over the classes (seed {seed})"
         )
-    return read_images(path, entries, listing.class_names, size, notes)
-
-
-def open_source(path: Path) -> Source:
-    """Raises InputError if nothing that can be read is there."""
-    if path.is_file() and path.suffix == ".npz":
-        return Source((), lambda _: list_npz(path))
-    if not path.is_dir():
-        what = "is no folder and no .npz file" if path.exists() else "does not exist"
-        raise InputError(f"data {path} {what}; name a folder with one folder of images a class")
-    if parts := idx_parts(path):
-        return Source(parts, lambda part: list_idx(path, part))
-    if parts := tar_parts(path):
-        return Source(parts, lambda part: list_tars(path, part))
-    parts = tuple(part_folders(path))
-    return Source(parts, lambda part: list_folder(path, part or None))
+    return read_images(path, entries, listing.class_names, size, notes).images
 
 
 def draw(
@@ -157,7 +128,7 @@ def _with_class_names(listing: Listing, names: Sequence[str] | None, path: Path)
     return replace(listing, class_names=tuple(names))
 
 
-def _common_shape(entries: Sequence[Entry], path: Path) -> tuple[tuple[int, int], int]:
+def common_shape(entries: Sequence[Entry], path: Path) -> tuple[tuple[int, int], int]:
     """The commonest (height, width) and the most channels among some images, evenly spread."""
     sizes, most_channels = Counter[tuple[int, int]](), 1
     broken: list[str] = []

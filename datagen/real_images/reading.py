@@ -1,12 +1,13 @@
 """The pixels of a listing, one image at a time: resized, and what was changed is counted.
 
-Called by load.py.
+Called by load.py and training/dataset.py.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,19 @@ from datagen.faults import plural
 from datagen.image_files import SCALED, Picture
 from datagen.image_set import ImageSet
 from datagen.real_images.listing import NOT_GIVEN, Entry, some
-from datagen.real_images.resizing import resized, size_text
+from datagen.real_images.resizing import PROPORTIONS, Fit, fitted, size_text
 
 MAX_BROKEN = 0.01
 _MAX_NAMED = 20
+
+
+@dataclass(frozen=True)
+class Reading:
+    """broken: names of the images left out. sizes: (height, width) in the files -> images."""
+
+    images: ImageSet
+    broken: tuple[str, ...]
+    sizes: Mapping[tuple[int, int], int]
 
 
 def read_images(
@@ -29,7 +39,9 @@ def read_images(
     class_names: Sequence[str],
     size: tuple[int, int],
     notes: list[str],
-) -> ImageSet:
+    *,
+    fit: Fit = "stretch",
+) -> Reading:
     """notes: what is known so far; those of the reading are put behind them.
 
     Raises InputError, naming the broken files, if they are over 1%.
@@ -37,7 +49,7 @@ def read_images(
     kept: list[Entry] = []
     pixels: list[NDArray[np.uint8]] = []
     broken: list[tuple[str, str]] = []
-    changes = _Changes(size)
+    changes = _Changes(size, fit)
     for entry in entries:
         try:
             picture = entry.read()
@@ -48,7 +60,7 @@ def read_images(
             continue
         changes.note(picture)
         kept.append(entry)
-        pixels.append(resized(picture.pixels, size))
+        pixels.append(fitted(picture.pixels, size, fit))
     notes = [*notes, *_broken_notes(path, broken, len(entries))]
     notes += [f"{path.name}: {line}" for line in changes.lines()]
     present = {entry.class_name for entry in kept}
@@ -56,7 +68,7 @@ def read_images(
     if len(used_names) == 1:
         notes.append(f"{path.name}: one class only, {used_names[0]}")
     class_id = {name: i for i, name in enumerate(used_names)}
-    return ImageSet(
+    images = ImageSet(
         images=_stack(pixels),
         class_ids=np.array([class_id[entry.class_name] for entry in kept], np.int64),
         class_names=used_names,
@@ -65,6 +77,7 @@ def read_images(
         attributes=_attributes(kept),
         notes=tuple(notes),
     )
+    return Reading(images, tuple(name for name, _ in broken), changes.sizes)
 
 
 def _broken_notes(path: Path, broken: list[tuple[str, str]], num: int) -> list[str]:
@@ -83,17 +96,18 @@ def _broken_notes(path: Path, broken: list[tuple[str, str]], num: int) -> list[s
 class _Changes:
     """Counts what was done to the images on reading."""
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    def __init__(self, size: tuple[int, int], fit: Fit) -> None:
         self._size = size
+        self._fit = fit
         self._counts = Counter[str]()
-        self._sizes = Counter[tuple[int, int]]()
+        self.sizes = Counter[tuple[int, int]]()
         self._channels = Counter[int]()
         self._largest = 0
 
     def note(self, picture: Picture) -> None:
         height, width, channels = picture.pixels.shape
         self._counts.update(picture.changes)
-        self._sizes[height, width] += 1
+        self.sizes[height, width] += 1
         self._channels[channels] += 1
         self._largest = max(self._largest, picture.largest)
 
@@ -104,12 +118,12 @@ class _Changes:
             lines.append(f"{plural(num, 'image')} {what}{hint}")
         if len(self._channels) > 1:
             lines.append(f"{plural(self._channels[1], 'grey image')} among RGB ones, made RGB")
-        others = [size for size in sorted(self._sizes) if size != self._size]
+        others = [size for size in sorted(self.sizes) if size != self._size]
         if others:
-            num = sum(self._sizes[size] for size in others)
+            num = sum(self.sizes[size] for size in others)
             sizes = some([size_text(size) for size in others])
             stretched = any(h * self._size[1] != w * self._size[0] for h, w in others)
-            hint = ", which changes their proportions" if stretched else ""
+            hint = PROPORTIONS[self._fit] if stretched else ""
             lines.append(
                 f"{plural(num, 'image')} of {sizes} resized to {size_text(self._size)}{hint}"
             )

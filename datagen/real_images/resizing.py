@@ -2,21 +2,53 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
 from datagen.images import Image as Pixels
 
+Fit = Literal["crop", "pad", "stretch"]
+# What is said of images whose proportions are not those of the size.
+PROPORTIONS: dict[Fit, str] = {
+    "crop": ", their middle cut out",
+    "pad": ", padded with black",
+    "stretch": ", which changes their proportions",
+}
 
-def resized(image: Pixels, size: tuple[int, int]) -> Pixels:
-    """size: (height, width). Bicubic and antialiased: filters that skip pixels on shrinking shift
-    FID by more than models differ (Parmar et al. 2022, arXiv 2104.11222)."""
-    if image.shape[:2] == size:
+
+def fitted(image: Pixels, size: tuple[int, int], fit: Fit) -> Pixels:
+    """size: (height, width). crop: the middle of an image that covers the size; pad: the whole
+    image inside it, on black; stretch: to the size, whatever the proportions."""
+    if fit == "stretch" or image.shape[:2] == size:
+        return resized(image, size)
+    old_height, old_width = image.shape[:2]
+    scales = (size[0] / old_height, size[1] / old_width)
+    if fit == "crop":
+        # Cut before the resizing: of a thin strip, the whole would be made huge.
+        height, width = (side / max(scales) for side in size)
+        left, top = (old_width - width) / 2, (old_height - height) / 2
+        return resized(image, size, box=(left, top, left + width, top + height))
+    height, width = (max(1, round(min(scales) * old)) for old in image.shape[:2])
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    padded = np.zeros((*size, image.shape[2]), np.uint8)
+    padded[top : top + height, left : left + width] = resized(image, (height, width))
+    return padded
+
+
+def resized(
+    image: Pixels, size: tuple[int, int], *, box: tuple[float, float, float, float] | None = None
+) -> Pixels:
+    """size: (height, width). box: (left, top, right, bottom), of the image; None for all of it.
+    Bicubic and antialiased: filters that skip pixels on shrinking shift FID by more than models
+    differ (Parmar et al. 2022, arXiv 2104.11222)."""
+    if box is None and image.shape[:2] == size:
         return image
     from PIL import Image
 
     source = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-    pixels = np.asarray(source.resize((size[1], size[0]), Image.Resampling.BICUBIC))
+    pixels = np.asarray(source.resize((size[1], size[0]), Image.Resampling.BICUBIC, box))
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 

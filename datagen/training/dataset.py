@@ -1,23 +1,27 @@
-"""Real images in: one in-memory array of HWC uint8 and class ids. Called by training/session.py."""
+"""Real images in, as the recipe names them: one array of HWC uint8 and class ids.
+
+Called by training/session.py and reference_parts.py.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datagen.errors import InputError
-from datagen.image_files import read_idx, read_picture
-from datagen.training.model_recipe import DataSource
+from datagen.real_images.listing import Listing, check_texts, some
+from datagen.real_images.load import common_shape
+from datagen.real_images.opening import Kind, open_source
+from datagen.real_images.reading import Reading, read_images
+from datagen.real_images.resizing import size_text
+from datagen.training.model_recipe import CLASS_NAME, DataSource
 
 _MIN_SIDE_PX, _MAX_SIDE_PX = 8, 1024
 _MAX_BYTES = 16 << 30
-_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -41,28 +45,38 @@ class RealImages:
 
 
 def load_real_images(source: DataSource, *, part: str = "train") -> RealImages:
-    """Raises InputError if a file is missing, broken, or of an unexpected shape."""
-    real = LOADERS[source.format](source, part)
-    num_per_class = np.bincount(real.class_ids, minlength=len(source.class_names))
-    if len(num_per_class) > len(source.class_names):
-        raise InputError(
-            f"data {source.path}: labels up to {len(num_per_class) - 1}; expected "
-            f"{len(source.class_names)} classes: list every label's name in data.class_names"
-        )
-    if not num_per_class.all():
-        missing = source.class_names[int(np.argmin(num_per_class))]
-        raise InputError(
-            f"data {source.path}: no image of class {missing!r}; expected some of every class: "
-            "take it out of data.class_names, or add images"
-        )
-    height, width, channels = real.images.shape[1:]
-    sides_fit = all(_MIN_SIDE_PX <= side <= _MAX_SIDE_PX for side in (height, width))
-    if not sides_fit or channels not in (1, 3):
-        raise InputError(
-            f"data {source.path}: images of {height} x {width} pixels, {channels} channels; "
-            f"expected sides of {_MIN_SIDE_PX} to {_MAX_SIDE_PX}, grey or RGB: resize them"
-        )
-    return real
+    """The images of read_training_images alone."""
+    images = read_training_images(source, part=part).images
+    return RealImages(images.images, images.class_ids)
+
+
+def read_training_images(source: DataSource, *, part: str = "train") -> Reading:
+    """In the order of training: IDX files as they lie, all others mixed.
+
+    Raises InputError if images are missing, too many are broken, or they do not fit each other or
+    the recipe.
+    """
+    path = source.path
+    opened = open_source(path, kind=None if source.format == "auto" else source.format)
+    chosen = opened.part(None if part == "train" else part, path)
+    listing = _with_class_names(opened.list(chosen), source, opened.kind)
+    check_texts(listing.entries, path)
+    notes = list(listing.notes)
+    if others := [p for p in opened.parts if p != chosen]:
+        notes.append(f"{path.name}: the {chosen} part is used, not {', '.join(others)}")
+    entries = listing.entries
+    if opened.kind != "idx":
+        entries = sorted(entries, key=lambda entry: listing.class_names.index(entry.class_name))
+    size, num_channels = common_shape(entries, path)
+    size = source.size or size
+    _check_shape(path, (*size, num_channels), len(entries))
+    reading = read_images(path, entries, listing.class_names, size, notes, fit=source.fit)
+    _check_reading(reading, listing, source)
+    if opened.kind == "idx":
+        return reading
+    # Mixed, so that any leading part of the images holds every class.
+    order = np.random.default_rng(0).permutation(len(reading.images))
+    return replace(reading, images=reading.images.take(order))
 
 
 def split_held_out(real: RealImages, *, held_out: int, seed: int) -> tuple[RealImages, RealImages]:
@@ -76,55 +90,79 @@ def split_held_out(real: RealImages, *, held_out: int, seed: int) -> tuple[RealI
     return real.take(np.sort(order[:cut])), real.take(np.sort(order[cut:]))
 
 
-def _load_idx(source: DataSource, part: str) -> RealImages:
-    prefix = {"train": "train", "test": "t10k"}[part]
-    images = _read_idx(source.path / f"{prefix}-images-idx3-ubyte.gz", ndim=3)
-    labels = _read_idx(source.path / f"{prefix}-labels-idx1-ubyte.gz", ndim=1)
-    if len(images) != len(labels) or not len(images):
-        raise InputError(f"data {source.path}: {len(images)} images and {len(labels)} labels")
-    return RealImages(images[..., None], labels.astype(np.int64))
-
-
-def _read_idx(path: Path, *, ndim: Literal[1, 3]) -> NDArray[np.uint8]:
-    if not path.exists():
-        raise InputError(
-            f"data file {path} does not exist; install the data (Debian: "
-            "`apt-get install dataset-fashion-mnist`) or name its folder with --data DIR"
-        )
-    return read_idx(path, ndim=ndim, max_bytes=_MAX_BYTES)
-
-
-def _load_imagefolder(source: DataSource, part: str) -> RealImages:
-    root = source.path / part if (source.path / part).is_dir() else source.path
-    arrays, class_ids = [], []
-    for class_id, class_name in enumerate(source.class_names):
-        folder = root / class_name
-        files = sorted(p for p in folder.glob("*") if p.suffix.lower() in _SUFFIXES)
-        if not files:
+def _with_class_names(listing: Listing, source: DataSource, kind: Kind) -> Listing:
+    """Names given for labels that are numbers, and no classes but those given."""
+    if not listing.entries:
+        raise InputError(f"data {source.path}: no image in it; name a folder with images")
+    if not source.class_names:
+        return _checked_class_names(listing, source)
+    names = source.class_names
+    labels = listing.class_names
+    if kind == "idx" or (all(label.isdecimal() for label in labels) and set(labels) - set(names)):
+        if len(labels) > len(names):
             raise InputError(
-                f"data {folder}: no .png or .jpg image of this class; expected one folder a class"
+                f"data {source.path}: labels up to {labels[-1]!r}, which are {len(labels)}; "
+                f"expected {len(names)} classes: list every label's name in data.class_names"
             )
-        arrays += [_read_image(path) for path in files]
-        class_ids += [class_id] * len(files)
-    shapes = {a.shape for a in arrays}
-    if len(shapes) > 1:
+        name_of = dict(zip(labels, names, strict=False))
+        entries = [replace(e, class_name=name_of[e.class_name]) for e in listing.entries]
+        return replace(listing, entries=entries, class_names=names)
+    others = [label for label in labels if label not in names]
+    note = f"{source.path.name}: classes not in data.class_names, left out: {some(others)}"
+    return Listing(
+        [entry for entry in listing.entries if entry.class_name in names],
+        names,
+        (*listing.notes, *([note] if others else [])),
+    )
+
+
+def _checked_class_names(listing: Listing, source: DataSource) -> Listing:
+    """Raises InputError if a name of the data could not be one of a model's classes."""
+    present = {entry.class_name for entry in listing.entries}
+    names = tuple(name for name in listing.class_names if name in present)
+    if len(names) < 2:
         raise InputError(
-            f"data {root}: images of different shapes, such as {sorted(shapes)[:3]}; resize them"
+            f"data {source.path}: one class only, {names[0]!r}; expected 2 or more, such as one "
+            "folder of images each"
         )
-    # Mixed, so that any leading part of the images holds every class.
-    order = np.random.default_rng(0).permutation(len(arrays))
-    real = RealImages(np.stack(arrays), np.array(class_ids, dtype=np.int64))
-    return real.take(order)
+    for name in names:
+        if not CLASS_NAME.fullmatch(name):
+            raise InputError(
+                f"data {source.path}: class {name[:80]!a}; expected 1 to 63 letters, digits, '-' "
+                "and '_', the first a letter or digit: rename it"
+            )
+    if len({name.lower() for name in names}) < len(names):
+        raise InputError(
+            f"data {source.path}: classes {some(names)}; expected each name once, upper and lower "
+            "case being equal: rename one"
+        )
+    return replace(listing, class_names=names)
 
 
-def _read_image(path: Path) -> NDArray[np.uint8]:
-    """Returns (H, W, C) uint8, C 1 for grey files and 3 for all others."""
-    return read_picture(
-        path, formats=("PNG", "JPEG"), name=str(path), max_side_px=_MAX_SIDE_PX
-    ).pixels
+def _check_shape(path: Path, shape: tuple[int, int, int], num: int) -> None:
+    height, width, channels = shape
+    if not all(_MIN_SIDE_PX <= side <= _MAX_SIDE_PX for side in (height, width)):
+        raise InputError(
+            f"data {path}: images of {height} x {width} pixels, {channels} channels; expected "
+            f"sides of {_MIN_SIDE_PX} to {_MAX_SIDE_PX}: set data.image_size to resize them"
+        )
+    if num * height * width * channels > _MAX_BYTES:
+        raise InputError(
+            f"data {path}: {num:,} images of {height} x {width} pixels are above "
+            f"{_MAX_BYTES >> 30} GiB in memory; lower data.image_size"
+        )
 
 
-LOADERS: dict[str, Callable[[DataSource, str], RealImages]] = {
-    "idx": _load_idx,
-    "imagefolder": _load_imagefolder,
-}
+def _check_reading(reading: Reading, listing: Listing, source: DataSource) -> None:
+    missing = [name for name in listing.class_names if name not in reading.images.class_names]
+    if missing:
+        raise InputError(
+            f"data {source.path}: no image of class {missing[0]!r}; expected some of every class: "
+            "take it out of data.class_names, or add images"
+        )
+    if source.size is None and len(reading.sizes) > 1:
+        sizes = some([size_text(size) for size in sorted(reading.sizes)], most=3)
+        raise InputError(
+            f"data {source.path}: images of different shapes, such as {sizes}; set "
+            "data.image_size to resize them"
+        )

@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
 
 from datagen.generators import GENERATORS
+from datagen.real_images.opening import Kind
+from datagen.real_images.resizing import Fit
 from datagen.recipe import InvalidRecipe, Problem, load_bytes, parse_as, suggest
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 _Count = Annotated[int, Field(strict=True)]
 _Real = Annotated[float, Field(strict=True)]
-_ClassName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
+CLASS_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")
+_ClassName = Annotated[str, StringConstraints(pattern=CLASS_NAME)]
+_Side = Annotated[int, Field(strict=True, ge=8, le=256)]
+DataFormat = Literal["auto"] | Kind
+# Left out of the digest at their defaults: recipes from before them keep theirs.
+_LATER_DATA_FIELDS = {"format", "class_names", "image_size", "fit"}
 PRIVATE_GENERATORS = ("cgan", "edm")
 _IMAGES = "a whole number of images, 1 or more"
 
@@ -28,13 +36,25 @@ class DataSource(BaseModel):
 
     model_config = _STRICT
 
-    format: Literal["idx", "imagefolder"] = Field(description="idx or imagefolder")
+    format: DataFormat = Field(
+        default="auto", description=f"auto, or one of {', '.join(get_args(Kind))}"
+    )
     path: Path = Field(description="the folder of the data; --data DIR replaces it")
     class_names: tuple[_ClassName, ...] = Field(
+        default=(),
         min_length=2,
         max_length=1000,
-        description="a list of 2 to 1000 class names of letters, digits, '-' and '_'; for idx in "
-        "the order of the labels",
+        description="a list of 2 to 1000 class names of letters, digits, '-' and '_', for labels "
+        "that are numbers in their order; or left out, for those of the data",
+    )
+    image_size: _Side | tuple[_Side, _Side] | None = Field(
+        default=None,
+        description="a side of 8 to 256 pixels, or [height, width]; or left out where all images "
+        "are of one size",
+    )
+    fit: Fit = Field(
+        default="crop",
+        description="crop, pad or stretch: what becomes of images of other proportions",
     )
     licence: str = Field(
         min_length=1, max_length=200, description="the licence of the images, for the card"
@@ -49,6 +69,12 @@ class DataSource(BaseModel):
         description="a whole number of images, 2 or more, kept out of training to choose the best "
         "weights by",
     )
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width); None for the images' own."""
+        side = self.image_size
+        return (side, side) if isinstance(side, int) else side
 
 
 class Schedule(BaseModel):
@@ -172,6 +198,9 @@ def model_recipe_digest(recipe: ModelRecipe) -> str:
     data lie, so that a run may be prolonged. A private one may not: its noise is for its length."""
     content = recipe.model_dump(mode="json")
     del content["data"]["path"], content["description"]
+    given = recipe.data.model_dump(exclude_defaults=True)
+    for field in _LATER_DATA_FIELDS - given.keys():
+        del content["data"][field]
     if recipe.privacy is None:
         del content["schedule"]["num_images"], content["privacy"]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

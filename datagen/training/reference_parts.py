@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -12,16 +11,13 @@ from datagen.errors import InputError
 from datagen.generators.model_directory import Model
 from datagen.image_set import ImageSet
 from datagen.training.dataset import RealImages, load_real_images, split_held_out
-from datagen.training.model_recipe import DataSource
-
-DataFormat = Literal["idx", "imagefolder"]
-_IDX_FILE = "train-images-idx3-ubyte.gz"
+from datagen.training.model_recipe import DataFormat, DataSource
 
 
 def load_reference_parts(
-    model: Model, data: Path, *, data_format: DataFormat | None, held_out: Path | None
+    model: Model, data: Path, *, data_format: DataFormat, held_out: Path | None
 ) -> tuple[ImageSet, ImageSet]:
-    """Training and held-out images. data_format: None to find it out. held_out: a folder of images
+    """Training and held-out images. held_out: a folder of images
     that the model never saw; None for those that its training held out of `data`.
 
     Raises InputError if `data` is not what the model was trained on, or nothing is held out.
@@ -56,10 +52,9 @@ def load_reference_parts(
     return _image_set(model, train, "train"), _image_set(model, kept_out, "held-out")
 
 
-def _load(model: Model, folder: Path, data_format: DataFormat | None) -> RealImages:
-    found: DataFormat = "idx" if (folder / _IDX_FILE).exists() else "imagefolder"
+def _load(model: Model, folder: Path, data_format: DataFormat) -> RealImages:
     source = DataSource(
-        format=data_format or found,
+        format=data_format,
         path=folder,
         class_names=model.config.class_names,
         licence=model.facts.licence,

@@ -23,9 +23,10 @@ from datagen.generators.model_directory import (
     TrainingFacts,
     save_model,
 )
+from datagen.image_set import ImageSet
 from datagen.images import contact_sheet, encode_png
 from datagen.training.card import model_card
-from datagen.training.dataset import RealImages, load_real_images, split_held_out
+from datagen.training.dataset import RealImages, read_training_images, split_held_out
 from datagen.training.judge import HeldOutJudge, sample_class
 from datagen.training.loop import Report, Trained, train
 from datagen.training.model_recipe import ModelRecipe, model_recipe_digest
@@ -56,9 +57,10 @@ def train_model(
             f"model {out} exists, and a model never changes; remove it, or choose another place"
         )
     recipe = _with(recipe, data=data, num_images=num_images)
-    real = load_real_images(recipe.data)
+    reading = read_training_images(recipe.data)
+    real = RealImages(reading.images.images, reading.images.class_ids)
     train_part, held_out = split_held_out(real, held_out=recipe.data.held_out, seed=recipe.seed)
-    config = _config_of(recipe, real)
+    config = _config_of(recipe, reading.images)
     with _alone_in(work):
         _check_same_data(work, real)
         private = None
@@ -96,13 +98,13 @@ def _with(recipe: ModelRecipe, *, data: Path | None, num_images: int | None) -> 
     return recipe.model_copy(update={"schedule": schedule, "data": source})
 
 
-def _config_of(recipe: ModelRecipe, real: RealImages) -> ModelConfig:
+def _config_of(recipe: ModelRecipe, images: ImageSet) -> ModelConfig:
     """network holds every default, so that a later default never changes a trained model."""
     network = GENERATORS[recipe.generator].network_options.model_validate(recipe.network)
-    _, height, width, channels = real.images.shape
+    height, width, channels = images.image_shape
     return ModelConfig(
         generator=recipe.generator,
-        class_names=recipe.data.class_names,
+        class_names=images.class_names,
         image_size=(height, width),
         channels=channels,
         network=network.model_dump(mode="json"),

@@ -94,7 +94,7 @@ def test_length_place_and_words_do_not_change_the_digest() -> None:
         ("data.class_names", ["a", "../b"], "class names of letters"),
         ("data.class_names", ["a", "A"], "each name once"),
         ("data.class_names", ["a"], "2 to 1000"),
-        ("data.format", "pickle", "idx or imagefolder"),
+        ("data.format", "pickle", "one of idx, imagefolder"),
         ("data.held_out", 0, "2 or more"),
         ("data.licence", "", "the licence"),
     ],

@@ -1,0 +1,95 @@
+"""What lies at a path, and who lists it. Called by load.py and training/dataset.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from datagen.errors import InputError
+from datagen.real_images.arrays import idx_parts, list_idx, list_npz
+from datagen.real_images.folders import list_folder, part_folders
+from datagen.real_images.listing import Listing
+from datagen.real_images.shards import list_tars, tar_parts
+
+Kind = Literal["idx", "imagefolder", "npz", "webdataset"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """parts: such as train and test; empty if there is but one, which is listed as ""."""
+
+    kind: Kind
+    parts: tuple[str, ...]
+    list: Callable[[str], Listing]
+
+    def part(self, wanted: str | None, path: Path) -> str:
+        """wanted: None for train, or for what there is. Raises InputError if it is not there."""
+        if wanted is None:
+            return "train" if "train" in self.parts else next(iter(self.parts), "")
+        if wanted not in self.parts:
+            raise InputError(
+                f"data {path}: no part {wanted!r}; it has {', '.join(self.parts) or 'no parts'}"
+            )
+        return wanted
+
+
+def open_source(path: Path, *, kind: Kind | None = None) -> Source:
+    """kind: None to find it out. Raises InputError if nothing that can be read is there."""
+    if not path.exists():
+        raise InputError(
+            f"data {path} does not exist; name a folder with one folder of images a class"
+        )
+    if kind is not None:
+        source = _OPENERS[kind](path)
+        if source is None:
+            raise InputError(f"data {path}: {_EXPECTED[kind]}")
+        return source
+    for opener in _OPENERS.values():
+        if (source := opener(path)) is not None:
+            return source
+    raise InputError(
+        f"data {path} is no folder and no .npz file; name a folder with one folder of images a "
+        "class"
+    )
+
+
+def _open_npz(path: Path) -> Source | None:
+    if not (path.is_file() and path.suffix == ".npz"):
+        return None
+    return Source("npz", (), lambda _: list_npz(path))
+
+
+def _open_idx(path: Path) -> Source | None:
+    parts = idx_parts(path)
+    return Source("idx", parts, lambda part: list_idx(path, part)) if parts else None
+
+
+def _open_tars(path: Path) -> Source | None:
+    parts = tar_parts(path)
+    return Source("webdataset", parts, lambda part: list_tars(path, part)) if parts else None
+
+
+def _open_folder(path: Path) -> Source | None:
+    if not path.is_dir():
+        return None
+    return Source(
+        "imagefolder", tuple(part_folders(path)), lambda part: list_folder(path, part or None)
+    )
+
+
+# Tried in this order: any folder could be one of classes.
+_OPENERS: dict[Kind, Callable[[Path], Source | None]] = {
+    "npz": _open_npz,
+    "idx": _open_idx,
+    "webdataset": _open_tars,
+    "imagefolder": _open_folder,
+}
+_EXPECTED: dict[Kind, str] = {
+    "npz": "no .npz file; name one, or leave out its format",
+    "idx": "no train-images-idx3-ubyte.gz in it; install the data (Debian: `apt-get install "
+    "dataset-fashion-mnist`) or name its folder with --data DIR",
+    "webdataset": "no .tar file in it; name the folder of the shards, or leave out its format",
+    "imagefolder": "no folder; name one with a folder of images for each class",
+}
