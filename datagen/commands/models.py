@@ -31,11 +31,12 @@ if TYPE_CHECKING:
     from datagen.training.model_recipe import DataFormat
 
 _folder = DataPath(path_type=Path, file_okay=False)
+_images = DataPath(path_type=Path)
 
 
 @click.command()
 @click.argument("recipe", metavar="MODEL_RECIPE", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--data", type=_folder, help="Folder of the real images, in place of the recipe's.")
+@click.option("--data", type=_images, help="The real images, in place of the recipe's.")
 @click.option("--out", type=_folder, help="Model directory to write; else models/NAME of the home.")
 @click.option(
     "--max-seconds",
@@ -152,21 +153,21 @@ def add(folder: Path, home: Path | None, as_json: bool) -> None:
 @click.argument("name", metavar="MODEL")
 @click.option(
     "--data",
-    type=_folder,
+    type=_images,
     required=True,
-    help="Folder of the real images that the model was trained on.",
+    help="The real images that the model was trained on.",
 )
 @click.option(
     "--format",
     "data_format",
-    type=click.Choice(["auto", "idx", "imagefolder", "npz", "webdataset"]),
+    type=click.Choice(["auto", "idx", "imagefolder", "npz", "table", "webdataset", "huggingface"]),
     default="auto",
     help="Of the folder; auto finds it out.",
 )
 @click.option(
     "--held-out",
-    type=_folder,
-    help="Folder of real images that the model never saw; else those that its training held out.",
+    type=_images,
+    help="Real images that the model never saw; else those that its training held out.",
 )
 @click.option("--replace", is_flag=True, help="Put it in place of the reference that is there.")
 @shared_options

@@ -10,16 +10,10 @@ from pathlib import Path
 from datagen.errors import InputError
 from datagen.faults import plural
 from datagen.image_files import read_picture
-from datagen.real_images.listing import FORMATS, MAX_IMAGES, Entry, Listing, some
+from datagen.real_images.listing import FORMATS, MAX_IMAGES, PART_NAMES, Entry, Listing, some
 from datagen.real_images.metadata import Row, read_metadata
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-# As other tools call the same parts.
-PART_NAMES = {
-    "train": ("train", "training"),
-    "test": ("test", "testing"),
-    "val": ("val", "valid", "validation", "dev"),
-}
 
 
 def part_folders(root: Path) -> dict[str, Path]:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from datagen.errors import InputError
+from datagen.faults import plural
 from datagen.image_files import Picture
 
 MAX_IMAGES = 2_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 NOT_GIVEN = "not given"
+# Of images without a label, as of broken ones.
+MAX_BROKEN = 0.01
+# As other tools call the same parts.
+PART_NAMES = {
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "val": ("val", "valid", "validation", "dev"),
+}
 _HALVES = re.compile("[\ud800-\udfff]")
 _UNFIT_NAME = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -35,6 +44,31 @@ class Listing:
     entries: Sequence[Entry]
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+
+def part_called(name: str) -> str:
+    """train, test or val, if it is one of their names; else the name."""
+    return next((part for part, names in PART_NAMES.items() if name.lower() in names), name)
+
+
+def class_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Sorted; numbers by their value."""
+    found = set(names)
+    by_value = all(name.isdecimal() for name in found)
+    return tuple(sorted(found, key=lambda name: (int(name) if by_value else 0, name)))
+
+
+def unlabelled_notes(path: Path, names: Sequence[str], num: int) -> tuple[str, ...]:
+    """names: of the images without a label, of num. Raises InputError if they are over 1%."""
+    if not names:
+        return ()
+    told = some(names, most=20)
+    if len(names) > MAX_BROKEN * num:
+        raise InputError(
+            f"data {path}: images without a label: {told}; that is more than {MAX_BROKEN:.0%} of "
+            f"{num:,}: give their labels, or take them out"
+        )
+    return (f"{path.name}: {plural(len(names), 'image')} without a label, left out: {told}",)
 
 
 def check_texts(entries: Sequence[Entry], path: Path) -> None:

@@ -11,9 +11,11 @@ from datagen.errors import InputError
 from datagen.real_images.arrays import idx_parts, list_idx, list_npz
 from datagen.real_images.folders import list_folder, part_folders
 from datagen.real_images.listing import Listing
+from datagen.real_images.saved_datasets import list_saved, saved_parts
 from datagen.real_images.shards import list_tars, tar_parts
+from datagen.real_images.tables import read_table, table_of
 
-Kind = Literal["idx", "imagefolder", "npz", "webdataset"]
+Kind = Literal["idx", "imagefolder", "npz", "table", "webdataset", "huggingface"]
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ def open_source(path: Path, *, kind: Kind | None = None) -> Source:
         if (source := opener(path)) is not None:
             return source
     raise InputError(
-        f"data {path} is no folder and no .npz file; name a folder with one folder of images a "
-        "class"
+        f"data {path} is no folder, no table and no .npz file; name a folder with one folder of "
+        "images a class"
     )
 
 
@@ -71,6 +73,20 @@ def _open_tars(path: Path) -> Source | None:
     return Source("webdataset", parts, lambda part: list_tars(path, part)) if parts else None
 
 
+def _open_table(path: Path) -> Source | None:
+    file = table_of(path)
+    if file is None:
+        return None
+    table = read_table(file)
+    return Source("table", table.parts, table.list)
+
+
+def _open_saved(path: Path) -> Source | None:
+    folders = saved_parts(path)
+    parts = tuple(part for part in folders if part)
+    return Source("huggingface", parts, lambda part: list_saved(folders[part])) if folders else None
+
+
 def _open_folder(path: Path) -> Source | None:
     if not path.is_dir():
         return None
@@ -84,6 +100,8 @@ _OPENERS: dict[Kind, Callable[[Path], Source | None]] = {
     "npz": _open_npz,
     "idx": _open_idx,
     "webdataset": _open_tars,
+    "huggingface": _open_saved,
+    "table": _open_table,
     "imagefolder": _open_folder,
 }
 _EXPECTED: dict[Kind, str] = {
@@ -91,5 +109,9 @@ _EXPECTED: dict[Kind, str] = {
     "idx": "no train-images-idx3-ubyte.gz in it; install the data (Debian: `apt-get install "
     "dataset-fashion-mnist`) or name its folder with --data DIR",
     "webdataset": "no .tar file in it; name the folder of the shards, or leave out its format",
+    "huggingface": "no dataset_dict.json, nor state.json beside dataset_info.json, in it; name "
+    "what save_to_disk wrote, or leave out its format",
+    "table": "no .csv or .parquet file, and no labels.csv or labels.parquet in it; name the table, "
+    "or leave out its format",
     "imagefolder": "no folder; name one with a folder of images for each class",
 }

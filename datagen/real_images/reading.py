@@ -17,10 +17,9 @@ from datagen.errors import InputError
 from datagen.faults import plural
 from datagen.image_files import SCALED, Picture
 from datagen.image_set import ImageSet
-from datagen.real_images.listing import NOT_GIVEN, Entry, some
+from datagen.real_images.listing import MAX_BROKEN, NOT_GIVEN, Entry, some
 from datagen.real_images.resizing import PROPORTIONS, Fit, fitted, size_text
 
-MAX_BROKEN = 0.01
 _MAX_NAMED = 20
 
 

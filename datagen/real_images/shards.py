@@ -1,6 +1,7 @@
-"""A pulled data set: WebDataset tars named {split}-{index}.tar, each image beside its JSON.
+"""WebDataset tars, such as {split}-{index}.tar: each image beside its label.
 
-Reads what `datagen pull` writes, and tars of others whose JSON names `class_name`.
+Reads what `datagen pull` writes, and tars of others, whose label is a .cls or in the .json: as
+class_name, label or cls. Called by opening.py.
 """
 
 from __future__ import annotations
@@ -9,17 +10,26 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from datagen.errors import InputError
 from datagen.image_files import Picture, read_picture
-from datagen.real_images.listing import FORMATS, MAX_IMAGES, Entry, Listing
+from datagen.real_images.listing import (
+    FORMATS,
+    MAX_IMAGES,
+    Entry,
+    Listing,
+    class_order,
+    unlabelled_notes,
+)
 
 _SUFFIXES = ("png", "jpg", "jpeg", "webp")
-_MAX_IMAGE_BYTES, _MAX_JSON_BYTES = 256 << 20, 1 << 20
+_MAX_IMAGE_BYTES, _MAX_JSON_BYTES, _MAX_LABEL_BYTES = 256 << 20, 1 << 20, 1 << 10
+_LABELS = ("class_name", "label", "cls")
+_MAX_CLASSES = 1000
 _NAME = re.compile(r"(?P<split>[A-Za-z0-9_]+)-[0-9]+\.tar")
 
 
@@ -41,7 +51,18 @@ def list_tars(root: Path, part: str) -> Listing:
             raise InputError(f"data file {path} cannot be read: {error}; pull it again") from None
         if len(entries) > MAX_IMAGES:
             raise InputError(f"data {root}: more than {MAX_IMAGES:,} images; split them")
-    return Listing(entries, tuple(sorted({entry.class_name for entry in entries})))
+    bare = [entry.name for entry in entries if not entry.class_name]
+    labelled = [entry for entry in entries if entry.class_name]
+    notes = unlabelled_notes(root, bare, len(entries))
+    return Listing(labelled, _class_names(labelled), notes)
+
+
+def _class_names(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """Of numbers, those of no image too: each then keeps its place in a list of names."""
+    names = class_order(entry.class_name for entry in entries)
+    if names and names[-1].isdecimal() and int(names[-1]) < _MAX_CLASSES:
+        return tuple(str(label) for label in range(int(names[-1]) + 1))
+    return names
 
 
 def _split(path: Path) -> str:
@@ -50,25 +71,51 @@ def _split(path: Path) -> str:
 
 
 def _entries(path: Path) -> Iterator[Entry]:
-    """Reads headers and JSON alone; the images stay where they are."""
+    """Reads headers and labels alone; the images stay where they are. An image without a label
+    has an empty class name."""
     images: dict[str, tarfile.TarInfo] = {}
+    labels: dict[str, str] = {}
     records: dict[str, dict[str, Any]] = {}
     with tarfile.open(path, "r:") as tar:
         for member in tar:
-            key, _, suffix = member.name.partition(".")
+            folder, slash, name = member.name.rpartition("/")
+            key, _, suffix = name.partition(".")
+            key = folder + slash + key
             if not member.isreg():
                 continue
-            if suffix == "json":
+            if suffix == "cls":
+                labels[key] = _text(tar, member)
+            elif suffix == "json":
                 records[key] = _record(tar, member)
             elif suffix.lower() in _SUFFIXES:
                 images[key] = member
     for key, member in images.items():
-        if key not in records:
-            raise InputError(f"data file {path}: {member.name} has no {key}.json beside it")
-        record = records[key]
+        record = records.get(key, {})
         attributes = {str(k): str(v) for k, v in record.get("attributes", {}).items()}
         read = partial(_read, path, member.offset_data, member.size, name=member.name)
-        yield Entry(member.name, record["class_name"], read, attributes=attributes)
+        label = labels.get(key) or _label(record)
+        group = record.get("group")
+        yield Entry(
+            member.name,
+            label,
+            read,
+            group=None if group is None else str(group),
+            attributes=attributes,
+        )
+
+
+def _label(record: dict[str, Any]) -> str:
+    """Empty if there is none."""
+    found = next((record[name] for name in _LABELS if name in record), None)
+    is_label = isinstance(found, (str, int)) and not isinstance(found, bool)
+    return str(found).strip() if is_label else ""
+
+
+def _text(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    file = tar.extractfile(member)
+    if file is None or member.size > _MAX_LABEL_BYTES:
+        raise InputError(f"{member.name}: {member.size} bytes; expected a label")
+    return file.read().decode("utf-8").strip()
 
 
 def _record(tar: tarfile.TarFile, member: tarfile.TarInfo) -> dict[str, Any]:
@@ -76,9 +123,8 @@ def _record(tar: tarfile.TarFile, member: tarfile.TarInfo) -> dict[str, Any]:
     if file is None or member.size > _MAX_JSON_BYTES:
         raise InputError(f"{member.name}: {member.size} bytes; expected a short JSON file")
     record = json.loads(file.read())
-    sound = isinstance(record, dict) and isinstance(record.get("class_name"), str)
-    if not sound or not isinstance(record.get("attributes", {}), dict):
-        raise InputError(f"{member.name}: expected a JSON object with class_name")
+    if not isinstance(record, dict) or not isinstance(record.get("attributes", {}), dict):
+        raise InputError(f"{member.name}: expected a JSON object, its attributes one too")
     return dict(record)
 
 

@@ -314,7 +314,7 @@ def test_deep_metadata_and_names_that_are_no_text_are_refused(tmp_path: Path) ->
 def test_a_cut_tar_is_refused(tmp_path: Path) -> None:
     bodies = {"a.png": b"x" * 2000, "a.json": json.dumps({"n": 1}).encode()}
     write_tar(tmp_path / "train-00000.tar", bodies)
-    assert "expected a JSON object with class_name" in refused(tmp_path)
+    assert "images without a label: a.png" in refused(tmp_path)
     path = tmp_path / "train-00000.tar"
     path.write_bytes(path.read_bytes()[:1500])
     assert "train-00000.tar" in refused(tmp_path)

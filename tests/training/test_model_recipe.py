@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
 from datagen.errors import RecipeError
 from datagen.generators.model_directory import load_model, model_names
+from datagen.real_images.opening import Kind
 from datagen.training.model_recipe import (
     ModelRecipe,
     load_model_recipe,
@@ -95,6 +96,9 @@ def test_length_place_and_words_do_not_change_the_digest() -> None:
         ("data.class_names", ["a", "A"], "each name once"),
         ("data.class_names", ["a"], "2 to 1000"),
         ("data.format", "pickle", "one of idx, imagefolder"),
+        ("data.image_size", 7, "a side of 8 to 256 pixels"),
+        ("data.image_size", [8, 300], "[height, width]"),
+        ("data.fit", "shrink", "crop, pad or stretch"),
         ("data.held_out", 0, "2 or more"),
         ("data.licence", "", "the licence"),
     ],
@@ -158,3 +162,18 @@ def test_a_budget_that_makes_no_sense_is_refused(privacy: str, field: str, tmp_p
     text = tiny_recipe_text("cgan", tmp_path) + f"privacy: {privacy}\n"
     with pytest.raises(RecipeError, match=field):
         parse_model_recipe(text.encode(), source="a")
+
+
+def test_new_fields_of_the_data_change_the_digest_only_where_they_are_given() -> None:
+    digest = model_recipe_digest(tiny_recipe("cgan", Path("/data")))
+    for field, default, other in [("image_size", None, 16), ("fit", "crop", "pad")]:
+        assert model_recipe_digest(changed(f"data.{field}", default)) == digest
+        assert model_recipe_digest(changed(f"data.{field}", other)) != digest
+
+
+def test_the_command_offers_every_format_of_the_recipe() -> None:
+    from datagen.commands.models import fit_reference_
+
+    option = next(o for o in fit_reference_.params if o.name == "data_format")
+    formats = ("auto", *get_args(Kind))
+    assert tuple(option.to_info_dict()["type"]["choices"]) == formats
