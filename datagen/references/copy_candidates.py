@@ -32,7 +32,7 @@ WIDE = Strength(rotation=16, crop=0.76, shift=0.08, blend=0.5, noise=0.09, blend
 NARROW = Strength(rotation=16, crop=0.88, shift=0.11, blend=0.5, noise=0.09, blend_probability=0.1)
 STILL = Strength(0, 1, 0, blend=0.5, noise=0.09, move_probability=0, blend_probability=0.7)
 DIMS = (96, 96, 192)
-NUM_WIDE, NUM_NARROW, NUM_STILL = 1500, 80, 16
+NUM_WIDE, NUM_NARROW, NUM_STILL = 1500, 128, 16
 WIDE_MOVES = (1, 3, 4, 5, 7)  # of the nine: none, and one to each side
 UNMOVED = 4
 EXCLUDED = -2.0
