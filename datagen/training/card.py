@@ -20,7 +20,7 @@ Each row is one class, in the order of the list below; the samples are of seeds 
 | | |
 |---|---|
 | generator | `{generator}` |
-| images | {height} x {width} pixels, {colours} |
+| images | {height} x {width} pixels, {colours}{fit} |
 | classes | {classes} |
 | parameters | {num_parameters:,}, stored as {dtype} |
 | data | {source} |
@@ -63,6 +63,12 @@ features that papers print. The held-out images come from the training part of t
 part was neither trained on nor used to choose anything.
 """
 
+_FITS = {
+    "crop": "others were resized (bicubic, antialiased) and their middle was cut out",
+    "pad": "others were resized (bicubic, antialiased) and padded with black",
+    "stretch": "others were stretched to it (bicubic, antialiased)",
+}
+
 _CLOSENESS = """\
 - It was trained on real images and may come close to single ones. Measure that before you publish
   samples of a model of private data.
@@ -84,6 +90,7 @@ def model_card(
         height=height,
         width=width,
         colours="grey" if config.channels == 1 else "RGB",
+        fit="" if recipe.data.size is None else f"; {_FITS[recipe.data.fit]}",
         classes=", ".join(config.class_names),
         num_classes=len(config.class_names),
         num_parameters=num_parameters,

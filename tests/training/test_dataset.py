@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from datagen.errors import InputError
-from datagen.training.dataset import RealImages, load_real_images, split_held_out
+from datagen.training.dataset import (
+    RealImages,
+    load_real_images,
+    read_training_images,
+    split_held_out,
+)
 from datagen.training.model_recipe import DataSource
 from tests.training.tiny_data import CLASS_NAMES, tiny_images, write_idx, write_tiny_data
 
@@ -22,7 +27,7 @@ def source(path: Path, *, format: str = "idx", names: tuple[str, ...] = CLASS_NA
         {
             "format": format,
             "path": path,
-            "class_names": names,
+            **({"class_names": names} if names else {}),
             "licence": "MIT",
             "source": "made up",
         }
@@ -186,3 +191,46 @@ def test_the_digest_sees_pixels_classes_and_order() -> None:
         real.take(np.array([1, 0, 2, 3, 4, 5])),
     ]
     assert len({r.digest() for r in [real, *others]}) == 4
+
+
+def test_images_of_many_sizes_are_fitted(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    Image.new("L", (60, 30)).save(tmp_path / "left" / "000.png")
+    data = source(tmp_path, format="auto").model_copy(update={"image_size": (12, 10)})
+    reading = read_training_images(data)
+    assert reading.images.image_shape == (12, 10, 3)
+    assert reading.sizes == {(8, 8): 11, (30, 60): 1}
+    assert any("their middle cut out" in note for note in reading.images.notes)
+
+
+def test_class_names_are_taken_from_the_data(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    real = read_training_images(source(tmp_path, format="auto", names=()))
+    assert real.images.class_names == ("dark", "left", "right")
+    (tmp_path / "left").rename(tmp_path / "to the left")
+    with pytest.raises(InputError, match="class 'to the left'; expected 1 to 63 letters"):
+        read_training_images(source(tmp_path, names=(), format="auto"))
+
+
+def test_classes_that_are_not_named_are_left_out_and_said(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    reading = read_training_images(source(tmp_path, format="auto", names=("right", "left")))
+    assert reading.images.class_names == ("right", "left")
+    assert len(reading.images) == 8
+    assert any("left out: dark" in note for note in reading.images.notes)
+
+
+@pytest.mark.parametrize(
+    ("num", "names", "told"),
+    [(0, (), "no folder with images"), (1, (), "one class only"), (1, CLASS_NAMES, "no image of")],
+)
+def test_too_few_images_are_refused(
+    num: int, names: tuple[str, ...], told: str, tmp_path: Path
+) -> None:
+    write_folder(tmp_path, num=num)
+    assert told in refused(source(tmp_path, format="auto", names=names))
+
+
+def test_a_format_that_does_not_lie_there_is_refused(folder: Path) -> None:
+    for name in ("npz", "table", "webdataset", "huggingface"):
+        assert "or leave out its format" in refused(source(folder, format=name))
