@@ -28,7 +28,7 @@ from datagen.errors import InputError, ModelError, NotFoundError, StoreError
 if TYPE_CHECKING:
     from datagen.generators.model_directory import Model
     from datagen.settings import Settings
-    from datagen.training.model_recipe import DataFormat
+    from datagen.training.model_recipe import DataFormat, ModelRecipe
 
 _folder = DataPath(path_type=Path, file_okay=False)
 _images = DataPath(path_type=Path)
@@ -48,6 +48,7 @@ _images = DataPath(path_type=Path)
     type=click.IntRange(1, 10**12),
     help="Real images to show to the model, in place of the recipe's.",
 )
+@click.option("--check", "check_only", is_flag=True, help="Only check the images, and train not.")
 @shared_options
 def train(
     recipe: Path,
@@ -55,10 +56,11 @@ def train(
     out: Path | None,
     max_seconds: float | None,
     num_images: int | None,
+    check_only: bool,
     home: Path | None,
     as_json: bool,
 ) -> None:
-    """Train a model on real images.
+    """Train a model on real images, which are checked first.
 
     An interrupted training goes on from its last checkpoint when the same command is given again.
     """
@@ -66,9 +68,20 @@ def train(
     from datagen.training.model_recipe import load_model_recipe
 
     wanted = load_model_recipe(recipe)
+    if check_only:
+        _check(wanted, data, as_json=as_json)
+        return
+    from datagen.training.data_check import DataCheck, check_text
     from datagen.training.session import train_model
 
     total = num_images or wanted.schedule.num_images
+    checks: list[DataCheck] = []
+
+    def on_check(check: DataCheck) -> None:
+        checks.append(check)
+        if not as_json:
+            click.echo(check_text(check) + "\n", err=True)
+
     try:
         with progress_bar() as report:
             report("read images", 0, total)
@@ -80,15 +93,36 @@ def train(
                 max_seconds=max_seconds,
                 num_images=num_images,
                 report=lambda progress, losses: report("train", progress.images_seen, total),
+                on_check=on_check,
             )
     except KeyboardInterrupt:
         click.echo("the same command goes on from the last checkpoint", err=True)
         raise
     if as_json:
-        print_json(_model_content(model))
+        print_json(_model_content(model) | {"data_check": checks[0].model_dump(mode="json")})
     else:
         click.echo(f"model {model.name} is in {model.path}\n")
         _print_model(model)
+
+
+def _check(wanted: ModelRecipe, data: Path | None, *, as_json: bool) -> None:
+    """Raises InputError if the images cannot be trained on, also for want of a held-out part."""
+    from datagen.training.data_check import check_data, check_text
+    from datagen.training.dataset import read_training_images, real_images, split_held_out
+
+    source = wanted.data.model_copy(update={"path": data or wanted.data.path})
+    reading = read_training_images(source)
+    check = check_data(reading)
+    if as_json:
+        print_json(check.model_dump(mode="json"))
+    else:
+        click.echo(check_text(check))
+    split_held_out(
+        real_images(reading),
+        held_out=source.held_out,
+        seed=wanted.seed,
+        groups=reading.images.groups,
+    )
 
 
 @click.group()

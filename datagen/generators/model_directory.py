@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -55,7 +55,8 @@ class TrainingFacts(BaseModel):
 
     kid_held_out: of the weights as shipped, lower is better; kid_real: the same between two halves
     of the held-out images. See training/judge.py. None after private training: no figure and no
-    digest of private images is published.
+    digest of private images is published. fit: how images were brought to the model's size, None
+    if they were of it. held_out_by_group: in whole groups, such as patients.
     """
 
     model_config = _STRICT
@@ -68,6 +69,8 @@ class TrainingFacts(BaseModel):
     kid_real: float | None = None
     num_train: int = Field(ge=0)
     num_held_out: int = Field(ge=0)
+    fit: Literal["crop", "pad", "stretch"] | None = None
+    held_out_by_group: bool = False
     data_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     recipe_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     seed: int = Field(ge=0, lt=2**63)

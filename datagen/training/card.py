@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datagen.generators.interface import ModelConfig
 from datagen.generators.model_directory import ModelFacts, PrivacyFacts, TrainingFacts
+from datagen.training.data_check import DataCheck
 from datagen.training.judge import NUM_PER_CLASS
 from datagen.training.model_recipe import ModelRecipe
 from datagen.training.privacy.card import privacy_section
@@ -25,7 +26,7 @@ Each row is one class, in the order of the list below; the samples are of seeds 
 | parameters | {num_parameters:,}, stored as {dtype} |
 | data | {source} |
 | licence of the data | {licence} |
-| trained on | {num_train:,} images; {num_held_out:,} more were held out of training |
+| trained on | {num_train:,} images; {num_held_out:,} more were held out of training{by_group} |
 | real images seen | {images_seen:,} in {minutes:,.0f} minutes on {device} |
 | weights kept | {kept} |
 | seed | {seed} |
@@ -37,7 +38,7 @@ Each row is one class, in the order of the list below; the samples are of seeds 
 {figures}| time per image, one thread of {speed_device} | {milliseconds:.2f} ms, {network_calls} |
 
 {how}
-## Limits
+{check}## Limits
 
 - It draws these {num_classes} classes at this size and nothing else; rare variants within a class
   are rarer still among its samples, or absent.
@@ -63,6 +64,13 @@ features that papers print. The held-out images come from the training part of t
 part was neither trained on nor used to choose anything.
 """
 
+_CHECK = """\
+## Data check
+
+{lines}
+
+"""
+
 _FITS = {
     "crop": "others were resized (bicubic, antialiased) and their middle was cut out",
     "pad": "others were resized (bicubic, antialiased) and padded with black",
@@ -76,8 +84,14 @@ _CLOSENESS = """\
 
 
 def model_card(
-    recipe: ModelRecipe, config: ModelConfig, facts: ModelFacts, *, num_parameters: int
+    recipe: ModelRecipe,
+    config: ModelConfig,
+    facts: ModelFacts,
+    *,
+    num_parameters: int,
+    check: DataCheck,
 ) -> str:
+    """check: told but for a private model, whose card tells nothing of single images."""
     training, speed = facts.training, facts.throughput
     assert training is not None
     assert speed is not None
@@ -99,6 +113,8 @@ def model_card(
         licence=facts.licence,
         num_train=training.num_train,
         num_held_out=training.num_held_out,
+        by_group=", in whole groups" if training.held_out_by_group else "",
+        check=_check_section(check) if facts.privacy is None else "",
         images_seen=training.images_seen,
         minutes=training.seconds / 60,
         device=training.device,
@@ -109,6 +125,21 @@ def model_card(
         recipe_digest=training.recipe_digest,
         **(_public_parts(training) if facts.privacy is None else _private_parts(facts.privacy)),
     )
+
+
+def _check_section(check: DataCheck) -> str:
+    """Figures and suggestions; no names of files, which may name people."""
+    fewest, most = (pick(check.counts.values()) for pick in (min, max))
+    alike = f"{check.exact_duplicates.num:,} equal and {check.near_duplicates.num:,} nearly equal"
+    lines = [
+        f"{check.num_images:,} images, {fewest:,} to {most:,} in a class; {check.num_broken:,} "
+        "broken ones left out",
+        f"{alike} to an earlier one; {check.other_class.num:,} equal to one of another class",
+        "groups, such as patients: "
+        + ("not known" if check.groups is None else f"{check.groups.num:,}"),
+        *check.suggestions,
+    ]
+    return _CHECK.format(lines="\n".join(f"- {line}" for line in lines))
 
 
 def _public_parts(training: TrainingFacts) -> dict[str, str]:

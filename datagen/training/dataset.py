@@ -6,6 +6,7 @@ Called by training/session.py and reference_parts.py.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,8 +47,11 @@ class RealImages:
 
 def load_real_images(source: DataSource, *, part: str = "train") -> RealImages:
     """The images of read_training_images alone."""
-    images = read_training_images(source, part=part).images
-    return RealImages(images.images, images.class_ids)
+    return real_images(read_training_images(source, part=part))
+
+
+def real_images(reading: Reading) -> RealImages:
+    return RealImages(reading.images.images, reading.images.class_ids)
 
 
 def read_training_images(source: DataSource, *, part: str = "train") -> Reading:
@@ -79,8 +83,14 @@ def read_training_images(source: DataSource, *, part: str = "train") -> Reading:
     return replace(reading, images=reading.images.take(order))
 
 
-def split_held_out(real: RealImages, *, held_out: int, seed: int) -> tuple[RealImages, RealImages]:
-    """Returns (train, held_out): a seeded shuffle, the last `held_out` images kept apart."""
+def split_held_out(
+    real: RealImages, *, held_out: int, seed: int, groups: Sequence[str] | None = None
+) -> tuple[RealImages, RealImages]:
+    """Returns (train, held_out): a seeded shuffle, the last `held_out` images kept apart; with
+    groups, whole groups in a seeded order until they hold as many, so that none is in both."""
+    if groups is not None:
+        kept = _held_out_groups(groups, held_out=held_out, seed=seed)
+        return real.take(np.flatnonzero(~kept)), real.take(np.flatnonzero(kept))
     if held_out >= len(real):
         raise InputError(
             f"data.held_out: {held_out} of {len(real)} images leaves none to train on; lower it"
@@ -88,6 +98,21 @@ def split_held_out(real: RealImages, *, held_out: int, seed: int) -> tuple[RealI
     order = np.random.default_rng(seed).permutation(len(real))
     cut = len(real) - held_out
     return real.take(np.sort(order[:cut])), real.take(np.sort(order[cut:]))
+
+
+def _held_out_groups(groups: Sequence[str], *, held_out: int, seed: int) -> NDArray[np.bool_]:
+    """Returns (N,), true where the image is held out."""
+    names, group_ids = np.unique(np.asarray(groups), return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    sizes = np.bincount(group_ids, minlength=len(names))
+    num_groups = int(np.searchsorted(np.cumsum(sizes[order]), held_out)) + 1
+    if num_groups >= len(names):
+        raise InputError(
+            f"data.held_out: {held_out} of {len(groups)} images, in whole groups of which there "
+            f"are {len(names)}, leaves none to train on; lower it"
+        )
+    kept: NDArray[np.bool_] = np.isin(group_ids, order[:num_groups])
+    return kept
 
 
 def _with_class_names(listing: Listing, source: DataSource, kind: Kind) -> Listing:
@@ -98,7 +123,8 @@ def _with_class_names(listing: Listing, source: DataSource, kind: Kind) -> Listi
         return _checked_class_names(listing, source)
     names = source.class_names
     labels = listing.class_names
-    if kind == "idx" or (all(label.isdecimal() for label in labels) and set(labels) - set(names)):
+    present = {entry.class_name for entry in listing.entries}
+    if kind == "idx" or (all(label.isdecimal() for label in labels) and present - set(names)):
         if len(labels) > len(names):
             raise InputError(
                 f"data {source.path}: labels up to {labels[-1]!r}, which are {len(labels)}; "

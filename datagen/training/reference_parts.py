@@ -10,7 +10,13 @@ import numpy as np
 from datagen.errors import InputError
 from datagen.generators.model_directory import Model
 from datagen.image_set import ImageSet
-from datagen.training.dataset import RealImages, load_real_images, split_held_out
+from datagen.real_images.reading import Reading
+from datagen.training.dataset import (
+    RealImages,
+    read_training_images,
+    real_images,
+    split_held_out,
+)
 from datagen.training.model_recipe import DataFormat, DataSource
 
 
@@ -26,10 +32,11 @@ def load_reference_parts(
         raise InputError(
             f"model {model.name}: trained on no classes of its own; expected a model of at least 2"
         )
-    real = _load(model, data, data_format)
+    reading = _read(model, data, data_format)
+    real = real_images(reading)
     if held_out is not None:
         return _image_set(model, real, "train"), _image_set(
-            model, _load(model, held_out, data_format), "held-out"
+            model, real_images(_read(model, held_out, data_format)), "held-out"
         )
     training = model.facts.training
     if training is None or training.data_sha256 is None:
@@ -48,26 +55,35 @@ def load_reference_parts(
             f"{real.digest()[:12]}, expected {training.data_sha256[:12]}): give those, or name a "
             "folder of images that the model never saw with --held-out"
         )
-    train, kept_out = split_held_out(real, held_out=training.num_held_out, seed=training.seed)
+    train, kept_out = split_held_out(
+        real,
+        held_out=training.num_held_out,
+        seed=training.seed,
+        groups=reading.images.groups if training.held_out_by_group else None,
+    )
     return _image_set(model, train, "train"), _image_set(model, kept_out, "held-out")
 
 
-def _load(model: Model, folder: Path, data_format: DataFormat) -> RealImages:
+def _read(model: Model, folder: Path, data_format: DataFormat) -> Reading:
+    training = model.facts.training
+    fit = training.fit if training else None
     source = DataSource(
         format=data_format,
         path=folder,
         class_names=model.config.class_names,
+        image_size=model.config.image_size if fit else None,
+        fit=fit or "crop",
         licence=model.facts.licence,
         source=model.facts.source,
     )
-    real = load_real_images(source)
+    reading = read_training_images(source)
     expected = (*model.config.image_size, model.config.channels)
-    if real.images.shape[1:] != expected:
+    if reading.images.image_shape != expected:
         raise InputError(
-            f"data {folder}: images of {real.images.shape[1:]} (height, width, channels); expected "
-            f"{expected}, as model {model.name} makes them"
+            f"data {folder}: images of {reading.images.image_shape} (height, width, "
+            f"channels); expected {expected}, as model {model.name} makes them"
         )
-    return real
+    return reading
 
 
 def _image_set(model: Model, real: RealImages, part: str) -> ImageSet:

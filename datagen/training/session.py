@@ -7,8 +7,9 @@ import fcntl
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -26,7 +27,13 @@ from datagen.generators.model_directory import (
 from datagen.image_set import ImageSet
 from datagen.images import contact_sheet, encode_png
 from datagen.training.card import model_card
-from datagen.training.dataset import RealImages, read_training_images, split_held_out
+from datagen.training.data_check import DataCheck, check_data
+from datagen.training.dataset import (
+    RealImages,
+    read_training_images,
+    real_images,
+    split_held_out,
+)
 from datagen.training.judge import HeldOutJudge, sample_class
 from datagen.training.loop import Report, Trained, train
 from datagen.training.model_recipe import ModelRecipe, model_recipe_digest
@@ -34,6 +41,7 @@ from datagen.training.privacy.plan import PrivateTraining, prepare_private
 
 _SHEET_COLUMNS, _SHEET_SIDE_PX, _SHEET_MAX_PIXELS = 10, 56, 4_000_000
 _TIMED_BATCHES = 3
+CHECK_FILE = "data_check.json"
 
 
 def train_model(
@@ -45,11 +53,14 @@ def train_model(
     max_seconds: float | None = None,
     num_images: int | None = None,
     report: Report = lambda progress, losses: None,
+    on_check: Callable[[DataCheck], None] = lambda check: None,
 ) -> Model:
     """Trains, going on from the checkpoint in `work` if there is one, and writes `out`.
 
     data: in place of data.path. max_seconds: of training in this call; 0 writes the best weights so
     far. num_images: in place of schedule.num_images. report: called after each step.
+    on_check: called with what is known of the images before they are trained on; it is kept in
+    `work` as data_check.json.
     Raises InputError for bad data, ModelError if `out` exists, TrainingError if training fails.
     """
     if os.path.lexists(out):
@@ -57,12 +68,12 @@ def train_model(
             f"model {out} exists, and a model never changes; remove it, or choose another place"
         )
     recipe = _with(recipe, data=data, num_images=num_images)
-    reading = read_training_images(recipe.data)
-    real = RealImages(reading.images.images, reading.images.class_ids)
-    train_part, held_out = split_held_out(real, held_out=recipe.data.held_out, seed=recipe.seed)
-    config = _config_of(recipe, reading.images)
+    data_parts = _read_parts(recipe, on_check)
+    train_part, held_out = data_parts.train_part, data_parts.held_out
+    config = _config_of(recipe, data_parts.images)
     with _alone_in(work):
-        _check_same_data(work, real)
+        _check_same_data(work, data_parts.real)
+        (work / CHECK_FILE).write_text(data_parts.check.model_dump_json(indent=2) + "\n")
         private = None
         if recipe.privacy is not None:
             private = prepare_private(recipe, config, train_part, folder=work)
@@ -80,7 +91,30 @@ def train_model(
         judge = None
         if private is None:
             judge = HeldOutJudge(train_part, held_out, config=config, seed=recipe.seed)
-        return _write(recipe, config, trained, judge, private, real, work=work, out=out)
+        return _write(recipe, config, trained, judge, private, data_parts, work=work, out=out)
+
+
+@dataclass(frozen=True)
+class _DataParts:
+    """images: all, in the order of training, as real. held_out: never trained on."""
+
+    images: ImageSet
+    real: RealImages
+    train_part: RealImages
+    held_out: RealImages
+    check: DataCheck
+
+
+def _read_parts(recipe: ModelRecipe, on_check: Callable[[DataCheck], None]) -> _DataParts:
+    """The check comes before the split: it may say why there is none."""
+    reading = read_training_images(recipe.data)
+    check = check_data(reading)
+    on_check(check)
+    real = real_images(reading)
+    train_part, held_out = split_held_out(
+        real, held_out=recipe.data.held_out, seed=recipe.seed, groups=reading.images.groups
+    )
+    return _DataParts(reading.images, real, train_part, held_out, check)
 
 
 def _objective_of(recipe: ModelRecipe, config: ModelConfig) -> Objective:
@@ -143,7 +177,7 @@ def _write(
     trained: Trained,
     judge: HeldOutJudge | None,
     private: PrivateTraining | None,
-    real: RealImages,
+    data_parts: _DataParts,
     *,
     work: Path,
     out: Path,
@@ -164,7 +198,7 @@ def _write(
         licence=recipe.data.licence,
         source=recipe.data.source,
         description=recipe.description,
-        training=_training_facts(recipe, trained, judge, real, sampler),
+        training=_training_facts(recipe, trained, judge, data_parts, sampler),
         throughput=Throughput(
             seconds_per_image=_seconds_per_image(sampler),
             num_network_calls=spec.num_network_calls(options),
@@ -178,7 +212,9 @@ def _write(
         config,
         weights,
         facts,
-        card=model_card(recipe, config, facts, num_parameters=num_parameters),
+        card=model_card(
+            recipe, config, facts, num_parameters=num_parameters, check=data_parts.check
+        ),
         sheet_png=_sheet(config, sampler),
     )
 
@@ -187,7 +223,7 @@ def _training_facts(
     recipe: ModelRecipe,
     trained: Trained,
     judge: HeldOutJudge | None,
-    real: RealImages,
+    data_parts: _DataParts,
     sampler: Sampler,
 ) -> TrainingFacts:
     """judge: None after private training, whose facts hold nothing that was read off the images but
@@ -201,9 +237,11 @@ def _training_facts(
         device=f"{cpu_name()}, {threads} thread{'' if threads == 1 else 's'}",
         kid_held_out=judge.distance(sampler) if judge else None,
         kid_real=judge.floor() if judge else None,
-        num_train=len(real) - recipe.data.held_out,
-        num_held_out=recipe.data.held_out,
-        data_sha256=real.digest() if judge else None,
+        num_train=len(data_parts.train_part),
+        num_held_out=len(data_parts.held_out),
+        fit=recipe.data.fit if recipe.data.size else None,
+        held_out_by_group=data_parts.images.groups is not None,
+        data_sha256=data_parts.real.digest() if judge else None,
         recipe_digest=model_recipe_digest(recipe),
         seed=recipe.seed,
     )

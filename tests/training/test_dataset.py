@@ -234,3 +234,28 @@ def test_too_few_images_are_refused(
 def test_a_format_that_does_not_lie_there_is_refused(folder: Path) -> None:
     for name in ("npz", "table", "webdataset", "huggingface"):
         assert "or leave out its format" in refused(source(folder, format=name))
+
+
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=60), st.data())
+def test_a_group_is_trained_on_or_held_out(ids: list[int], data: st.DataObject) -> None:
+    held_out = data.draw(st.integers(1, len(ids)))
+    seed = data.draw(st.integers(0, 2**63 - 1))
+    groups = [f"p{i}" for i in ids]
+    real = RealImages(np.zeros((len(ids), 1, 1, 1), np.uint8), np.array(ids))
+    try:
+        train, kept = split_held_out(real, held_out=held_out, seed=seed, groups=groups)
+    except InputError:
+        return
+    assert set(train.class_ids) & set(kept.class_ids) == set()
+    assert sorted([*train.class_ids, *kept.class_ids]) == sorted(ids)
+    assert len(train) > 0
+    assert len(kept) >= held_out
+    # What a model's facts hold, the number of images held out, gives the same split again.
+    again = split_held_out(real, held_out=len(kept), seed=seed, groups=groups)
+    assert np.array_equal(again[1].class_ids, kept.class_ids)
+
+
+def test_one_group_leaves_none_to_train_on() -> None:
+    real = RealImages(np.zeros((5, 8, 8, 1), np.uint8), np.zeros(5, np.int64))
+    with pytest.raises(InputError, match="in whole groups of which there are 1"):
+        split_held_out(real, held_out=2, seed=0, groups=["p1"] * 5)

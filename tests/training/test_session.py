@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from datagen.errors import ModelError, TrainingError
 from datagen.images import decode_png
 from datagen.training.loop import BEST_FILE, LATEST_FILE
 from datagen.training.model_recipe import ModelRecipe, model_recipe_digest
+from datagen.training.reference_parts import load_reference_parts
 from datagen.training.session import train_model
 from tests.training.tiny_data import (
     CLASS_NAMES,
@@ -76,6 +78,33 @@ def test_the_card_says_where_it_comes_from_and_what_it_is_not_for(
     rows, columns = len(CLASS_NAMES), 10
     assert sheet.shape[0] > rows * 8 * 7
     assert sheet.shape[1] > columns * 8 * 7
+
+
+def test_a_table_of_groups_is_fitted_checked_and_parted_by_group(tmp_path: Path) -> None:
+    """And parted the same way again for the model's reference."""
+    images, labels = tiny_images(60)
+    rows = ["path,label,group"]
+    for row, (image, label) in enumerate(zip(images, labels, strict=True)):
+        Image.fromarray(image).resize((12, 9)).save(tmp_path / f"{row}.png")
+        rows.append(f"{row}.png,{CLASS_NAMES[label]},p{row // 6}")
+    (tmp_path / "images.csv").write_text("\n".join(rows))
+    recipe = tiny_recipe("cgan", tmp_path / "images.csv", num_images=8)
+    source = {"format": "auto", "class_names": (), "image_size": 8, "held_out": 14}
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update=source)})
+    model = train_model(recipe, out=tmp_path / "m", work=tmp_path / "work")
+    assert model.config.class_names == ("dark", "left", "right")
+    training = model.facts.training
+    assert training is not None
+    assert (training.num_train, training.num_held_out) == (42, 18)
+    check = json.loads((tmp_path / "work" / "data_check.json").read_text())
+    assert check["counts"] == {"dark": 20, "left": 20, "right": 20}
+    card = (model.path / "README.md").read_text()
+    for text in ("their middle was cut out", "in whole groups", "patients: 10", "expect copies"):
+        assert text in card
+    train, kept = load_reference_parts(
+        model, tmp_path / "images.csv", data_format="auto", held_out=None
+    )
+    assert (len(train), len(kept)) == (42, 18)
 
 
 def test_the_same_recipe_gives_the_same_weights_in_another_place(
