@@ -46,10 +46,9 @@ def main() -> None:
     test = test[[image.tobytes() not in known for image in test]]
     print(f"machine: {platform.processor() or platform.machine()}, {os.cpu_count()} cores")
     started = time.process_time()
-    detector = CopyDetector.fit(train, seed=SEED)
+    detector = CopyDetector.fit(train, seed=SEED, is_compact=arguments.stored)
     print(f"fit to {len(train)} images: {time.process_time() - started:.1f} CPU-seconds")
     if arguments.stored:
-        detector = detector.compact()
         size = sum(array.nbytes for array in detector.state().values())
         print(f"stored form: {size / 1e6:.2f} MB")
     report(detector, train, test, num=arguments.num, num_calibration=arguments.calibration)

@@ -58,7 +58,7 @@ class CopyMatches:
 @dataclass(frozen=True)
 class CopyDetector:
     """thumbnails: (N, 1, S, S) float16 luminance in [0, 1]. threshold: scores above are copies;
-    None until `calibrate` was called. codes: what `state` stores, see `compact`."""
+    None until `calibrate` was called. codes: what `state` stores, see `fit`."""
 
     thumbnails: torch.Tensor
     looks: Looks
@@ -74,11 +74,13 @@ class CopyDetector:
         *,
         seed: int,
         num_lessons: int = NUM_LESSONS,
+        is_compact: bool = False,
         on_progress: Callable[[str], None] = quiet,
         check_abort: Callable[[], None] = never,
     ) -> CopyDetector:
         """train_images: (N, H, W, C). num_lessons: disguised images that the verifier
-        learns from."""
+        learns from. is_compact: originals are kept in about 100 bytes each, which `state` can
+        store; it finds fewer copies."""
         if len(train_images) < MIN_ORIGINALS:
             raise InputError(
                 f"{len(train_images)} training images: the search for copies needs at least"
@@ -95,8 +97,10 @@ class CopyDetector:
         looks = Looks.learn(thumbnails, generator)
         check_abort()
         detector = cls(thumbnails, looks, None)
+        if is_compact:
+            detector = detector._compact()
         on_progress("copies: learning what tells a copy from a look-alike")
-        copies, others = detector._lessons(num_lessons, generator, check_abort)
+        copies, others = detector._lessons(thumbnails, num_lessons, generator, check_abort)
         verifier = learn_verifier(torch.cat(copies), torch.cat(others), generator)
         return replace(detector, verifier=verifier)
 
@@ -115,18 +119,16 @@ class CopyDetector:
     def with_threshold(self, held_out_scores: NDArray[np.float64], fpr: float) -> CopyDetector:
         return replace(self, threshold=threshold_at(held_out_scores, fpr), fpr=fpr)
 
-    def compact(self) -> CopyDetector:
-        """The same of originals that are kept in about 100 bytes each, not calibrated: it finds a
-        little less. `state` stores it."""
+    def _compact(self) -> CopyDetector:
         codes = encode(self.thumbnails)
         rounded = [each.descriptor.half() for each in self.looks.all()]
         thumbnails = codes.decode()
         looks = Looks.rebuild(thumbnails, [each.float() for each in rounded])
-        return CopyDetector(thumbnails, looks, self.verifier, codes=codes)
+        return CopyDetector(thumbnails, looks, None, codes=codes)
 
     def state(self) -> dict[str, NDArray[np.generic]]:
-        """Of a compact detector, for safetensors."""
-        assert self.codes is not None, "compact() first"
+        """Of one that was fitted with is_compact, for safetensors."""
+        assert self.codes is not None
         assert self.verifier is not None
         tensors = {
             **self.codes.tensors(),
@@ -276,14 +278,18 @@ class CopyDetector:
         return self.thumbnails[rows].float()
 
     def _lessons(
-        self, num: int, generator: torch.Generator, check_abort: Callable[[], None]
+        self,
+        thumbnails: torch.Tensor,
+        num: int,
+        generator: torch.Generator,
+        check_abort: Callable[[], None],
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Pictures. Disguised originals are copies; originals that are hidden from the search are
-        not."""
+        """Pictures. thumbnails: of the originals as they are, not as they are kept. Disguised ones
+        are copies; those whose original is hidden from the search are not."""
         order = torch.randperm(self.num_originals, generator=generator)
         tasks = []
         for number, rows in enumerate(order.repeat(LESSONS_PER_IMAGE)[:num].split(BATCH)):
-            plain, kind = self._originals(rows), number % len(LESSONS)
+            plain, kind = thumbnails[rows].float(), number % len(LESSONS)
             disguised = disguise(plain, LESSONS[kind], generator)
             tasks += [(disguised, rows, True), (plain, rows, False)]
             if kind == number // len(LESSONS) % len(LESSONS):

@@ -185,7 +185,7 @@ def _fit_copies(
     on_progress: Callable[[str], None],
 ) -> tuple[CopyDetector, CopyFacts]:
     """Calibrated as it will be stored."""
-    detector = CopyDetector.fit(train.images, seed=seed, on_progress=on_progress).compact()
+    detector = CopyDetector.fit(train.images, seed=seed, is_compact=True, on_progress=on_progress)
     rng = np.random.default_rng(seed)
     on_progress("copies: thresholds")
     some = [part.take(rng.permutation(len(part))[:_MAX_SEARCHED]) for part in parts]

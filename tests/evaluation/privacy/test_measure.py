@@ -41,7 +41,7 @@ def held_out() -> ImageSet:
 
 @pytest.fixture(scope="module")
 def detector(train: ImageSet) -> CopyDetector:
-    return CopyDetector.fit(train.images, seed=1)
+    return CopyDetector.fit(train.images, seed=1, num_lessons=96)
 
 
 @pytest.mark.slow
