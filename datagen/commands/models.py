@@ -68,10 +68,18 @@ def train(
     from datagen.training.model_recipe import load_model_recipe
 
     wanted = load_model_recipe(recipe)
-    if check_only:
-        _check(wanted, data, as_json=as_json)
-        return
     from datagen.training.data_check import DataCheck, check_text
+    from datagen.training.remote_images import local_images
+
+    place = local_images(
+        data or wanted.data.path,
+        folder=settings.home / "training",
+        endpoint_url=settings.s3_endpoint_url,
+    )
+    if check_only:
+        with place as images:
+            _check(wanted, images, as_json=as_json)
+        return
     from datagen.training.session import train_model
 
     total = num_images or wanted.schedule.num_images
@@ -83,13 +91,13 @@ def train(
             click.echo(check_text(check) + "\n", err=True)
 
     try:
-        with progress_bar() as report:
+        with progress_bar() as report, place as images:
             report("read images", 0, total)
             model = train_model(
                 wanted,
                 out=out or settings.models_dir / wanted.name,
                 work=settings.home / "training" / wanted.name,
-                data=data,
+                data=images,
                 max_seconds=max_seconds,
                 num_images=num_images,
                 report=lambda progress, losses: report("train", progress.images_seen, total),
@@ -105,12 +113,12 @@ def train(
         _print_model(model)
 
 
-def _check(wanted: ModelRecipe, data: Path | None, *, as_json: bool) -> None:
+def _check(wanted: ModelRecipe, data: Path, *, as_json: bool) -> None:
     """Raises InputError if the images cannot be trained on, also for want of a held-out part."""
     from datagen.training.data_check import check_data, check_text
     from datagen.training.dataset import read_training_images, real_images, split_held_out
 
-    source = wanted.data.model_copy(update={"path": data or wanted.data.path})
+    source = wanted.data.model_copy(update={"path": data})
     reading = read_training_images(source)
     check = check_data(reading)
     if as_json:

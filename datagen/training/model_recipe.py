@@ -39,7 +39,9 @@ class DataSource(BaseModel):
     format: DataFormat = Field(
         default="auto", description=f"auto, or one of {', '.join(get_args(Kind))}"
     )
-    path: Path = Field(description="the folder of the data; --data DIR replaces it")
+    path: Path = Field(
+        description="the folder or file of the data, or s3://bucket/prefix; --data replaces it"
+    )
     class_names: tuple[_ClassName, ...] = Field(
         default=(),
         min_length=2,
