@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datagen.faults import plural
 from datagen.generators.interface import ModelConfig
 from datagen.generators.model_directory import ModelFacts, PrivacyFacts, TrainingFacts
 from datagen.training.data_check import DataCheck
@@ -132,8 +133,8 @@ def _check_section(check: DataCheck) -> str:
     fewest, most = (pick(check.counts.values()) for pick in (min, max))
     alike = f"{check.exact_duplicates.num:,} equal and {check.near_duplicates.num:,} nearly equal"
     lines = [
-        f"{check.num_images:,} images, {fewest:,} to {most:,} in a class; {check.num_broken:,} "
-        "broken ones left out",
+        f"{check.num_images:,} images, {fewest:,} to {most:,} in a class; "
+        f"{plural(check.num_broken, 'broken file')} left out",
         f"{alike} to an earlier one; {check.other_class.num:,} equal to one of another class",
         "groups, such as patients: "
         + ("not known" if check.groups is None else f"{check.groups.num:,}"),

@@ -259,3 +259,13 @@ def test_one_group_leaves_none_to_train_on() -> None:
     real = RealImages(np.zeros((5, 8, 8, 1), np.uint8), np.zeros(5, np.int64))
     with pytest.raises(InputError, match="in whole groups of which there are 1"):
         split_held_out(real, held_out=2, seed=0, groups=["p1"] * 5)
+
+
+def test_all_broken_and_huge_images_are_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    data = source(tmp_path, format="auto").model_copy(update={"image_size": 8})
+    Image.new("1", (30_000, 30_000)).save(tmp_path / "left" / "000.png")
+    assert "000.png" in refused(data)
+    for path in tmp_path.glob("*/*.png"):
+        path.write_bytes(b"no image")
+    assert "no readable image" in refused(data)
