@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gzip
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -264,8 +266,11 @@ def test_one_group_leaves_none_to_train_on() -> None:
 def test_all_broken_and_huge_images_are_refused(tmp_path: Path) -> None:
     write_folder(tmp_path)
     data = source(tmp_path, format="auto").model_copy(update={"image_size": 8})
-    Image.new("1", (30_000, 30_000)).save(tmp_path / "left" / "000.png")
-    assert "000.png" in refused(data)
+    path = tmp_path / "left" / "000.png"
+    head = b"IHDR" + struct.pack(">II", 30_000, 30_000) + b"\x08\x00\x00\x00\x00"
+    body = path.read_bytes()
+    path.write_bytes(body[:12] + head + struct.pack(">I", zlib.crc32(head)) + body[33:])
+    assert "000.png: above 67108864 pixels; resize it" in refused(data)
     for path in tmp_path.glob("*/*.png"):
         path.write_bytes(b"no image")
     assert "no readable image" in refused(data)
