@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from datagen.embedded import run_recipe
 from datagen.filters import FILTERS
 from datagen.generators.model_directory import load_model
+from datagen.real_images import load_image_set
 from datagen.recipe import load_recipe
 from datagen.references.reference import load_reference
 from datagen.resolve import resolve
@@ -43,6 +45,23 @@ def test_its_measured_rates_hold_what_is_promised(name: str) -> None:
     assert facts.outliers.rejected <= 0.005
     assert facts.quality.rejected <= 0.01
     assert facts.copies.rejected[facts.copies.rates.index(0.005)] <= 0.015
+
+
+@pytest.mark.slow
+def test_it_finds_copies_of_training_images() -> None:
+    """Eleven in twelve images of the sample are among those that the model was trained on."""
+    reference = load_reference(
+        shipped_models_dir() / "fashion-mnist-cgan" / "reference.safetensors"
+    )
+    facts = reference.facts.copies
+    sample = load_image_set(
+        ROOT / "recipes" / "data" / "fashion-mnist-sample", max_images=40, seed=1
+    )
+    noise = np.random.default_rng(1).normal(0, 10, sample.images.shape)
+    noisy = np.clip(sample.images + noise, 0, 255).astype(np.uint8)
+    for copies in (sample.images, sample.images[:, :, ::-1], noisy):
+        found = reference.copies.search(copies).score > facts.thresholds[facts.rates.index(0.01)]
+        assert found.mean() >= 0.5
 
 
 @pytest.mark.slow
