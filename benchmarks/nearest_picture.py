@@ -19,8 +19,8 @@ from datagen.catalog.catalog import Catalog
 from datagen.evaluation.checks import match_sets
 from datagen.evaluation.named_data import find_named
 from datagen.evaluation.published import load_published
-from datagen.real_images import load_reference
 from datagen.images import contact_sheet, encode_png
+from datagen.real_images import load_reference
 from datagen.settings import load_settings
 from datagen.store import open_store
 from datagen.versions import open_version
