@@ -29,6 +29,7 @@ from datagen.errors import CatalogError, InputError
 
 Row = Sequence[Any]
 
+MAX_IDLE_IN_TRANSACTION_S = 20
 _CHUNK_ROWS = 2_000
 _FEW_ROWS = 16  # a temporary table costs as much as inserting these one by one
 
@@ -46,7 +47,9 @@ def create_database_engine(url: str) -> Engine:
             "postgresql://USER:PASSWORD@HOST/DATABASE"
         ) from None
     if backend == "postgresql":
-        return create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        engine = create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        event.listen(engine, "connect", _configure_postgresql)
+        return engine
     if not parsed.database or parsed.database == ":memory:":
         raise InputError(
             f"DATAGEN_DATABASE_URL {url!r}: a database in memory is gone with its process; name a "
@@ -67,6 +70,14 @@ def _make_parent(path: Path) -> None:
         raise CatalogError(
             f"folder {path.parent} cannot be made ({error.strerror}); choose another home"
         ) from None
+
+
+def _configure_postgresql(connection: Any, _record: object) -> None:
+    """A process that is frozen within a transaction must not keep its locks: the server ends it.
+    Not among the options of the connection, which poolers such as PgBouncer refuse."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = '{MAX_IDLE_IN_TRANSACTION_S}s'")
+    connection.commit()
 
 
 def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
