@@ -41,6 +41,7 @@ from datagen.features import (
     load_extractor,
 )
 from datagen.image_set import ImageSet, joined
+from datagen.references.threads import one_thread_each
 
 MARGIN = 0.01
 MAX_IMAGES, MAX_QUICK_IMAGES = 10_000, 2_000
@@ -113,12 +114,13 @@ def evaluate(
     Deterministic for equal inputs, seed and number of workers, but for the seconds.
     """
     clock = _Clock(on_progress, check_abort)
-    privacy, rest = _side_by_side(
-        lambda check: _privacy(synthetic, real, options, clock, check),
-        lambda check: _all_but_privacy(synthetic, real, options, clock, check),
-        check_abort,
-        is_parallel=options.workers > 1,
-    )
+    with one_thread_each():
+        privacy, rest = _side_by_side(
+            lambda check: _privacy(synthetic, real, options, clock, check),
+            lambda check: _all_but_privacy(synthetic, real, options, clock, check),
+            check_abort,
+            is_parallel=options.workers > 1,
+        )
     fidelity, agreement, utility, fairness = rest
     subject = _subject(synthetic, real, about, options)
     told = limits(subject, utility, privacy, has_groups=real.held_out.groups is not None)
