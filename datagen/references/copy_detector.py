@@ -186,13 +186,16 @@ class CopyDetector:
         assert self.verifier is not None
         size = self.thumbnails.shape[-1]
 
-        def work(start: int) -> _Finding:
-            return self._inspect(to_luminance(images[start : start + BATCH], size))
+        def work(start: int) -> CopyMatches:
+            found = self._inspect(to_luminance(images[start : start + BATCH], size))
+            return CopyMatches(found.scores.round(4), found.originals, tuple(found.disguises))
 
         found = in_threads(work, range(0, len(images), BATCH), check_abort)
-        score = np.concatenate([np.zeros(0), *(each.scores for each in found)]).round(4)
-        originals = np.concatenate([np.zeros(0, np.int64), *(each.originals for each in found)])
-        return CopyMatches(score, originals, tuple(w for each in found for w in each.disguises))
+        return CopyMatches(
+            np.concatenate([np.zeros(0), *(each.score for each in found)]),
+            np.concatenate([np.zeros(0, np.int64), *(each.original for each in found)]),
+            tuple(words for each in found for words in each.disguise),
+        )
 
     @torch.inference_mode()
     def _inspect(self, images: torch.Tensor, excluded: torch.Tensor | None = None) -> _Finding:
