@@ -21,6 +21,7 @@ class RegisteredModel:
 
     tenant: str
     name: str
+    version: int
     digest: str
     config: str
     training_data_sha256: str | None

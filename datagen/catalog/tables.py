@@ -370,6 +370,7 @@ registered_models = Table(
     metadata,
     Column("tenant", String(63), primary_key=True),
     Column("name", String(63), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False, server_default="1"),
     Column("digest", String(64), nullable=False),
     Column("config", Text, nullable=False),
     Column("training_data_sha256", String(64)),
@@ -381,6 +382,48 @@ registered_models = Table(
     Column("revoked_at", Float),
     Column("revoked_reason", Text),
     Index(None, "digest"),
+)
+
+# Sets of real images that may train. The same images under other terms are another version.
+sources = Table(
+    "sources",
+    metadata,
+    Column("tenant", String(63), primary_key=True),
+    Column("name", String(63), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("digest", String(64), nullable=False),  # of pixels and classes: Reading.content_digest
+    Column("class_digests", Text, nullable=False),  # JSON: sorted, one of each class
+    Column("num_images", BigInteger, nullable=False),
+    Column("depth", Integer, nullable=False),  # of generation: 0 for real images
+    Column("licence", String(200), nullable=False),
+    Column("description", String(1000), nullable=False),  # where the images come from
+    Column("permitted_use", String(500), nullable=False),
+    Column("permitted_uses", Text, nullable=False),  # JSON: short names, such as research
+    Column("consent", String(500), nullable=False),  # or another legal basis
+    Column("contact", String(200), nullable=False),
+    Column("expires_on", String(10)),  # the last day, as 2027-01-31; null: never
+    Column("location", String(2048), nullable=False),  # a folder, or s3://bucket/prefix
+    Column("format", String(16), nullable=False),
+    Column("profile", String(127)),  # of the AWS configuration, never a secret
+    Column("created_by", String(63)),
+    Column("created_at", Float, nullable=False),
+    Column("withdrawn_at", Float),
+    Column("withdrawn_reason", Text),
+    Index(None, "tenant", "digest"),
+)
+
+# data_sha256: of the images as that training read them. Private models do not tell it themselves.
+source_uses = Table(
+    "source_uses",
+    metadata,
+    Column("tenant", String(63), primary_key=True),
+    Column("model_digest", String(64), primary_key=True),
+    Column("source_name", String(63), primary_key=True),
+    Column("source_version", Integer, primary_key=True),
+    Column("model_name", String(80), nullable=False),
+    Column("data_sha256", String(64), nullable=False),
+    Column("trained_at", Float, nullable=False),
+    Index(None, "tenant", "source_name", "source_version"),
 )
 
 # What was revoked, for ever. kind: source, model or version; digest: of what was taken away.
