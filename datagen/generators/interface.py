@@ -5,7 +5,7 @@ Called by resolve.py (specs), engine.py (samplers) and training/ (objectives).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -49,6 +49,23 @@ class Sampler(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Update:
+    """What the loop says of one step.
+
+    images_seen: before it. rng: every draw of the step comes from it, on the CPU. max_grad_norm:
+    None for the family's own. average: in place, gradients over the processes that train together.
+    """
+
+    step: int
+    images_seen: int
+    learning_rate: float
+    ema_decay: float
+    rng: torch.Generator
+    max_grad_norm: float | None = None
+    average: Callable[[list[torch.Tensor]], None] | None = None
+
+
 class Objective(Protocol):
     """One training objective: networks, their optimizers, and one step.
 
@@ -56,17 +73,19 @@ class Objective(Protocol):
     (seed, step): a resumed run needs no stored random state.
     """
 
-    def step(
-        self,
-        real: torch.Tensor,
-        class_ids: torch.Tensor,
-        *,
-        step: int,
-        learning_rate: float,
-        ema_decay: float,
-        rng: torch.Generator,
-    ) -> dict[str, float]:
-        """One update. real: (N, C, H, W) float32 in [-1, 1]. Returns named losses."""
+    def step(self, real: torch.Tensor, class_ids: torch.Tensor, update: Update) -> dict[str, float]:
+        """One update. real: (N, C, H, W) float32 in [-1, 1], on the objective's device, like
+        class_ids (N,). Returns named losses."""
+        ...
+
+    def init_from(
+        self, weights: Mapping[str, torch.Tensor], class_rows: Sequence[int | None]
+    ) -> None:
+        """Starts from the shipped weights of a model: of the same family, or of one in its spec's
+        init_generators. class_rows[i]: that model's class of the same name; None for a new one.
+
+        Raises ModelError if the networks differ.
+        """
         ...
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -107,6 +126,7 @@ class GeneratorSpec(Protocol):
     max_unit_size: attempts per unit of work, so that a unit takes seconds to a few minutes.
     network_call_dtype: of weights and activations while sampling; part of the fingerprint.
     libraries: distributions, besides numpy, whose version decides an image's bits; likewise.
+    init_generators: families whose weights a training may start from; needs_init: it must.
     revision: raised by one when a change of our code changes the images of equal weights; likewise.
     """
 
@@ -115,6 +135,8 @@ class GeneratorSpec(Protocol):
     network_options: type[BaseModel]
     objective_options: type[BaseModel]
     needs_weights: bool
+    needs_init: bool
+    init_generators: tuple[str, ...]
     batch_size: int
     max_unit_size: int
     network_call_dtype: str
@@ -152,6 +174,8 @@ class GeneratorSpec(Protocol):
         """weights: a safetensors file. Raises ModelError if it does not fit the config."""
         ...
 
-    def objective(self, config: ModelConfig, options: BaseModel, *, seed: int) -> Objective:
+    def objective(
+        self, config: ModelConfig, options: BaseModel, *, seed: int, device: str = "cpu"
+    ) -> Objective:
         """Raises ModelError if the family cannot be trained."""
         ...

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from datagen.errors import TrainingError
-from datagen.generators.interface import ModelConfig, Objective
+from datagen.generators.interface import ModelConfig, Objective, Update
 from datagen.generators.weights import from_uint8_nhwc
 from datagen.training.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
 from datagen.training.dataset import RealImages
@@ -172,13 +172,15 @@ def _one_step(
     else:
         rows = torch.randint(len(real), (schedule.batch_size,), generator=rng).numpy()
     batch = real.take(rows)
-    losses = objective.step(
-        from_uint8_nhwc(batch.images),
-        torch.from_numpy(batch.class_ids),
+    update = Update(
         step=progress.step,
+        images_seen=progress.images_seen,
         learning_rate=learning_rate(schedule, progress.images_seen),
         ema_decay=ema_decay(schedule, progress.images_seen),
         rng=rng,
+    )
+    losses = objective.step(
+        from_uint8_nhwc(batch.images), torch.from_numpy(batch.class_ids), update
     )
     progress.step += 1
     progress.images_seen += schedule.batch_size

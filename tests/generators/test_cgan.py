@@ -14,6 +14,7 @@ from datagen.generators.cgan.train import (
     relativistic_loss,
     translate,
 )
+from datagen.generators.interface import Update
 from tests.generators.tiny_models import TINY
 
 CONFIG = TINY["cgan"]
@@ -101,10 +102,7 @@ def run(objective: CganObjective, num_steps: int) -> list[dict[str, float]]:
         objective.step(
             images(8).clamp(-1, 1),
             torch.arange(8) % 3,
-            step=number,
-            learning_rate=1e-3,
-            ema_decay=0.5,
-            rng=rng(number),
+            Update(number, 8 * number, learning_rate=1e-3, ema_decay=0.5, rng=rng(number)),
         )
         for number in range(num_steps)
     ]
@@ -120,7 +118,9 @@ def test_the_generator_step_leaves_the_discriminator_trainable_and_alone() -> No
     objective = CganObjective(CONFIG, CganObjectiveOptions(), seed=0)
     real, class_ids = images(8), torch.arange(8) % 3
     before = {k: v.clone() for k, v in objective.discriminator.state_dict().items()}
-    objective._step_generator(real, class_ids, rng=rng())
+    objective._step_generator(
+        real, class_ids, Update(0, 0, learning_rate=1e-3, ema_decay=0.5, rng=rng())
+    )
     after = objective.discriminator.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in before)
     assert all(p.requires_grad for p in objective.discriminator.parameters())
@@ -132,7 +132,9 @@ def test_the_discriminator_learns_to_tell_real_from_fake() -> None:
     real, class_ids = torch.full((16, 3, 8, 12), 0.9), torch.arange(16) % 3
     objective.optimizer_d.param_groups[0]["lr"] = 1e-2
     losses = [
-        objective._step_discriminator(real, class_ids, step=number, rng=rng(number))
+        objective._step_discriminator(
+            real, class_ids, Update(number, 0, learning_rate=1e-3, ema_decay=0.5, rng=rng(number))
+        )
         for number in range(20)
     ]
     assert losses[0]["discriminator"] == pytest.approx(math.log(2), abs=0.3)

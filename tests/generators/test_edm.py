@@ -10,6 +10,7 @@ from datagen.generators.edm.networks import EdmDenoiser
 from datagen.generators.edm.options import EdmNetwork, EdmObjectiveOptions, EdmOptions
 from datagen.generators.edm.sample import EdmSampler
 from datagen.generators.edm.train import EdmObjective
+from datagen.generators.interface import Update
 from tests.generators.tiny_models import TINY, random_weights
 
 CONFIG = TINY["edm"]
@@ -81,9 +82,8 @@ def test_guidance_extrapolates_from_the_null_class(denoiser: EdmDenoiser) -> Non
 
 def step(objective: EdmObjective, real: torch.Tensor, number: int) -> dict[str, float]:
     rng = torch.Generator().manual_seed(number)
-    return objective.step(
-        real, torch.arange(len(real)) % 3, step=number, learning_rate=2e-3, ema_decay=0.9, rng=rng
-    )
+    update = Update(number, number * len(real), learning_rate=2e-3, ema_decay=0.9, rng=rng)
+    return objective.step(real, torch.arange(len(real)) % 3, update)
 
 
 def test_the_first_loss_is_that_of_the_linear_estimate() -> None:

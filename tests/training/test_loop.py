@@ -10,7 +10,7 @@ import torch
 from datagen.errors import InputError, TrainingError
 from datagen.generators import GENERATORS
 from datagen.generators.cgan.sample import CganSampler
-from datagen.generators.interface import Images, ModelConfig, Objective
+from datagen.generators.interface import Images, ModelConfig, Objective, Update
 from datagen.training.checkpoint import (
     Checkpoint,
     Progress,
@@ -91,26 +91,10 @@ class StopAt:
         self.state, self.load_state = inner.state, inner.load_state
         self.ema_weights, self.ema_sampler = inner.ema_weights, inner.ema_sampler
 
-    def step(
-        self,
-        real: torch.Tensor,
-        class_ids: torch.Tensor,
-        *,
-        step: int,
-        learning_rate: float,
-        ema_decay: float,
-        rng: torch.Generator,
-    ) -> dict[str, float]:
-        if step == self.stop_at:
+    def step(self, real: torch.Tensor, class_ids: torch.Tensor, update: Update) -> dict[str, float]:
+        if update.step == self.stop_at:
             raise KeyboardInterrupt
-        return self.inner.step(
-            real,
-            class_ids,
-            step=step,
-            learning_rate=learning_rate,
-            ema_decay=ema_decay,
-            rng=rng,
-        )
+        return self.inner.step(real, class_ids, update)
 
 
 @pytest.mark.parametrize("generator", ["cgan", "edm"])
@@ -150,17 +134,8 @@ def test_a_prolonged_run_equals_one_that_was_long_from_the_start(
 class NotANumber(StopAt):
     """An objective whose loss explodes at one step."""
 
-    def step(
-        self,
-        real: torch.Tensor,
-        class_ids: torch.Tensor,
-        *,
-        step: int,
-        learning_rate: float,
-        ema_decay: float,
-        rng: torch.Generator,
-    ) -> dict[str, float]:
-        return {"generator": float("nan") if step == self.stop_at else 1.0}
+    def step(self, real: torch.Tensor, class_ids: torch.Tensor, update: Update) -> dict[str, float]:
+        return {"generator": float("nan") if update.step == self.stop_at else 1.0}
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(

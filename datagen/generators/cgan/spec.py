@@ -18,6 +18,8 @@ class CganSpec:
     network_options: type[BaseModel] = CganNetwork
     objective_options: type[BaseModel] = CganObjectiveOptions
     needs_weights = True
+    needs_init = False
+    init_generators: tuple[str, ...] = ("cgan",)
     batch_size = 64
     max_unit_size = 1024
     network_call_dtype = "float32"
@@ -68,7 +70,9 @@ class CganSpec:
             truncation=options.truncation,
         )
 
-    def objective(self, config: ModelConfig, options: BaseModel, *, seed: int) -> Objective:
+    def objective(
+        self, config: ModelConfig, options: BaseModel, *, seed: int, device: str = "cpu"
+    ) -> Objective:
         from datagen.generators.cgan.networks import build_discriminator, build_generator
         from datagen.generators.cgan.train import CganObjective
         from datagen.generators.weights import check_num_parameters
@@ -78,4 +82,4 @@ class CganSpec:
         network = CganNetwork.model_validate(config.network)
         check_num_parameters(lambda: build_generator(config, network))
         check_num_parameters(lambda: build_discriminator(config, network))
-        return CganObjective(config, options, seed=seed)
+        return CganObjective(config, options, seed=seed, device=device)

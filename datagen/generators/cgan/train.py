@@ -9,20 +9,25 @@ does not leak into the samples (Karras et al. 2020, arXiv 2006.06676, section 2.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from datagen.generators.cgan.networks import build_discriminator, build_generator
 from datagen.generators.cgan.options import CganNetwork, CganObjectiveOptions
 from datagen.generators.cgan.sample import CganSampler
-from datagen.generators.interface import ModelConfig
+from datagen.generators.interface import ModelConfig, Update
+from datagen.generators.optimization import autocast, descend, transferred
 from datagen.generators.weights import flatten_optimizer, load_optimizer, take_prefix, update_ema
 
 
 class CganObjective:
-    def __init__(self, config: ModelConfig, options: CganObjectiveOptions, *, seed: int) -> None:
+    def __init__(
+        self, config: ModelConfig, options: CganObjectiveOptions, *, seed: int, device: str = "cpu"
+    ) -> None:
+        self.device = torch.device(device)
         network = CganNetwork.model_validate(config.network)
         self.options = options
         self.config = config
@@ -30,30 +35,22 @@ class CganObjective:
             torch.manual_seed(seed)
             self.generator = build_generator(config, network)
             self.discriminator = build_discriminator(config, network)
+        self.generator.to(self.device)
+        self.discriminator.to(self.device)
         self.ema = copy.deepcopy(self.generator).requires_grad_(False)
         self.optimizer_g = torch.optim.Adam(self.generator.parameters(), betas=(0.0, 0.99))
         self.optimizer_d = torch.optim.Adam(self.discriminator.parameters(), betas=(0.0, 0.99))
 
-    def step(
-        self,
-        real: torch.Tensor,
-        class_ids: torch.Tensor,
-        *,
-        step: int,
-        learning_rate: float,
-        ema_decay: float,
-        rng: torch.Generator,
-    ) -> dict[str, float]:
-        for optimizer in (self.optimizer_g, self.optimizer_d):
-            optimizer.param_groups[0]["lr"] = learning_rate
-        losses = self._step_discriminator(real, class_ids, step=step, rng=rng)
-        losses |= self._step_generator(real, class_ids, rng=rng)
-        update_ema(self.ema, self.generator, ema_decay)
+    def step(self, real: torch.Tensor, class_ids: torch.Tensor, update: Update) -> dict[str, float]:
+        losses = self._step_discriminator(real, class_ids, update)
+        losses |= self._step_generator(real, class_ids, update)
+        update_ema(self.ema, self.generator, update.ema_decay)
         return losses
 
     def _step_discriminator(
-        self, real: torch.Tensor, class_ids: torch.Tensor, *, step: int, rng: torch.Generator
+        self, real: torch.Tensor, class_ids: torch.Tensor, update: Update
     ) -> dict[str, float]:
+        rng = update.rng
         with torch.no_grad(), self._autocast():
             fake = self.generator(self._latents(len(real), rng), class_ids).float()
         real, fake = self._augment(real, rng), self._augment(fake, rng)
@@ -63,18 +60,17 @@ class CganObjective:
         logits_real, logits_fake = both.chunk(2)
         loss = relativistic_loss(logits_real, logits_fake)
         losses = {"discriminator": loss.item()}
-        if step % self.options.penalty_every == 0:
+        if update.step % self.options.penalty_every == 0:
             penalty = self._penalty(real, class_ids) + self._penalty(fake, class_ids)
             losses["penalty"] = penalty.item()
             loss = loss + 0.5 * self.options.gamma * self.options.penalty_every * penalty
-        self.optimizer_d.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer_d.step()
+        descend(loss, self.optimizer_d, update)
         return losses
 
     def _step_generator(
-        self, real: torch.Tensor, class_ids: torch.Tensor, *, rng: torch.Generator
+        self, real: torch.Tensor, class_ids: torch.Tensor, update: Update
     ) -> dict[str, float]:
+        rng = update.rng
         self.discriminator.requires_grad_(False)
         with self._autocast():
             fake = self.generator(self._latents(len(real), rng), class_ids)
@@ -83,9 +79,7 @@ class CganObjective:
                 self.discriminator(images, class_ids.repeat(2)).float().chunk(2)
             )
         loss = relativistic_loss(logits_fake, logits_real)
-        self.optimizer_g.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer_g.step()
+        descend(loss, self.optimizer_g, update)
         self.discriminator.requires_grad_(True)
         return {"generator": loss.item()}
 
@@ -104,10 +98,18 @@ class CganObjective:
         return translate(images, shift_px, probability, rng)
 
     def _latents(self, num: int, rng: torch.Generator) -> torch.Tensor:
-        return torch.randn(num, self.generator.latent_dim, generator=rng)
+        return torch.randn(num, self.generator.latent_dim, generator=rng).to(self.device)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast("cpu", torch.bfloat16, enabled=self.options.precision == "bfloat16")
+        return autocast(self.device, self.options.precision)
+
+    def init_from(
+        self, weights: Mapping[str, torch.Tensor], class_rows: Sequence[int | None]
+    ) -> None:
+        """The discriminator starts afresh: it does not ship."""
+        state = transferred_generator(self.ema, weights, class_rows)
+        self.generator.load_state_dict(state)
+        self.ema.load_state_dict(state)
 
     def state(self) -> dict[str, torch.Tensor]:
         return (
@@ -130,6 +132,18 @@ class CganObjective:
 
     def ema_sampler(self, batch_size: int) -> CganSampler:
         return CganSampler(self.ema, batch_size=batch_size)
+
+
+def transferred_generator(
+    generator: nn.Module, weights: Mapping[str, torch.Tensor], class_rows: Sequence[int | None]
+) -> dict[str, torch.Tensor]:
+    """See generators/optimization.py."""
+    return transferred(
+        generator.state_dict(),
+        weights,
+        class_rows=class_rows,
+        class_tensors=["embedding.weight"],
+    )
 
 
 def relativistic_loss(logits: torch.Tensor, rivals: torch.Tensor) -> torch.Tensor:
@@ -157,10 +171,13 @@ def translate(
     """
     num, _, height, width = images.shape
     shift = torch.randint(-shift_px, shift_px + 1, (2, num), generator=rng)
-    shift = shift * (torch.rand(num, generator=rng) < probability)
-    rows = (torch.arange(height) + shift[0, :, None]).clamp(0, height - 1)  # (N, H)
-    cols = (torch.arange(width) + shift[1, :, None]).clamp(0, width - 1)  # (N, W)
+    shift = (shift * (torch.rand(num, generator=rng) < probability)).to(images.device)
+    sides = (torch.arange(side, device=images.device) for side in (height, width))
+    rows, cols = (
+        (places + moved[:, None]).clamp(0, len(places) - 1)  # (N, H), (N, W)
+        for places, moved in zip(sides, shift, strict=True)
+    )
     picked = images.permute(0, 2, 3, 1)[
-        torch.arange(num)[:, None, None], rows[:, :, None], cols[:, None, :]
+        torch.arange(num, device=images.device)[:, None, None], rows[:, :, None], cols[:, None, :]
     ]
     return picked.permute(0, 3, 1, 2)

@@ -18,6 +18,8 @@ class EdmSpec:
     network_options: type[BaseModel] = EdmNetwork
     objective_options: type[BaseModel] = EdmObjectiveOptions
     needs_weights = True
+    needs_init = False
+    init_generators: tuple[str, ...] = ("edm",)
     batch_size = 64
     max_unit_size = 256
     network_call_dtype = "float32"
@@ -80,7 +82,9 @@ class EdmSpec:
             options=options,
         )
 
-    def objective(self, config: ModelConfig, options: BaseModel, *, seed: int) -> Objective:
+    def objective(
+        self, config: ModelConfig, options: BaseModel, *, seed: int, device: str = "cpu"
+    ) -> Objective:
         from datagen.generators.edm.networks import EdmDenoiser
         from datagen.generators.edm.train import EdmObjective
         from datagen.generators.weights import check_num_parameters
@@ -89,4 +93,4 @@ class EdmSpec:
         self.check(config)
         network = EdmNetwork.model_validate(config.network)
         check_num_parameters(lambda: EdmDenoiser(config, network))
-        return EdmObjective(config, options, seed=seed)
+        return EdmObjective(config, options, seed=seed, device=device)

@@ -7,45 +7,39 @@ Ho & Salimans 2022 (arXiv 2207.12598), algorithm 1.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from datagen.generators.edm.networks import EdmDenoiser
 from datagen.generators.edm.options import EdmNetwork, EdmObjectiveOptions, EdmOptions
 from datagen.generators.edm.sample import EdmSampler
-from datagen.generators.interface import ModelConfig
+from datagen.generators.interface import ModelConfig, Update
+from datagen.generators.optimization import autocast, descend, transferred
 from datagen.generators.weights import flatten_optimizer, load_optimizer, take_prefix, update_ema
 
 
 class EdmObjective:
-    def __init__(self, config: ModelConfig, options: EdmObjectiveOptions, *, seed: int) -> None:
+    def __init__(
+        self, config: ModelConfig, options: EdmObjectiveOptions, *, seed: int, device: str = "cpu"
+    ) -> None:
+        self.device = torch.device(device)
         self.options = options
         self.config = config
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.network = EdmDenoiser(config, EdmNetwork.model_validate(config.network))
+            network = EdmDenoiser(config, EdmNetwork.model_validate(config.network))
+        self.network = network.to(self.device)
         self.ema = copy.deepcopy(self.network).requires_grad_(False)
         self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
             self.network.parameters(), betas=(0.9, 0.99)
         )
 
-    def step(
-        self,
-        real: torch.Tensor,
-        class_ids: torch.Tensor,
-        *,
-        step: int,
-        learning_rate: float,
-        ema_decay: float,
-        rng: torch.Generator,
-    ) -> dict[str, float]:
-        loss = self.losses(real, class_ids, rng=rng).mean()
-        self.optimizer.param_groups[0]["lr"] = learning_rate
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimizer.step()
-        update_ema(self.ema, self.network, ema_decay)
+    def step(self, real: torch.Tensor, class_ids: torch.Tensor, update: Update) -> dict[str, float]:
+        loss = self.losses(real, class_ids, rng=update.rng).mean()
+        norm = descend(loss, self.optimizer, update, max_grad_norm=1.0)
+        assert norm is not None
+        update_ema(self.ema, self.network, update.ema_decay)
         return {"denoising": loss.item(), "gradient_norm": norm.item()}
 
     def losses(
@@ -54,15 +48,29 @@ class EdmObjective:
         """(N,): the weighted squared error of one draw of noise, a mean over pixels."""
         num, data = len(real), self.network.sigma_data
         dropped = torch.rand(num, generator=rng) < self.options.class_dropout
-        class_ids = class_ids.masked_fill(dropped, self.network.null_class)
+        class_ids = class_ids.masked_fill(dropped.to(self.device), self.network.null_class)
         log_sigma = torch.randn(num, generator=rng) * self.options.p_std + self.options.p_mean
-        sigma = log_sigma.exp()
-        noise = torch.randn(real.shape, generator=rng) * sigma.view(-1, 1, 1, 1)
+        sigma = log_sigma.exp().to(self.device)
+        noise = torch.randn(real.shape, generator=rng).to(self.device) * sigma.view(-1, 1, 1, 1)
         weight = (sigma**2 + data**2) / (sigma * data) ** 2
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.options.precision == "bfloat16"):
+        with autocast(self.device, self.options.precision):
             denoised = self.network(real + noise, sigma, class_ids)
         errors: torch.Tensor = (denoised - real).square().mean(dim=(1, 2, 3))
         return weight * errors
+
+    def init_from(
+        self, weights: Mapping[str, torch.Tensor], class_rows: Sequence[int | None]
+    ) -> None:
+        table = "unet.class_embedding.weight"
+        null_row = len(weights[table]) - 1 if table in weights else None
+        state = transferred(
+            self.ema.state_dict(),
+            weights,
+            class_rows=[*class_rows, null_row],
+            class_tensors=[table],
+        )
+        self.network.load_state_dict(state)
+        self.ema.load_state_dict(state)
 
     def state(self) -> dict[str, torch.Tensor]:
         return (

@@ -20,6 +20,8 @@ class NoiseSpec:
     network_options: type[BaseModel] = NoNetwork
     objective_options: type[BaseModel] = NoNetwork
     needs_weights = False
+    needs_init = False
+    init_generators: tuple[str, ...] = ()
     batch_size = 256
     max_unit_size = 1024
     network_call_dtype = "float32"
@@ -62,5 +64,7 @@ class NoiseSpec:
             batch_size=batch_size, image_shape=(*config.image_size, config.channels)
         )
 
-    def objective(self, config: ModelConfig, options: BaseModel, *, seed: int) -> Objective:
+    def objective(
+        self, config: ModelConfig, options: BaseModel, *, seed: int, device: str = "cpu"
+    ) -> Objective:
         raise ModelError("generator noise: there is nothing to train; use cgan or edm")

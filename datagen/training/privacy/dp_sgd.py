@@ -9,7 +9,7 @@ section 3.2.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -18,7 +18,7 @@ from opacus.optimizers import DPOptimizer
 from torch import nn
 
 from datagen.errors import TrainingError
-from datagen.generators.interface import PerExampleObjective, Sampler
+from datagen.generators.interface import PerExampleObjective, Sampler, Update
 from datagen.generators.weights import (
     flatten_optimizer,
     load_optimizer,
@@ -99,16 +99,7 @@ class DpSgdObjective:
         self.optimizer.canaries, self.optimizer.sample_rate = self.canaries, sample_rate
         self.hooked = PerExampleGradients(inner.network, loss_reduction="sum")
 
-    def step(
-        self,
-        real: torch.Tensor,
-        class_ids: torch.Tensor,
-        *,
-        step: int,
-        learning_rate: float,
-        ema_decay: float,
-        rng: torch.Generator,
-    ) -> dict[str, float]:
+    def step(self, real: torch.Tensor, class_ids: torch.Tensor, update: Update) -> dict[str, float]:
         """real: (N, C, H, W), a Poisson sample: N differs from step to step and may be 0."""
         for parameter in self.optimizer.params:
             parameter.grad_sample = None
@@ -116,16 +107,16 @@ class DpSgdObjective:
         size = max(1, _ROWS_AT_ONCE // self.noise_multiplicity)
         for first in range(0, len(real), size):
             rows = slice(first, first + size)
-            self.per_example_gradients(real[rows], class_ids[rows], rng=rng)
+            self.per_example_gradients(real[rows], class_ids[rows], rng=update.rng)
             self.optimizer.clip_and_accumulate()
             for parameter in self.optimizer.params:
                 parameter.grad_sample = None
         self.optimizer.add_noise()
         for parameter in self.optimizer.params:
             parameter.grad /= self.optimizer.expected_batch_size
-        self.optimizer.param_groups[0]["lr"] = learning_rate
+        self.optimizer.param_groups[0]["lr"] = update.learning_rate
         self.inner.optimizer.step()
-        update_ema(self.inner.ema, self.inner.network, ema_decay)
+        update_ema(self.inner.ema, self.inner.network, update.ema_decay)
         # The loss of the examples is theirs: nothing of it leaves this function.
         return {"noised_gradient_norm": self._gradient_norm()}
 
@@ -195,6 +186,11 @@ class DpSgdObjective:
 
     def _gradient_norm(self) -> float:
         return float(torch.stack([p.grad.norm() for p in self.optimizer.params]).norm())
+
+    def init_from(
+        self, weights: Mapping[str, torch.Tensor], class_rows: Sequence[int | None]
+    ) -> None:
+        self.inner.init_from(weights, class_rows)
 
     def state(self) -> dict[str, torch.Tensor]:
         return (

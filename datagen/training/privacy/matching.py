@@ -8,6 +8,7 @@ estimate: Gretton et al. 2012, equation 3), and the cross-entropy of the release
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch.nn import functional as F
@@ -15,7 +16,9 @@ from torch.nn import functional as F
 from datagen.generators.cgan.networks import build_generator
 from datagen.generators.cgan.options import CganNetwork, CganObjectiveOptions
 from datagen.generators.cgan.sample import CganSampler
-from datagen.generators.interface import ModelConfig
+from datagen.generators.cgan.train import transferred_generator
+from datagen.generators.interface import ModelConfig, Update
+from datagen.generators.optimization import descend
 from datagen.generators.weights import flatten_optimizer, load_optimizer, take_prefix, update_ema
 from datagen.training.privacy.features import BoundedFeatures
 from datagen.training.privacy.release import Release
@@ -48,19 +51,10 @@ class MatchingObjective:
         self.num_classes = len(config.class_names)
         self.num_per_class = max(2, batch_size // self.num_classes)
 
-    def step(
-        self,
-        real: torch.Tensor,
-        class_ids: torch.Tensor,
-        *,
-        step: int,
-        learning_rate: float,
-        ema_decay: float,
-        rng: torch.Generator,
-    ) -> dict[str, float]:
+    def step(self, real: torch.Tensor, class_ids: torch.Tensor, update: Update) -> dict[str, float]:
         num = self.num_per_class
         wanted = torch.arange(self.num_classes).repeat_interleave(num)
-        latents = torch.randn(len(wanted), self.generator.latent_dim, generator=rng)
+        latents = torch.randn(len(wanted), self.generator.latent_dim, generator=update.rng)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.options.precision == "bfloat16"):
             images = (self.generator(latents, wanted).float() + 1) / 2
             wavelets = self.features.wavelets(images)
@@ -68,12 +62,16 @@ class MatchingObjective:
             logits = self.release.logits(wavelets)
         distance = mean_distance(embedded.float().view(-1, num, embedded.shape[1]), self.release)
         labels = F.cross_entropy(logits.float(), wanted)
-        self.optimizer.param_groups[0]["lr"] = learning_rate
-        self.optimizer.zero_grad(set_to_none=True)
-        (distance + _LABEL_WEIGHT * labels).backward()
-        self.optimizer.step()
-        update_ema(self.ema, self.generator, ema_decay)
+        descend(distance + _LABEL_WEIGHT * labels, self.optimizer, update)
+        update_ema(self.ema, self.generator, update.ema_decay)
         return {"distance": distance.item(), "labels": labels.item()}
+
+    def init_from(
+        self, weights: Mapping[str, torch.Tensor], class_rows: Sequence[int | None]
+    ) -> None:
+        state = transferred_generator(self.ema, weights, class_rows)
+        self.generator.load_state_dict(state)
+        self.ema.load_state_dict(state)
 
     def state(self) -> dict[str, torch.Tensor]:
         return (

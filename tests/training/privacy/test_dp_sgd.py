@@ -7,7 +7,7 @@ from opacus import GradSampleModule
 from datagen.errors import TrainingError
 from datagen.generators.edm.options import EdmObjectiveOptions
 from datagen.generators.edm.train import EdmObjective
-from datagen.generators.interface import ModelConfig
+from datagen.generators.interface import ModelConfig, Update
 from datagen.training.privacy.accountant import GaussianSteps, epsilon_spent
 from datagen.training.privacy.dp_sgd import DpSgdObjective
 
@@ -35,10 +35,7 @@ def take_steps(objective: DpSgdObjective, num: int, *, batch: int = 4) -> None:
         objective.step(
             torch.rand(batch, 1, 8, 8, generator=rng),
             torch.zeros(batch, dtype=torch.long),
-            step=step,
-            learning_rate=1e-3,
-            ema_decay=0.5,
-            rng=rng,
+            Update(step, batch * step, learning_rate=1e-3, ema_decay=0.5, rng=rng),
         )
 
 
