@@ -36,7 +36,7 @@ models = Table(
     "models",
     metadata,
     Column("digest", String(64), primary_key=True),
-    Column("name", String(63), nullable=False),
+    Column("name", String(80), nullable=False),
     Column("generator", String(63), nullable=False),
     Column("config", Text, nullable=False),
     Column("seconds_per_image", Float),  # measured by the last units that used it, one worker
@@ -424,6 +424,59 @@ source_uses = Table(
     Column("data_sha256", String(64), nullable=False),
     Column("trained_at", Float, nullable=False),
     Index(None, "tenant", "source_name", "source_version"),
+)
+
+# Trainings of models. Times of waiting and of work are told by the events.
+trainings = Table(
+    "trainings",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("uid", String(32), nullable=False, unique=True),  # the id that the API shows
+    Column("tenant", String(63), nullable=False),
+    Column("name", String(63), nullable=False),  # of the model
+    Column("recipe", Text, nullable=False),  # canonical JSON of the model recipe
+    Column("recipe_digest", String(64), nullable=False),
+    Column("num_images", BigInteger, nullable=False),  # to be shown
+    Column("state", String(16), nullable=False),
+    Column("error", Text),
+    Column("owner", String(64)),
+    Column("fence", Integer, nullable=False),  # claims so far: grows for ever
+    Column("tries", Integer, nullable=False),  # claims since the last stored checkpoint
+    Column("lease_until", Float),
+    Column("woken_at", Float),  # when workers were last told of it
+    Column("progress", Text),  # JSON: see catalog/trainings.py
+    Column("checkpoint", Text),  # JSON: file name -> sha256, which is the object's name as well
+    Column("checkpoint_images_seen", BigInteger),
+    # Set before the model is registered: from then on the training cannot be cancelled.
+    Column("model_digest", String(64)),
+    Column("idempotency_key", String(255), nullable=False),
+    Column("created_by", String(63)),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("ended_at", Float),
+    Column("collected_at", Float),  # when the checkpoints that its end left behind were deleted
+    UniqueConstraint("tenant", "idempotency_key"),
+    Index(
+        "uq_trainings_live_name",
+        "tenant",
+        "name",
+        unique=True,
+        sqlite_where=text("state IN ('QUEUED', 'RUNNING')"),
+        postgresql_where=text("state IN ('QUEUED', 'RUNNING')"),
+    ),
+    Index(None, "state"),
+    Index(None, "tenant", "id"),
+)
+
+training_events = Table(
+    "training_events",
+    metadata,
+    Column("id", _ROW_ID, primary_key=True),
+    Column("training_id", Integer, ForeignKey("trainings.id"), nullable=False),
+    Column("type", String(32), nullable=False),
+    Column("body", Text, nullable=False),  # JSON
+    Column("created_at", Float, nullable=False),
+    Index(None, "training_id", "id"),
 )
 
 # What was revoked, for ever. kind: source, model or version; digest: of what was taken away.

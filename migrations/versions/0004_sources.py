@@ -65,7 +65,9 @@ def upgrade() -> None:
 
 
 def _number_models() -> None:
-    """What is registered is version 1 of its name."""
+    """What is registered is version 1 of its name. Names of models grow by @VERSION."""
+    with op.batch_alter_table("models") as batch:
+        batch.alter_column("name", existing_type=sa.String(63), type_=sa.String(80))
     with op.batch_alter_table("registered_models") as batch:
         batch.drop_constraint("pk_registered_models", type_="primary")
         batch.add_column(sa.Column("version", sa.Integer(), nullable=False, server_default="1"))
