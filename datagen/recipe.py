@@ -86,6 +86,7 @@ def _check_require(require: Any) -> Any:
 # --- the schema: each description completes "expected ..." ----------------------------------------
 
 _NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
+_MODEL = r"^[a-z0-9][a-z0-9-]{0,62}(@[1-9][0-9]{0,5})?$"
 _NAME_TEXT = "1 to 63 lower-case letters, digits and '-', the first not '-'"
 _Count = Annotated[int, Field(strict=True)]
 _Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -134,7 +135,10 @@ class _Optioned(BaseModel):
 class GeneratorRequest(_Optioned):
     """Which model makes the images; all further fields are options of its generator."""
 
-    model: str = Field(pattern=_NAME, description=f"the name of a model: {_NAME_TEXT}")
+    model: str = Field(
+        pattern=_MODEL,
+        description=f"the name of a model: {_NAME_TEXT}; and @VERSION for one of its versions",
+    )
 
 
 class FilterRequest(_Optioned):

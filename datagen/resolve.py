@@ -23,7 +23,8 @@ from datagen.filters import FILTERS
 from datagen.filters.interface import FilterOptions, score_key
 from datagen.formats import FORMATS
 from datagen.generators.interface import GeneratorSpec, ModelConfig
-from datagen.generators.model_directory import Model, find_model, model_names
+from datagen.generators.model_directory import Model, UnknownModelError, find_model, model_names
+from datagen.generators.model_versions import pinned_name
 from datagen.plan import seed_of_name
 from datagen.recipe import (
     Recipe,
@@ -178,12 +179,13 @@ def resolve(document: RecipeDocument, models_dirs: Sequence[Path]) -> ResolvedRe
 
 
 def resolve_recipe(recipe: Recipe, models_dirs: Sequence[Path]) -> ResolvedRecipe:
-    known = model_names(models_dirs)
     name = recipe.generator.model
-    if name not in known:
+    try:
+        model = find_model(name, models_dirs)
+    except UnknownModelError:
+        known = model_names(models_dirs)
         expected = f"a known model: {', '.join(known)}{suggest(name, known)}"
-        raise field_error("generator.model", name, expected)
-    model = find_model(name, models_dirs)
+        raise field_error("generator.model", name, expected) from None
     spec = model.spec
     options = _options(
         spec.options, recipe.generator.options, "generator", f"option of {spec.name}"
@@ -229,7 +231,7 @@ def recipe_of_stored(body: str) -> tuple[Recipe, str]:
     content = json.loads(body)
     content.pop("reference_digest", None)
     pinned = content["generator"]
-    content["generator"] = {"model": pinned["model"], **pinned["options"]}
+    content["generator"] = {"model": pinned_name(pinned["model"]), **pinned["options"]}
     content["filters"] = [{"filter": f["filter"], **f["options"]} for f in content["filters"]]
     return Recipe.model_validate(content), str(pinned["model_digest"])
 

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from datagen.errors import ModelError
 from datagen.generators import GENERATORS
 from datagen.generators.interface import GeneratorSpec, ModelConfig
+from datagen.generators.model_versions import MODEL_NAME, exact_name, versions_among
 from datagen.recipe import canonical_json, suggest
 from datagen.resources import shipped_models_dir
 from datagen.safetensors_header import REFERENCE_TYPES, check_safetensors
@@ -50,13 +51,44 @@ class UnknownModelError(ModelError):
     """No model of that name; the message says which there are."""
 
 
+class SourceFact(BaseModel):
+    """A registered source of training images, as it was when the model was trained on it.
+
+    sha256: the source's digest; None in a private model, which publishes none. depth: generations
+    between its images and real ones: 0 for real images.
+    """
+
+    model_config = _STRICT
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    version: int = Field(ge=1)
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    licence: str = Field(max_length=200)
+    permitted_use: str = Field(default="", max_length=500)
+    permitted_uses: tuple[Annotated[str, Field(max_length=63)], ...] = Field(
+        default=(), max_length=32
+    )
+    depth: int = Field(default=0, ge=0, le=1000)
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    @property
+    def use_text(self) -> str:
+        """The permitted use in one line; empty if nobody stated it."""
+        uses = ", ".join(self.permitted_uses)
+        return ": ".join(part for part in (uses, self.permitted_use) if part)
+
+
 class TrainingFacts(BaseModel):
     """How the weights came to be.
 
     kid_held_out: of the weights as shipped, lower is better; kid_real: the same between two halves
     of the held-out images. See training/judge.py. None after private training: no figure and no
     digest of private images is published. fit: how images were brought to the model's size, None
-    if they were of it. held_out_by_group: in whole groups, such as patients.
+    if they were of it. held_out_by_group: in whole groups, such as patients. generation_depth: 0
+    after real images alone, else 1 + the depth of the models that made images it was trained on.
     """
 
     model_config = _STRICT
@@ -74,6 +106,8 @@ class TrainingFacts(BaseModel):
     data_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     recipe_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     seed: int = Field(ge=0, lt=2**63)
+    sources: tuple[SourceFact, ...] = Field(default=(), max_length=64)
+    generation_depth: int = Field(default=0, ge=0, le=1000)
 
 
 class NoisedSteps(BaseModel):
@@ -118,8 +152,24 @@ class Throughput(BaseModel):
     device: str = Field(max_length=200)
 
 
+class HalfPrecision(BaseModel):
+    """What storing the weights in half precision changed: num_images of equal seeds, drawn with
+    the weights of digest `parent` and with these. Differences are in grey levels of 0 to 255."""
+
+    model_config = _STRICT
+
+    num_images: int = Field(ge=1)
+    mean_difference: float = Field(ge=0)
+    max_difference: int = Field(ge=0, le=255)
+    share_of_pixels: float = Field(ge=0, le=1)
+
+
 class ModelFacts(BaseModel):
-    """What config.json says beyond the config: licence, origin, training, speed."""
+    """What config.json says beyond the config: licence, origin, training, speed.
+
+    parent: digest of the model that its weights began from. code_version: of datagen, when it was
+    made. deprecated: why it should not be used any more.
+    """
 
     model_config = _STRICT
 
@@ -129,6 +179,10 @@ class ModelFacts(BaseModel):
     training: TrainingFacts | None = None
     throughput: Throughput | None = None
     privacy: PrivacyFacts | None = None
+    parent: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    code_version: str | None = Field(default=None, max_length=64)
+    half_precision: HalfPrecision | None = None
+    deprecated: str | None = Field(default=None, min_length=1, max_length=1000)
 
 
 class _ConfigFile(ModelFacts):
@@ -165,21 +219,43 @@ class Model:
 
 
 def find_model(name: str, models_dirs: Sequence[Path]) -> Model:
-    """The model of that name in the first folder that has it, the shipped models last.
+    """The model that a recipe names: NAME@2 is that version, NAME the newest that is not
+    deprecated, or the newest if all are. Of the first folder that has it, the shipped models last.
 
     Raises UnknownModelError if there is none, ModelError if it is damaged or unsafe.
     """
+    return load_model(find_model_folder(name, models_dirs))
+
+
+def find_model_folder(name: str, models_dirs: Sequence[Path]) -> Path:
+    """As find_model, but only the configs of its versions are read."""
     names = model_names(models_dirs)
-    if name not in names:
+    match = MODEL_NAME.fullmatch(name)
+    if match is None:
+        versions = []
+    elif match["version"]:
+        wanted = exact_name(match["name"], int(match["version"]))
+        versions = [wanted] if wanted in names else []
+    else:
+        versions = [exact_name(name, number) for number in versions_among(name, names)]
+    if not versions:
         known = ", ".join(names) or "none"
         raise UnknownModelError(
             f"model {name!r} does not exist{suggest(name, names)}; known: {known}"
         )
-    return load_model(names[name])
+    if len(versions) > 1:
+        sound = [each for each in versions if not _is_deprecated(names[each])]
+        versions = sound or versions
+    return names[versions[-1]]
+
+
+def _is_deprecated(path: Path) -> bool:
+    return describe_model(path).facts.deprecated is not None
 
 
 def model_names(models_dirs: Sequence[Path]) -> dict[str, Path]:
-    """Name -> folder, sorted by name; a folder counts as a model if it holds a config.json."""
+    """Exact name -> folder, sorted; a folder counts as a model if it holds a config.json. Later
+    versions have names of their own: see model_versions.py."""
     found: dict[str, Path] = {}
     for folder in (*models_dirs, shipped_models_dir()):
         entries = sorted(folder.iterdir()) if folder.is_dir() else []
@@ -273,6 +349,27 @@ def save_model(
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return load_model(folder)
+
+
+def change_facts(model: Model, **changes: Any) -> Model:
+    """Writes config.json anew with other facts; the model and its digest stay what they are.
+
+    Raises ModelError if it cannot be written.
+    """
+    path = model.path / CONFIG_FILE
+    content = _parse_config(path, _read_regular(path)).model_copy(update=changes)
+    data = json.dumps(content.model_dump(mode="json"), indent=2).encode() + b"\n"
+    partial = model.path.parent / f".{model.path.name}.{CONFIG_FILE}"
+    try:
+        partial.unlink(missing_ok=True)
+        _write_synced(partial, data)
+        os.replace(partial, path)
+    except OSError as error:
+        raise ModelError(
+            f"model {model.path}: {CONFIG_FILE} cannot be written ({error.strerror}); see that the "
+            "folder can be written and is not full"
+        ) from None
+    return describe_model(model.path)
 
 
 def _list_files(path: Path) -> frozenset[str]:
