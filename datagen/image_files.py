@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 import warnings
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -31,6 +32,9 @@ FLATTENED = "transparency laid on white"
 CONVERTED = "converted to 8-bit RGB"
 FIRST_FRAME = "of several frames, the first"
 
+# IPTC's words for images that a trained model made, wholly or in part.
+_SOURCE_TYPES = re.compile(rb"(?:t|compositeWithT)rainedAlgorithmicMedia")
+_ATTEMPT_KEY = re.compile(r"[0-9a-f]{64}")
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 _GREY, _WITH_ALPHA = ("1", "L"), ("LA", "La", "RGBA", "RGBa", "PA")
 
@@ -38,11 +42,13 @@ _GREY, _WITH_ALPHA = ("1", "L"), ("LA", "La", "RGBA", "RGBa", "PA")
 @dataclass(frozen=True)
 class Picture:
     """pixels: (H, W, C) uint8, C 1 for grey and 3 for RGB. changes: what was done to get there, of
-    the constants above. largest: the largest value of a 16-bit file, else 0."""
+    the constants above. largest: the largest value of a 16-bit file, else 0. mark: None unless
+    the file says that it is synthetic; then its attempt key if it is datagen's, else empty."""
 
     pixels: NDArray[np.uint8]
     changes: tuple[str, ...] = ()
     largest: int = 0
+    mark: str | None = None
 
 
 def read_idx(path: Path, *, ndim: Literal[1, 3], max_bytes: int) -> NDArray[np.uint8]:
@@ -86,7 +92,8 @@ def read_picture(
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=formats) as image:
                 _check_size(image.size, name, max_side_px)
-                return _picture(image)
+                mark = _synthetic_mark(image)
+                return replace(_picture(image), mark=mark)
     except InputError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -107,6 +114,27 @@ def _check_size(size: tuple[int, int], name: str, max_side_px: int | None) -> No
             f"data file {name}: {width} x {height} pixels; expected at most {MAX_PIXELS} in all: "
             "resize it"
         )
+
+
+def _synthetic_mark(image: PIL.Image.Image) -> str | None:
+    """What the metadata say, of those that Pillow has in hand when a file is open: datagen's PNG
+    text, IPTC's digital source type in XMP, and the same inside a C2PA manifest.
+
+    Source: IPTC digital source types; XMP specification part 3; C2PA technical specification 2.2,
+    section A.3 (JPEG: APP11, PNG: caBX). The manifest is searched, not parsed, nor its signature
+    checked: whoever marks an image as synthetic is believed.
+    """
+    if image.info.get("datagen") == "synthetic":
+        key = str(image.info.get("datagen-attempt", ""))
+        return key if _ATTEMPT_KEY.fullmatch(key) else ""
+    places = [image.info.get("xmp"), image.info.get("XML:com.adobe.xmp")]
+    places += [body for kind, body in getattr(image, "applist", ()) if kind in ("APP1", "APP11")]
+    places += [chunk[1] for chunk in getattr(image, "private_chunks", ()) if chunk[0] == b"caBX"]
+    for place in places:
+        content = place.encode("utf-8", "replace") if isinstance(place, str) else place
+        if isinstance(content, bytes) and _SOURCE_TYPES.search(content):
+            return ""
+    return None
 
 
 def _picture(image: PIL.Image.Image) -> Picture:

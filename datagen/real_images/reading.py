@@ -5,9 +5,10 @@ Called by load.py and training/dataset.py.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from datagen.errors import InputError
 from datagen.faults import plural
 from datagen.image_files import SCALED, Picture
-from datagen.image_set import ImageSet
+from datagen.image_set import ImageSet, Rows
 from datagen.real_images.listing import MAX_BROKEN, NOT_GIVEN, Entry, some
 from datagen.real_images.resizing import PROPORTIONS, Fit, fitted, size_text
 
@@ -25,11 +26,38 @@ _MAX_NAMED = 20
 
 @dataclass(frozen=True)
 class Reading:
-    """broken: names of the images left out. sizes: (height, width) in the files -> images."""
+    """broken: names of the images left out. sizes: (height, width) in the files -> images.
+
+    pixel_sha256: of each image as it lies in its file, before it was resized. marks: name of an
+    image that says it is synthetic -> its attempt key, empty if it tells none.
+    """
 
     images: ImageSet
     broken: tuple[str, ...]
     sizes: Mapping[tuple[int, int], int]
+    pixel_sha256: tuple[bytes, ...]
+    marks: Mapping[str, str]
+
+    def take(self, rows: Rows) -> Reading:
+        digests = tuple(self.pixel_sha256[row] for row in rows)
+        return replace(self, images=self.images.take(rows), pixel_sha256=digests)
+
+    def class_digests(self) -> tuple[str, ...]:
+        """Of each class, over its images as they lie in their files; sorted. What the classes are
+        called, and in which order all comes and is resized, changes none of them."""
+        members: dict[int, list[bytes]] = {}
+        for class_id, digest in zip(self.images.class_ids.tolist(), self.pixel_sha256, strict=True):
+            members.setdefault(class_id, []).append(digest)
+        return tuple(sorted(_sha256_of(sorted(digests)) for digests in members.values()))
+
+
+def content_digest(class_digests: Sequence[str]) -> str:
+    """Of a whole set of images, from the digests of its classes."""
+    return _sha256_of(bytes.fromhex(digest) for digest in sorted(class_digests))
+
+
+def _sha256_of(pieces: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"".join(pieces)).hexdigest()
 
 
 def read_images(
@@ -47,6 +75,8 @@ def read_images(
     """
     kept: list[Entry] = []
     pixels: list[NDArray[np.uint8]] = []
+    digests: list[bytes] = []
+    marks: dict[str, str] = {}
     broken: list[tuple[str, str]] = []
     changes = _Changes(size, fit)
     for entry in entries:
@@ -59,6 +89,9 @@ def read_images(
             continue
         changes.note(picture)
         kept.append(entry)
+        digests.append(hashlib.sha256(np.ascontiguousarray(picture.pixels).data).digest())
+        if picture.mark is not None:
+            marks[entry.name] = picture.mark
         pixels.append(fitted(picture.pixels, size, fit))
     notes = [*notes, *_broken_notes(path, broken, len(entries))]
     notes += [f"{path.name}: {line}" for line in changes.lines()]
@@ -76,7 +109,8 @@ def read_images(
         attributes=_attributes(kept),
         notes=tuple(notes),
     )
-    return Reading(images, tuple(name for name, _ in broken), changes.sizes)
+    left_out = tuple(name for name, _ in broken)
+    return Reading(images, left_out, changes.sizes, tuple(digests), marks)
 
 
 def _broken_notes(path: Path, broken: list[tuple[str, str]], num: int) -> list[str]:

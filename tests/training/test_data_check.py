@@ -34,7 +34,7 @@ def reading(
         images[row, 0, 0, 0] += noise
     names = tuple(f"{row:03d}.png" for row in range(len(class_ids)))
     found = ImageSet(images, class_ids, tuple(counts), names, groups=groups)
-    return Reading(found, broken, {(SIDE, SIDE): len(images)})
+    return Reading(found, broken, {(SIDE, SIDE): len(images)}, (b"",) * len(images), {})
 
 
 def suggested(check: DataCheck, text: str) -> bool:
