@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from datagen.catalog.attempts import attempt_keys, forget_attempts
 from datagen.catalog.catalog import Catalog
@@ -42,6 +40,7 @@ from datagen.errors import (
 )
 from datagen.failpoints import failpoint
 from datagen.generators.interface import Sampler
+from datagen.heartbeat import Heartbeat
 from datagen.plan import Plan
 from datagen.registry import models_dirs
 from datagen.resolve import ResolvedRecipe, resolve_stored
@@ -119,7 +118,7 @@ class Worker:
             return False
         failpoint("engine.claimed")
         try:
-            with Heartbeat(self.catalog, unit, self.settings, self.check_stop) as heartbeat:
+            with UnitHeartbeat(self.catalog, unit, self.settings, self.check_stop) as heartbeat:
                 self._do(unit, heartbeat.check)
         except LeaseLostError:
             return True
@@ -258,8 +257,8 @@ def load_sampler(
     )
 
 
-class Heartbeat:
-    """Renews a unit's lease while it is worked on, and tells the work when it was lost."""
+class UnitHeartbeat(Heartbeat):
+    """Of a claimed unit; looks as well whether its job still wants it."""
 
     def __init__(
         self,
@@ -268,47 +267,21 @@ class Heartbeat:
         settings: Settings,
         check_stop: Callable[[], None] = lambda: None,
     ) -> None:
-        self._check_stop = check_stop
+        super().__init__(
+            f"unit {unit.id}",
+            lambda: renew_lease(catalog, unit, lease_s=settings.lease_s),
+            settings,
+            check_stop,
+        )
         self._catalog = catalog
-        self._unit = unit
-        self._settings = settings
+        self._job_id = unit.job_id
         self._looked = time.monotonic()
-        self._done = threading.Event()
-        self._lost = threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True)
-
-    def __enter__(self) -> Heartbeat:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._done.set()
 
     def check(self) -> None:
-        """Called between batches. Raises LeaseLostError if the unit is someone else's now, and
-        whatever check_stop raises."""
-        self._check_stop()
-        self._look()
-        if self._lost.is_set():
-            raise LeaseLostError(f"unit {self._unit.id} was lost while it was worked on")
-
-    def _look(self) -> None:
-        if time.monotonic() - self._looked < _LOOK_S:
-            return
-        with contextlib.suppress(CatalogUnavailableError):
-            if not is_active(self._catalog, self._unit.job_id):
-                self._lost.set()
-        self._looked = time.monotonic()
-
-    def _beat(self) -> None:
-        renewed = time.monotonic()
-        while not self._done.wait(self._settings.heartbeat_s):
-            try:
-                held = renew_lease(self._catalog, self._unit, lease_s=self._settings.lease_s)
-            except CatalogUnavailableError:
-                held = time.monotonic() - renewed < self._settings.lease_s
-            else:
-                renewed = time.monotonic()
-            if not held:
-                self._lost.set()
-                return
+        """Also raises LeaseLostError when the job was cancelled."""
+        if time.monotonic() - self._looked >= _LOOK_S:
+            with contextlib.suppress(CatalogUnavailableError):
+                if not is_active(self._catalog, self._job_id):
+                    self.lose()
+            self._looked = time.monotonic()
+        super().check()

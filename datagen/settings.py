@@ -22,6 +22,7 @@ class Settings:
     home holds the embedded catalog (catalog.sqlite3), objects (objects/), trained models (models/)
     and worker locks (workers/). device: cpu or cuda, cuda:N. pull_policy: what a version must be
     signed off as before its images are given out. The rest matters to a service alone:
+    training_data_dir: folder whose images trainings may read, besides S3.
     webhook_networks: private networks that webhooks may reach. prices: in `currency`.
     failpoints: faults to inject, see failpoints.py.
     """
@@ -43,6 +44,7 @@ class Settings:
     oidc_issuer: str | None = None
     oidc_audience: str | None = None
     oidc_jwks_url: str | None = None
+    training_data_dir: Path | None = None
     price_per_device_hour: float = 0.0
     price_per_gb_month: float = 0.0
     currency: str = "USD"
@@ -88,6 +90,7 @@ def load_settings(environ: Mapping[str, str] = os.environ, *, home: Path | None 
         oidc_issuer=environ.get("DATAGEN_OIDC_ISSUER") or None,
         oidc_audience=environ.get("DATAGEN_OIDC_AUDIENCE") or None,
         oidc_jwks_url=environ.get("DATAGEN_OIDC_JWKS_URL") or None,
+        training_data_dir=_folder(environ, "DATAGEN_TRAINING_DATA_DIR"),
         price_per_device_hour=_price(environ, "DATAGEN_PRICE_PER_DEVICE_HOUR"),
         price_per_gb_month=_price(environ, "DATAGEN_PRICE_PER_GB_MONTH"),
         currency=environ.get("DATAGEN_CURRENCY") or "USD",

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.jobs import claim_wake, running_jobs
+from datagen.catalog.training_claims import claim_training_wake, requeue_expired
+from datagen.catalog.trainings import TRAIN_QUEUE
 from datagen.catalog.units import advance_job, claimable
 
 # (queue, job id, number of messages). Must not raise when the broker is down.
@@ -42,3 +44,10 @@ def sweep(catalog: Catalog, wake: Wake, *, wake_after_s: float) -> int:
         if each.job_id in due:
             wake(each.queue, each.job_id, min(each.num_units, MAX_MESSAGES))
     return len(due)
+
+
+def sweep_trainings(catalog: Catalog, wake: Wake, *, max_tries: int, wake_after_s: float) -> None:
+    """Those whose worker fell silent wait again, and workers are told of all that wait."""
+    requeue_expired(catalog, max_tries=max_tries)
+    for training_id in claim_training_wake(catalog, not_after_s=wake_after_s):
+        wake(TRAIN_QUEUE, training_id, 1)

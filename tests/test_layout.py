@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     ("errors",),
     ("settings", "resources", "faults", "failpoints"),
-    ("interruption", "owners", "schema_faults", "yaml_reader"),
+    ("interruption", "owners", "heartbeat", "schema_faults", "yaml_reader"),
     ("schema_rules", "gates"),
     ("recipe", "labels"),
     ("plan", "manifest", "digest"),
@@ -34,7 +34,7 @@ LAYERS = (
     ("attachments", "approval", "review"),
     ("stages",),
     ("engine",),
-    ("submission", "sweeper"),
+    ("submission", "sweeper", "trainings"),
     ("embedded", "records", "figures"),
     ("assessment", "refilter"),
     ("bench", "credentials", "diff", "forecast", "remake", "verify", "retention"),
