@@ -18,8 +18,9 @@ from datagen.store.s3 import S3Store
 __all__ = ["DirectoryStore", "ObjectInfo", "S3Store", "Store", "open_store"]
 
 
-def open_store(url: str, *, endpoint_url: str | None = None) -> Store:
+def open_store(url: str, *, endpoint_url: str | None = None, profile: str | None = None) -> Store:
     """url: file:///folder or s3://bucket/prefix. endpoint_url: of an S3 server other than AWS.
+    profile: of the AWS configuration, in place of the default credentials.
 
     Raises InputError if an address is malformed. Opens no connection and creates no folder.
     """
@@ -39,5 +40,5 @@ def open_store(url: str, *, endpoint_url: str | None = None) -> Store:
             )
         prefix = parts.path.strip("/")
         if not prefix or key_fault(prefix) is None:
-            return S3Store(parts.netloc, prefix, endpoint_url=endpoint_url)
+            return S3Store(parts.netloc, prefix, endpoint_url=endpoint_url, profile=profile)
     raise InputError(f"store address {url!r}: {expected}")

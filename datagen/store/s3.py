@@ -41,12 +41,16 @@ NUM_READS = 3
 
 
 class S3Store:
-    """Objects below a prefix of a bucket. Credentials come from boto3's own chain alone."""
+    """Objects below a prefix of a bucket. Credentials come from boto3's own chain alone, or from
+    one profile of the AWS configuration."""
 
-    def __init__(self, bucket: str, prefix: str, *, endpoint_url: str | None) -> None:
+    def __init__(
+        self, bucket: str, prefix: str, *, endpoint_url: str | None, profile: str | None = None
+    ) -> None:
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._endpoint_url = endpoint_url
+        self._profile = profile
         self._lock = threading.Lock()
         self._made: Any = None
         self._made_by = 0
@@ -218,7 +222,7 @@ class S3Store:
         """One client per process: it is safe between threads, its connections not after a fork."""
         with self._lock:
             if self._made_by != os.getpid():
-                self._made = _make_client(self._endpoint_url)
+                self._made = _make_client(self._endpoint_url, self._profile)
                 self._made_by = os.getpid()
             return self._made
 
@@ -241,11 +245,11 @@ def _content_md5(source: BinaryIO) -> str:
     return base64.b64encode(digest.digest()).decode()
 
 
-def _make_client(endpoint_url: str | None) -> Any:
+def _make_client(endpoint_url: str | None, profile: str | None) -> Any:
     import boto3
     from botocore.config import Config
 
-    session = boto3.session.Session()
+    session = boto3.session.Session(profile_name=profile)
     config = Config(
         retries={"mode": "standard", "total_max_attempts": NUM_ATTEMPTS},
         connect_timeout=CONNECT_TIMEOUT_S,

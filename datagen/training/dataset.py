@@ -60,7 +60,7 @@ def read_training_images(source: DataSource, *, part: str = "train") -> Reading:
     Raises InputError if images are missing, too many are broken, or they do not fit each other or
     the recipe.
     """
-    path = source.path
+    path = source.place
     opened = open_source(path, kind=None if source.format == "auto" else source.format)
     chosen = opened.part(None if part == "train" else part, path)
     listing = _with_class_names(opened.list(chosen), source, opened.kind)
@@ -118,7 +118,7 @@ def _held_out_groups(groups: Sequence[str], *, held_out: int, seed: int) -> NDAr
 def _with_class_names(listing: Listing, source: DataSource, kind: Kind) -> Listing:
     """Names given for labels that are numbers, and no classes but those given."""
     if not listing.entries:
-        raise InputError(f"data {source.path}: no image in it; name a folder with images")
+        raise InputError(f"data {source.place}: no image in it; name a folder with images")
     if not source.class_names:
         return _checked_class_names(listing, source)
     names = source.class_names
@@ -127,14 +127,14 @@ def _with_class_names(listing: Listing, source: DataSource, kind: Kind) -> Listi
     if kind == "idx" or (all(label.isdecimal() for label in labels) and present - set(names)):
         if len(labels) > len(names):
             raise InputError(
-                f"data {source.path}: labels up to {labels[-1]!r}, which are {len(labels)}; "
+                f"data {source.place}: labels up to {labels[-1]!r}, which are {len(labels)}; "
                 f"expected {len(names)} classes: list every label's name in data.class_names"
             )
         name_of = dict(zip(labels, names, strict=False))
         entries = [replace(e, class_name=name_of[e.class_name]) for e in listing.entries]
         return replace(listing, entries=entries, class_names=names)
     others = [label for label in labels if label not in names]
-    note = f"{source.path.name}: classes not in data.class_names, left out: {some(others)}"
+    note = f"{source.place.name}: classes not in data.class_names, left out: {some(others)}"
     return Listing(
         [entry for entry in listing.entries if entry.class_name in names],
         names,
@@ -148,18 +148,18 @@ def _checked_class_names(listing: Listing, source: DataSource) -> Listing:
     names = tuple(name for name in listing.class_names if name in present)
     if len(names) < 2:
         raise InputError(
-            f"data {source.path}: one class only, {names[0]!r}; expected 2 or more, such as one "
+            f"data {source.place}: one class only, {names[0]!r}; expected 2 or more, such as one "
             "folder of images each"
         )
     for name in names:
         if not CLASS_NAME.fullmatch(name):
             raise InputError(
-                f"data {source.path}: class {name[:80]!a}; expected 1 to 63 letters, digits, '-' "
+                f"data {source.place}: class {name[:80]!a}; expected 1 to 63 letters, digits, '-' "
                 "and '_', the first a letter or digit: rename it"
             )
     if len({name.lower() for name in names}) < len(names):
         raise InputError(
-            f"data {source.path}: classes {some(names)}; expected each name once, upper and lower "
+            f"data {source.place}: classes {some(names)}; expected each name once, upper and lower "
             "case being equal: rename one"
         )
     return replace(listing, class_names=names)
@@ -183,12 +183,12 @@ def _check_reading(reading: Reading, listing: Listing, source: DataSource) -> No
     missing = [name for name in listing.class_names if name not in reading.images.class_names]
     if missing:
         raise InputError(
-            f"data {source.path}: no image of class {missing[0]!r}; expected some of every class: "
+            f"data {source.place}: no image of class {missing[0]!r}; expected some of every class: "
             "take it out of data.class_names, or add images"
         )
     if source.size is None and len(reading.sizes) > 1:
         sizes = some([size_text(size) for size in sorted(reading.sizes)], most=3)
         raise InputError(
-            f"data {source.path}: images of different shapes, such as {sizes}; set "
+            f"data {source.place}: images of different shapes, such as {sizes}; set "
             "data.image_size to resize them"
         )

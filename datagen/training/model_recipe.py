@@ -11,12 +11,21 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    create_model,
+    model_validator,
+)
 
+from datagen.errors import InputError
 from datagen.generators import GENERATORS
 from datagen.real_images.opening import Kind
 from datagen.real_images.resizing import Fit
 from datagen.recipe import InvalidRecipe, Problem, load_bytes, parse_as, suggest
+from datagen.schema_faults import refuse
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 _Count = Annotated[int, Field(strict=True)]
@@ -26,21 +35,28 @@ _ClassName = Annotated[str, StringConstraints(pattern=CLASS_NAME)]
 _Side = Annotated[int, Field(strict=True, ge=8, le=256)]
 DataFormat = Literal["auto"] | Kind
 # Left out of the digest at their defaults: recipes from before them keep theirs.
-_LATER_DATA_FIELDS = {"format", "class_names", "image_size", "fit"}
+_LATER_DATA_FIELDS = {"format", "class_names", "image_size", "fit", "allow_synthetic"}
 PRIVATE_GENERATORS = ("cgan", "edm")
 _IMAGES = "a whole number of images, 1 or more"
 
 
 class DataSource(BaseModel):
-    """Where the real images are, and under which terms they were given."""
+    """Where the real images are, and under which terms they were given: as `registered` says, or
+    as the recipe does. path: with `registered`, in place of where that says they lie."""
 
     model_config = _STRICT
 
     format: DataFormat = Field(
         default="auto", description=f"auto, or one of {', '.join(get_args(Kind))}"
     )
-    path: Path = Field(
-        description="the folder or file of the data, or s3://bucket/prefix; --data replaces it"
+    path: Path | None = Field(
+        default=None,
+        description="the folder or file of the data, or s3://bucket/prefix; --data replaces it",
+    )
+    registered: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9][a-z0-9-]{0,62}(@[1-9][0-9]{0,8})?$",
+        description="NAME or NAME@VERSION of a source that `datagen sources register` knows",
     )
     class_names: tuple[_ClassName, ...] = Field(
         default=(),
@@ -59,10 +75,13 @@ class DataSource(BaseModel):
         description="crop, pad or stretch: what becomes of images of other proportions",
     )
     licence: str = Field(
-        min_length=1, max_length=200, description="the licence of the images, for the card"
+        default="", min_length=1, max_length=200, description="the licence of the images"
     )
     source: str = Field(
-        min_length=1, max_length=1000, description="where the images come from, for the card"
+        default="", min_length=1, max_length=1000, description="where the images come from"
+    )
+    allow_synthetic: bool = Field(
+        default=False, strict=True, description="true or false: whether synthetic images may train"
     )
     held_out: _Count = Field(
         default=5000,
@@ -77,6 +96,29 @@ class DataSource(BaseModel):
         """(height, width); None for the images' own."""
         side = self.image_size
         return (side, side) if isinstance(side, int) else side
+
+    @property
+    def place(self) -> Path:
+        """The path, once it is known: of a registered source, see datagen/sources.py."""
+        if self.path is None:
+            raise InputError(
+                f"data.registered: the images of {self.registered} are not located; use `datagen "
+                "train`, or name their folder in data.path"
+            )
+        return self.path
+
+    @model_validator(mode="after")
+    def _check_origin(self) -> DataSource:
+        terms = {"licence": self.licence, "source": self.source}
+        if self.registered is not None:
+            told = "left out: data.registered brings it"
+            refuse([((name,), given, told) for name, given in terms.items() if given])
+        else:
+            needed = {"path": self.path, **terms}
+            fields = type(self).model_fields
+            lacking = [name for name, given in needed.items() if not given]
+            refuse([((name,), None, str(fields[name].description)) for name in lacking])
+        return self
 
 
 class Schedule(BaseModel):
@@ -199,7 +241,7 @@ def model_recipe_digest(recipe: ModelRecipe) -> str:
     """Of all that shapes the weights at a given step: not of how long to train, nor of where the
     data lie, so that a run may be prolonged. A private one may not: its noise is for its length."""
     content = recipe.model_dump(mode="json")
-    del content["data"]["path"], content["description"]
+    del content["data"]["path"], content["data"]["registered"], content["description"]
     given = recipe.data.model_dump(exclude_defaults=True)
     for field in _LATER_DATA_FIELDS - given.keys():
         del content["data"][field]

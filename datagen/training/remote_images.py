@@ -17,16 +17,18 @@ _NUM_THREADS = 16
 
 
 @contextmanager
-def local_images(path: Path, *, folder: Path, endpoint_url: str | None) -> Iterator[Path]:
+def local_images(
+    path: Path, *, folder: Path, endpoint_url: str | None, profile: str | None = None
+) -> Iterator[Path]:
     """Yields path itself; of s3://bucket/prefix, a copy in a new folder below `folder`, which is
-    gone when the block ends: what is kept could be stale.
+    gone when the block ends: what is kept could be stale. profile: of the AWS configuration.
 
     Raises InputError if nothing lies there, StoreError if it cannot be read.
     """
     if (address := s3_address(path)) is None:
         yield path
         return
-    store = open_store(address, endpoint_url=endpoint_url)
+    store = open_store(address, endpoint_url=endpoint_url, profile=profile)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="images-", dir=folder) as place:
         copy = Path(place, path.name)
