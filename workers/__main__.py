@@ -1,4 +1,4 @@
-"""The command line of the fleet: python -m workers generate | cpu | beat | api | migrate.
+"""The command line of the fleet: python -m workers generate | train | cpu | beat | api | migrate.
 
 Called by a supervisor: `datagen up`, Docker Compose, systemd. Each command is one process that
 runs until SIGTERM (migrate ends by itself), and may die at any moment without losing anything.
@@ -39,6 +39,14 @@ _unit_option = click.option(
     show_default=True,
     help="End the process when it is at one unit for so many seconds.",
 )
+_step_option = click.option(
+    "--step-limit",
+    "step_s",
+    type=click.FloatRange(min=0.5),
+    default=14400.0,
+    show_default=True,
+    help="End the process when it makes no step for so many seconds; reading images is one.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -57,6 +65,16 @@ def generate(families: str, idle_s: float, unit_s: float) -> None:
 
     names = [name.strip() for name in families.split(",") if name.strip()]
     _work(lambda settings: generate_role(settings, names), idle_s=idle_s, unit_s=unit_s)
+
+
+@main.command()
+@_idle_option
+@_step_option
+def train(idle_s: float, step_s: float) -> None:
+    """Train models, one at a time, on DATAGEN_DEVICE."""
+    from workers.process import train_role
+
+    _work(lambda settings: train_role(), idle_s=idle_s, unit_s=step_s)
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""The Celery application: one broker, JSON messages that carry a job's number and nothing else.
+"""The Celery application: one broker, JSON messages that carry a job's or training's number alone.
 
 Called by the command line of this package and by the API's process, which only sends.
 """
@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from celery import Celery
 from kombu.entity import Queue
 
-STEP, TICK = "datagen.step", "datagen.tick"
+STEP, TRAIN, TICK = "datagen.step", "datagen.train", "datagen.tick"
 TICKS = "ticks"
 
-# Above the longest unit. A message that comes back too early only wakes somebody for nothing.
+# Above the longest unit. A message that comes back too early, as a training's may, only wakes
+# somebody for nothing.
 VISIBILITY_TIMEOUT_S = 3600
 CONNECT_TIMEOUT_S = 1.0
 

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from datagen.catalog.units import claimable
 from datagen.catalog.workers import forget_worker, register_worker, worker_seen
 from workers.duties import guarded, sweep_once
 from workers.process import WorkerProcess
@@ -27,7 +26,8 @@ STUCK_EXIT_CODE = 75
 
 @dataclass(frozen=True)
 class Patience:
-    """idle_s: without a claim while units wait. unit_s: with one unit, which takes minutes."""
+    """idle_s: without a claim while units wait. unit_s: with one unit, which takes minutes, or
+    without a step of a training."""
 
     idle_s: float = 120.0
     unit_s: float = 3600.0
@@ -55,15 +55,11 @@ class Watchdog:
             return f"it has been at one unit for {now - busy_since:.0f} s"
         has_claimed = activity.num_claims != self._seen_claims
         self._seen_claims = activity.num_claims
-        if busy_since is not None or has_claimed or not self._has_work():
+        if busy_since is not None or has_claimed or not self._process.has_work():
             self._waiting_since = now
         if now - self._waiting_since > self._patience.idle_s:
             return f"it has claimed nothing for {now - self._waiting_since:.0f} s while units wait"
         return None
-
-    def _has_work(self) -> bool:
-        queues = set(self._process.role.queues)
-        return any(waiting.queue in queues for waiting in claimable(self._process.catalog))
 
 
 class Caretaker:

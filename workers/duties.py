@@ -19,7 +19,8 @@ from datagen.revocation import erase_revoked
 from datagen.schedules import fire_due
 from datagen.settings import Settings
 from datagen.store import Store
-from datagen.sweeper import Wake, sweep
+from datagen.sweeper import Wake, sweep, sweep_trainings
+from datagen.trainings import collect_trainings
 from datagen.webhook_delivery import deliver_due
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Duties:
             Duty("webhooks", lambda: deliver_due(catalog, settings)),
             Duty("erasure", lambda: erase_revoked(catalog, store)),
             Duty("retention", lambda: collect(catalog, store), HOUSEKEEPING_S),
+            Duty("checkpoints", lambda: collect_trainings(catalog, store), HOUSEKEEPING_S),
             Duty("dead workers", lambda: forget_dead(catalog), HOUSEKEEPING_S),
         )
 
@@ -78,7 +80,9 @@ class Duties:
 
 
 def sweep_once(catalog: Catalog, settings: Settings, wake: Wake) -> None:
-    sweep(catalog, wake, wake_after_s=WAKE_AFTER_SWEEPS * settings.sweep_s)
+    wake_after_s = WAKE_AFTER_SWEEPS * settings.sweep_s
+    sweep(catalog, wake, wake_after_s=wake_after_s)
+    sweep_trainings(catalog, wake, max_tries=settings.max_tries, wake_after_s=wake_after_s)
 
 
 def guarded(name: str, duty: Callable[[], object]) -> None:

@@ -1,7 +1,8 @@
 """What one worker process holds and does: wired once, at its start. Called by tasks.py.
 
-A generate worker makes raw images alone, on its device; a cpu worker does all the rest. Each takes
-only the jobs whose pinned fingerprint it has: the queues are named after fingerprints.
+A generate worker makes raw images alone, on its device; a train worker trains models, one at a
+time; a cpu worker does all the rest. Of jobs, each takes only those whose pinned fingerprint it
+has: the queues are named after fingerprints.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from datagen import failpoints
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.jobs import get_job
 from datagen.catalog.rows import FINISH, GENERATE, JUDGE, PACK
+from datagen.catalog.training_claims import has_waiting
+from datagen.catalog.trainings import TRAIN_QUEUE
+from datagen.catalog.units import claimable
 from datagen.engine import Worker
 from datagen.errors import DatagenError, InputError, RetryableError
 from datagen.fingerprint import (
@@ -32,6 +36,7 @@ from datagen.settings import Settings
 from datagen.store import open_store
 from datagen.submission import PRIORITIES
 from datagen.sweeper import wake_job
+from datagen.trainings import Trainer
 from workers.app import TICKS
 from workers.waker import Waker
 
@@ -48,16 +53,19 @@ class Stopped(BaseException):
 @dataclass(frozen=True)
 class Role:
     """kinds: base name of a queue -> the kinds of unit that this worker takes from its jobs.
-    fingerprint: what it brings to them."""
+    fingerprint: what it brings to them. trains: it takes trainings, which have a queue alone."""
 
     name: str
     kinds: Mapping[str, tuple[str, ...]]
     fingerprint: Mapping[str, object]
     takes_ticks: bool
+    trains: bool = False
 
     @property
     def queues(self) -> list[str]:
         """In the order of taking: every interactive one before any batch one."""
+        if self.trains:
+            return [TRAIN_QUEUE]
         bases = list(self.kinds)
         served = [queue_name(base, priority) for priority in PRIORITIES for base in bases]
         return [TICKS, *served] if self.takes_ticks else served
@@ -86,11 +94,15 @@ def cpu_role() -> Role:
     return Role("cpu", kinds, {"packing": packing_print()}, takes_ticks=True)
 
 
+def train_role() -> Role:
+    return Role("train", {TRAIN_QUEUE: ()}, {}, takes_ticks=False, trains=True)
+
+
 @dataclass
 class Activity:
     """What the watchdog asks. Written by the working thread, read by the caretaker's.
 
-    busy_since: by the monotonic clock; None between two messages.
+    busy_since: by the monotonic clock; None between two messages. A training's every step is new.
     """
 
     busy_since: float | None = None
@@ -106,23 +118,38 @@ class WorkerProcess:
     catalog: Catalog
     waker: Waker
     engine: Worker
+    trainer: Trainer
     name: str
     stop_asked: Callable[[], bool]
     activity: Activity = field(default_factory=Activity)
 
     def step(self, job_id: int) -> bool:
         """At most one unit of the job. Returns whether its message is still of use."""
+        return self._work(f"job {job_id}", lambda: self._step(job_id))
+
+    def train(self) -> bool:
+        """At most one training, to its end. Returns whether its message is still of use."""
+        return self._work("training", self.trainer.step)
+
+    def has_work(self) -> bool:
+        """Whether something waits that this worker may claim."""
+        if self.role.trains:
+            return has_waiting(self.catalog)
+        queues = set(self.role.queues)
+        return any(waiting.queue in queues for waiting in claimable(self.catalog))
+
+    def _work(self, what: str, do: Callable[[], bool]) -> bool:
         self.activity.busy_since = time.monotonic()
         try:
-            done = self._step(job_id)
+            done = do()
         except Stopped:
             done = True
         except RetryableError as error:
-            logger.warning("job %s: %s", job_id, error)
+            logger.warning("%s: %s", what, error)
             time.sleep(PAUSE_S)
             done = True
         except DatagenError as error:
-            logger.error("job %s: %s", job_id, error)
+            logger.error("%s: %s", what, error)
             return False
         finally:
             self.activity.busy_since = None
@@ -159,4 +186,14 @@ def open_process(settings: Settings, role: Role, stop_asked: Callable[[], bool])
         check_stop=check_stop,
         on_opened=lambda job_id: wake_job(catalog, job_id, waker.wake),
     )
-    return WorkerProcess(settings, role, catalog, waker, engine, name, stop_asked)
+    activity = Activity()
+
+    def note_progress() -> None:
+        activity.busy_since = time.monotonic()
+
+    trainer = Trainer(
+        catalog, store, settings, owner=name, check_stop=check_stop, on_progress=note_progress
+    )
+    return WorkerProcess(
+        settings, role, catalog, waker, engine, trainer, name, stop_asked, activity
+    )

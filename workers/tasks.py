@@ -1,10 +1,11 @@
-"""The two tasks: one unit of a job, and a tick. Called by Celery, in the worker's main thread."""
+"""The tasks: one unit of a job, one training, a tick. Called by Celery, in the worker's main
+thread."""
 
 from __future__ import annotations
 
 from celery import Celery, Task
 
-from workers.app import STEP, TICK
+from workers.app import STEP, TICK, TRAIN
 from workers.duties import Duties
 from workers.process import WorkerProcess
 
@@ -16,8 +17,15 @@ def register(app: Celery, process: WorkerProcess, duties: Duties) -> None:
         if process.step(job_id):
             process.waker.pass_on(task.request.delivery_info["routing_key"], job_id)
 
+    def train(task: Task, training_id: int) -> None:
+        """The training that waits longest, whichever the message was sent for; then the message
+        is of use to the next."""
+        if process.train():
+            process.waker.pass_on(task.request.delivery_info["routing_key"], training_id)
+
     def tick() -> None:
         duties.ask()
 
     app.task(step, name=STEP, bind=True)
+    app.task(train, name=TRAIN, bind=True)
     app.task(tick, name=TICK)

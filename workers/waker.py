@@ -11,7 +11,8 @@ from typing import Any
 
 from celery import Celery
 
-from workers.app import CONNECT_TIMEOUT_S, STEP, TICK, TICKS, create_celery
+from datagen.catalog.trainings import TRAIN_QUEUE
+from workers.app import CONNECT_TIMEOUT_S, STEP, TICK, TICKS, TRAIN, create_celery
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,8 @@ class Waker:
         self._silent_until = 0.0
 
     def wake(self, queue: str, job_id: int, num_messages: int) -> None:
-        """At least one, and fewer than asked for where many wait already."""
+        """At least one, and fewer than asked for where many wait already. job_id: on the queue of
+        trainings, the number of one."""
         self._send(queue, job_id, num_messages, at_least=1, enough=ENOUGH_MESSAGES)
 
     def pass_on(self, queue: str, job_id: int) -> None:
@@ -65,7 +67,7 @@ class Waker:
             with self._app.pool.acquire(block=True, timeout=CONNECT_TIMEOUT_S) as connection:
                 room = enough - self._client(connection).llen(queue)
             for _ in range(min(num_messages, max(at_least, room))):
-                self._publish(STEP, (job_id,), queue)
+                self._publish(TRAIN if queue == TRAIN_QUEUE else STEP, (job_id,), queue)
         except Exception as error:  # whatever the broker's library raises: it is never the truth
             self._silent_until = time.monotonic() + SILENCE_S
             logger.warning("the broker takes no message: %s; the sweeper will send again", error)

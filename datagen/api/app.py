@@ -27,6 +27,7 @@ from datagen.api import (
     recipes,
     refilters,
     schedules,
+    trainings,
     usage,
     webhooks,
 )
@@ -50,6 +51,7 @@ _ROUTERS: tuple[Callable[[], APIRouter], ...] = (
     refilters.router,
     lineage.router,
     models.router,
+    trainings.router,
     schedules.router,
     webhooks.router,
     keys.router,

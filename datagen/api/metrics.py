@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from datagen.api.dependencies import Admin, service_of
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.measures import measure_queues, measure_work
+from datagen.catalog.trainings import count_trainings
 
 _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -69,6 +70,12 @@ class _CatalogCollector(Collector):
         for state, count in work.jobs.items():
             running.add_metric([state], count)
         yield running
+        trainings = GaugeMetricFamily(
+            "datagen_trainings", "Trainings of models by state", labels=["state"]
+        )
+        for state, count in count_trainings(self._catalog).items():
+            trainings.add_metric([state], count)
+        yield trainings
         yield GaugeMetricFamily(
             "datagen_leases_expired", "Units whose worker fell silent", value=work.expired_leases
         )

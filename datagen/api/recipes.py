@@ -19,7 +19,7 @@ from datagen.forecast import forecast
 from datagen.recipe import parse_recipe
 from datagen.resolve import ResolvedRecipe, check_real_data_of, resolve
 
-_YAML = "application/yaml"
+YAML = "application/yaml"
 
 
 class RecipeFault(BaseModel):
@@ -62,7 +62,7 @@ class PlanView(BaseModel):
     cost: PlanCost
 
 
-async def _read_body(request: Request) -> bytes:
+async def read_body(request: Request) -> bytes:
     return await request.body()
 
 
@@ -75,12 +75,12 @@ class AnyRecipeBody(Body):
     recipe: dict[str, Any]
 
 
-_BODIES = {
+BODIES = {
     "requestBody": {
         "required": True,
         "content": {
             "application/json": {"schema": AnyRecipeBody.model_json_schema()},
-            _YAML: {"schema": {"description": "The text of a recipe"}},
+            YAML: {"schema": {"description": "The text of a recipe"}},
         },
     }
 }
@@ -89,19 +89,19 @@ _BODIES = {
 def router() -> APIRouter:
     routes = APIRouter(prefix="/recipes", tags=["recipes"])
 
-    @routes.post("/validate", openapi_extra=_BODIES)
+    @routes.post("/validate", openapi_extra=BODIES)
     def validate_recipe(
         context: Reader,
-        body: Annotated[bytes, Depends(_read_body)],
+        body: Annotated[bytes, Depends(read_body)],
         content_type: Annotated[str, Header(include_in_schema=False)] = "",
     ) -> Validation:
         """All faults at once. A body of type application/yaml is the recipe's text itself; then
         each fault has its line."""
         try:
-            if content_type.partition(";")[0].strip().lower() == _YAML:
+            if content_type.partition(";")[0].strip().lower() == YAML:
                 resolved = _resolve_text(context, body)
             else:
-                resolved = resolve_in(context, read_recipe(_json_recipe(body)))
+                resolved = resolve_in(context, read_recipe(json_recipe(body)))
         except InvalidRecipe as error:
             return Validation(valid=False, errors=_faults(error), resolved=None, digest=None)
         except RecipeError as error:
@@ -127,7 +127,7 @@ def _resolve_text(context: Context, text: bytes) -> ResolvedRecipe:
     return resolve(document, models_for(context, document.recipe.generator.model))
 
 
-def _json_recipe(body: bytes) -> dict[str, Any]:
+def json_recipe(body: bytes) -> dict[str, Any]:
     try:
         return AnyRecipeBody.model_validate_json(body).recipe
     except ValidationError as error:

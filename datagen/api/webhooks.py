@@ -44,6 +44,9 @@ EventType = Literal[
     "dataset.revoked",
     "dataset.approved",
     "dataset.withdrawn",
+    "training.published",
+    "training.failed",
+    "training.cancelled",
     "*",
 ]
 
