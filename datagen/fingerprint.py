@@ -100,8 +100,12 @@ def device_model(device: str) -> str:
 
 @cache
 def version(library: str) -> str:
-    """Of an installed distribution; it does not change while the process lives."""
-    return metadata.version(library)
+    """Of a distribution, "none" if it is not installed (those of an extra, for a family that then
+    refuses to load); it does not change while the process lives."""
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return "none"
 
 
 def _cpu_flags() -> list[str]:

@@ -40,7 +40,7 @@ class LoraNetwork(BaseModel):
     """The pipeline that is tuned, and what is added to it.
 
     pipeline: a directory as diffusers' save_pretrained writes it; with `revision`, a hub id, looked
-    up in this machine's cache alone. pipeline_sha256: of its files, filled in at training. prompts:
+    up in this machine's cache alone; empty where the model to start from names it. pipeline_sha256: of its files, filled in at training. prompts:
     of each class, or one text with {class} in it. alpha: scales the added layers by alpha / rank;
     None for rank.
     """
@@ -48,7 +48,7 @@ class LoraNetwork(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     pipeline: str = Field(
-        min_length=1,
+        default="",
         max_length=1000,
         strict=True,
         description="the folder of a text-to-image pipeline, or a hub id with a revision",

@@ -44,7 +44,7 @@ class PipelineIndex(_Config):
 class NoiseSchedule(_Config):
     """scheduler_config.json: the noise that the UNet was trained with. Its sampler is not used."""
 
-    num_train_timesteps: int = Field(default=1000, strict=True, ge=1, le=10_000)
+    num_train_timesteps: int = Field(default=1000, strict=True, ge=1000, le=10_000)
     beta_start: float = Field(default=0.0001, gt=0, lt=1)
     beta_end: float = Field(default=0.02, gt=0, lt=1)
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"

@@ -97,8 +97,7 @@ def noise_levels(alphas: torch.Tensor, num_steps: int) -> dict[float, int]:
     et al. 2023 (arXiv 2305.08891), section 3.3.
     """
     num = len(alphas)
-    steps = min(num_steps, num)
-    timesteps = [round(num - step * num / steps) - 1 for step in range(steps)]
+    timesteps = [round(num - step * num / num_steps) - 1 for step in range(num_steps)]
     levels = {}
     for timestep in timesteps:
         alpha = max(float(alphas[timestep]), _MIN_ALPHA)

@@ -40,6 +40,11 @@ class LoraSpec:
     def check(self, config: ModelConfig) -> None:
         """Sizes and prompts; the pipeline itself is read by `fit`, `load` and `objective`."""
         network = LoraNetwork.model_validate(config.network)
+        if not network.pipeline:
+            raise ModelError(
+                "generator lora: network.pipeline is missing: give the folder of the text-to-image "
+                "pipeline to tune, or a hub id with network.revision"
+            )
         if any(side % _MULTIPLE_PX for side in config.image_size):
             raise ModelError(
                 f"generator lora: image_size {list(config.image_size)}: expected multiples of "
