@@ -40,9 +40,9 @@ class LoraNetwork(BaseModel):
     """The pipeline that is tuned, and what is added to it.
 
     pipeline: a directory as diffusers' save_pretrained writes it; with `revision`, a hub id, looked
-    up in this machine's cache alone; empty where the model to start from names it. pipeline_sha256: of its files, filled in at training. prompts:
-    of each class, or one text with {class} in it. alpha: scales the added layers by alpha / rank;
-    None for rank.
+    up in this machine's cache alone; empty where the model to start from names it.
+    pipeline_sha256: of its files, filled in at training. prompts: of each class, or one text with
+    {class} in it. alpha: scales the added layers by alpha / rank; None for rank.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
