@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datagen.generators.cgan.spec import CganSpec
+from datagen.generators.ect.spec import EctSpec
 from datagen.generators.edm.spec import EdmSpec
 from datagen.generators.interface import GeneratorSpec
 from datagen.generators.noise.spec import NoiseSpec
@@ -10,5 +11,6 @@ from datagen.generators.noise.spec import NoiseSpec
 GENERATORS: dict[str, GeneratorSpec] = {
     "cgan": CganSpec(),
     "edm": EdmSpec(),
+    "ect": EctSpec(),
     "noise": NoiseSpec(),
 }

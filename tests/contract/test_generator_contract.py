@@ -30,6 +30,9 @@ CLASS_IDS = [0, 1, 2, 0, 1, 2]
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("cgan", {}),
     ("cgan", {"truncation": 0.7}),
+    ("ect", {}),
+    ("ect", {"num_inference_steps": 1}),
+    ("ect", {"num_inference_steps": 4}),
     ("edm", {"num_inference_steps": 3}),
     ("edm", {"num_inference_steps": 3, "guidance_scale": 2.0}),
     ("edm", {"num_inference_steps": 2, "sampler": "heun"}),
@@ -172,7 +175,7 @@ def test_a_wrong_number_of_requests_is_refused(
 def test_the_same_at_the_shipped_sizes_and_batch(generator: str, tmp_path: Path) -> None:
     """At the real widths and batch shape, where the fast kernels are."""
     model = save_random_model(tmp_path / generator, SHIPPED_SIZE[generator])
-    case = make_case(model, {"num_inference_steps": 1} if generator == "edm" else {})
+    case = make_case(model, {"num_inference_steps": 1} if generator in ("ect", "edm") else {})
     size = model.spec.batch_size
     sampler = case.sampler(batch_size=size)
     rng = random.Random(1)

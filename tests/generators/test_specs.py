@@ -19,6 +19,8 @@ from tests.generators.tiny_models import TINY, save_random_model
     ("generator", "options"),
     [
         ("cgan", {}),
+        ("ect", {"num_inference_steps": 1}),
+        ("ect", {"num_inference_steps": 3}),
         ("edm", {"num_inference_steps": 4}),
         ("edm", {"num_inference_steps": 4, "guidance_scale": 1.5}),
         ("edm", {"num_inference_steps": 4, "sampler": "heun"}),
@@ -44,6 +46,8 @@ def test_num_network_calls_is_the_number_of_calls(
     ("generator", "options"),
     [
         ("edm", {"num_inference_steps": True}),
+        ("ect", {"num_inference_steps": 5}),
+        ("ect", {"guidance_scale": 1.0}),
         ("edm", {"num_inference_steps": 0}),
         ("edm", {"num_inference_steps": 10**12}),
         ("edm", {"num_inference_steps": 18.0}),
@@ -77,7 +81,7 @@ def test_noise_takes_the_classes_and_size_of_the_recipe() -> None:
 
 
 def test_a_trained_model_keeps_its_classes_and_size() -> None:
-    for generator in ("cgan", "edm"):
+    for generator in ("cgan", "ect", "edm"):
         spec, config = GENERATORS[generator], TINY[generator]
         fitted = spec.fit(config, spec.options(), class_names=["x"], image_size=(64, 64))
         assert fitted == config
@@ -94,6 +98,7 @@ def config_of(generator: str, image_size: tuple[int, int], **network: Any) -> Mo
         (config_of("edm", (30, 28), widths=[16, 16]), "multiples of 4"),
         (config_of("edm", (28, 28), widths=[16, 16, 16]), "multiples of 8"),
         (config_of("edm", (28, 28), widths=[24]), "multiples of norm_num_groups 16"),
+        (config_of("ect", (30, 28), widths=[16, 16]), "generator ect: .* multiples of 4"),
     ],
 )
 def test_sizes_that_cannot_be_built_are_refused(config: ModelConfig, message: str) -> None:

@@ -13,17 +13,14 @@ from datagen.generators.model_directory import Model, ModelFacts, save_model
 CLASS_NAMES = ("disc", "ring", "bar")
 FACTS = ModelFacts(licence="Apache-2.0", source="random weights of a test")
 
+_TINY_UNET = {"patch_px": 2, "widths": [8, 16], "norm_num_groups": 4, "sigma_data": 0.5}
+
 TINY = {
     "cgan": ModelConfig(
         "cgan", CLASS_NAMES, (8, 12), 3, {"latent_dim": 4, "widths": [8, 4], "num_blocks": 1}
     ),
-    "edm": ModelConfig(
-        "edm",
-        CLASS_NAMES,
-        (8, 12),
-        3,
-        {"patch_px": 2, "widths": [8, 16], "norm_num_groups": 4, "sigma_data": 0.5},
-    ),
+    "ect": ModelConfig("ect", CLASS_NAMES, (8, 12), 3, _TINY_UNET),
+    "edm": ModelConfig("edm", CLASS_NAMES, (8, 12), 3, _TINY_UNET),
     "noise": ModelConfig("noise", (), (0, 0), 0, {}),
 }
 
@@ -33,6 +30,9 @@ SHIPPED_SIZE = {
         "cgan", CLASS_NAMES, (28, 28), 1, {"latent_dim": 64, "widths": [160, 96], "num_blocks": 1}
     ),
     "edm": ModelConfig(
+    "ect": ModelConfig(
+        "ect", CLASS_NAMES, (28, 28), 1, {"patch_px": 2, "widths": [64, 128], "sigma_data": 0.7}
+    ),
         "edm", CLASS_NAMES, (28, 28), 1, {"patch_px": 2, "widths": [64, 128], "sigma_data": 0.7}
     ),
     "noise": ModelConfig("noise", (), (0, 0), 0, {}),

@@ -38,13 +38,13 @@ class EdmSpec:
         multiple = network.patch_px * 2 ** (len(network.widths) - 1)
         if any(side % multiple for side in config.image_size):
             raise ModelError(
-                f"generator edm: image_size {list(config.image_size)}: expected multiples of "
-                f"{multiple} (patch_px {network.patch_px}, {len(network.widths)} widths); "
-                "use fewer widths, or pad the images"
+                f"generator {self.name}: image_size {list(config.image_size)}: expected "
+                f"multiples of {multiple} (patch_px {network.patch_px}, {len(network.widths)} "
+                "widths); use fewer widths, or pad the images"
             )
         if any(width % network.norm_num_groups for width in network.widths):
             raise ModelError(
-                f"generator edm: network.widths {list(network.widths)}: "
+                f"generator {self.name}: network.widths {list(network.widths)}: "
                 f"expected multiples of norm_num_groups {network.norm_num_groups}"
             )
 

@@ -6,34 +6,23 @@ Ho & Salimans 2022 (arXiv 2207.12598), algorithm 1.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
-
 import torch
 
-from datagen.generators.edm.networks import EdmDenoiser
-from datagen.generators.edm.options import EdmNetwork, EdmObjectiveOptions, EdmOptions
+from datagen.generators.edm.averaged import AveragedDenoiser
+from datagen.generators.edm.options import EdmObjectiveOptions, EdmOptions
 from datagen.generators.edm.sample import EdmSampler
 from datagen.generators.interface import ModelConfig, Update
-from datagen.generators.optimization import autocast, descend, transferred
-from datagen.generators.weights import flatten_optimizer, load_optimizer, take_prefix, update_ema
+from datagen.generators.optimization import autocast, descend
+from datagen.generators.weights import update_ema
 
 
-class EdmObjective:
+class EdmObjective(AveragedDenoiser):
     def __init__(
         self, config: ModelConfig, options: EdmObjectiveOptions, *, seed: int, device: str = "cpu"
     ) -> None:
-        self.device = torch.device(device)
+        super().__init__(config, seed=seed, device=device)
         self.options = options
-        self.config = config
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            network = EdmDenoiser(config, EdmNetwork.model_validate(config.network))
-        self.network = network.to(self.device)
-        self.ema = copy.deepcopy(self.network).requires_grad_(False)
-        self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
-            self.network.parameters(), betas=(0.9, 0.99)
-        )
+        self.optimizer = torch.optim.Adam(self.network.parameters(), betas=(0.9, 0.99))
 
     def step(self, real: torch.Tensor, class_ids: torch.Tensor, update: Update) -> dict[str, float]:
         loss = self.losses(real, class_ids, rng=update.rng).mean()
@@ -58,37 +47,8 @@ class EdmObjective:
         errors: torch.Tensor = (denoised - real).square().mean(dim=(1, 2, 3))
         return weight * errors
 
-    def init_from(
-        self, weights: Mapping[str, torch.Tensor], class_rows: Sequence[int | None]
-    ) -> None:
-        table = "unet.class_embedding.weight"
-        null_row = len(weights[table]) - 1 if table in weights else None
-        state = transferred(
-            self.ema.state_dict(),
-            weights,
-            class_rows=[*class_rows, null_row],
-            class_tensors=[table],
-        )
-        self.network.load_state_dict(state)
-        self.ema.load_state_dict(state)
-
-    def state(self) -> dict[str, torch.Tensor]:
-        return (
-            {f"denoiser.{k}": v for k, v in self.network.state_dict().items()}
-            | {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
-            | flatten_optimizer("optimizer", self.optimizer)
-        )
-
-    def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        self.network.load_state_dict(take_prefix(state, "denoiser."))
-        self.ema.load_state_dict(take_prefix(state, "ema."))
-        load_optimizer("optimizer", self.optimizer, state)
-
-    def ema_weights(self) -> dict[str, torch.Tensor]:
-        return dict(self.ema.state_dict())
-
     def ema_sampler(self, batch_size: int) -> EdmSampler:
-        height, width = self.config.image_size
         options = EdmOptions(num_inference_steps=self.options.evaluation_steps)
-        shape = (self.config.channels, height, width)
-        return EdmSampler(self.ema, batch_size=batch_size, image_shape=shape, options=options)
+        return EdmSampler(
+            self.ema, batch_size=batch_size, image_shape=self.image_shape, options=options
+        )
