@@ -1,70 +1,26 @@
-"""Trainings of models in a service: submitted, claimed by a worker, resumed by another.
+"""Model recipes given to a service: what may be submitted, and where the images may lie.
 
-One claim at a time trains; it keeps its lease by a heartbeat, and stores the training's files after
-each checkpoint, so that whoever claims next goes on from there. The objects are named by content
-and put create-only; the catalog's row says which of them make up the checkpoint. Called by the API
-(submit_training) and by workers (Trainer, collect_trainings).
+Called by the API (submit_training) and by trainer.py, which looks again where it reads.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
-import shutil
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from datagen.catalog.catalog import Catalog
-from datagen.catalog.training_claims import (
-    begin_registering,
-    claim_training,
-    commit_checkpoint,
-    ended_trainings,
-    fail_training,
-    mark_training_collected,
-    publish_training,
-    release_training,
-    renew_training,
-)
 from datagen.catalog.trainings import NewTraining, Training, create_training
-from datagen.errors import (
-    CatalogUnavailableError,
-    DatagenError,
-    LeaseLostError,
-    RetryableError,
-    StoreError,
-)
-from datagen.failpoints import failpoint
+from datagen.errors import InputError, NotFoundError, RevokedError
 from datagen.faults import field_error
-from datagen.heartbeat import Heartbeat
 from datagen.recipe import canonical_json
-from datagen.registry import register_model
 from datagen.settings import Settings
-from datagen.store import Store
-from datagen.training.model_recipe import ModelRecipe, model_recipe_digest, parse_model_recipe
-from datagen.training.remote_images import local_images, s3_address
+from datagen.sources import Registrar
+from datagen.training.model_recipe import DataSource, ModelRecipe, model_recipe_digest
+from datagen.training.remote_images import s3_address
 
-if TYPE_CHECKING:
-    from datagen.training.checkpoint import Progress
-
-logger = logging.getLogger(__name__)
-
-# How often a training at work tells how far it is, and hears that it was cancelled, at most.
-PROGRESS_S = 2.0
-# After its end, a worker that has not heard of it may still store a checkpoint.
-GRACE_S = 3_600.0
-_CHUNK = 100
-# What of a training's folder is not needed to go on elsewhere.
-_NOT_KEPT = ("lock", "shipped.safetensors")
-
-
-# --- submitting -----------------------------------------------------------------------------------
+_MODEL = re.compile(r"[a-z0-9][a-z0-9-]{0,62}(@[1-9][0-9]{0,8})?")
 
 
 def submit_training(
@@ -77,13 +33,23 @@ def submit_training(
 ) -> tuple[Training, bool]:
     """The recipe's training, and whether it is new; see create_training. settings: the tenant's.
 
-    Raises InvalidRecipe if workers may not read what data.path names.
+    Raises InvalidRecipe if there is no such source or model to start from, or if workers may not
+    read the images.
     """
-    readable_images(recipe, settings)
+    _check_init(recipe)
+    images = Registrar(catalog, settings, recipe_name=recipe.name, created_by=created_by)
+    try:
+        at = located(recipe, images)
+    except RevokedError:
+        raise
+    except (NotFoundError, InputError) as error:
+        expected = f"a registered source that may be trained on ({error})"
+        raise field_error("data.registered", recipe.data.registered, expected) from None
+    check_readable(at.data, settings)
     new = NewTraining(
         name=recipe.name,
         recipe=canonical_json(_content(recipe)).decode(),
-        recipe_digest=model_recipe_digest(recipe),
+        recipe_digest=model_recipe_digest(at),
         num_images=recipe.schedule.num_images,
         idempotency_key=idempotency_key,
         created_by=created_by,
@@ -100,27 +66,40 @@ def _content(recipe: ModelRecipe) -> dict[str, Any]:
     return content
 
 
-def readable_images(recipe: ModelRecipe, settings: Settings) -> Path:
-    """data.path, if a worker may read what lies there: it does so with the service's rights.
+def _check_init(recipe: ModelRecipe) -> None:
+    """A model by its name: a folder would be one of the worker's machine."""
+    if recipe.init is not None and not _MODEL.fullmatch(recipe.init):
+        expected = "the name of a model, as NAME or NAME@VERSION"
+        raise field_error("init", recipe.init, expected)
+
+
+def located(recipe: ModelRecipe, images: Registrar) -> ModelRecipe:
+    """With data.path and the terms, where it names a registered source. Raises as locate does."""
+    return recipe.model_copy(update={"data": images.locate(recipe.data)})
+
+
+def check_readable(data: DataSource, settings: Settings) -> Path:
+    """Where the images of a located source are, if a worker may read them: it does so with the
+    service's rights.
 
     Raises InvalidRecipe for what lies in the store, but for the tenant's own part of it, and for
     a folder that is not below DATAGEN_TRAINING_DATA_DIR.
     """
-    path = recipe.data.path
-    if path is None:
-        raise field_error("data.path", None, "s3://bucket/prefix of images")
-    address = s3_address(path)
+    field = "data.path" if data.registered is None else "data.registered"
+    address = s3_address(data.place)
     if address is not None:
         if not _is_open(address, settings):
             expected = "s3://bucket/prefix of images, in no other part of the store than your own"
-            raise field_error("data.path", address, expected)
-        return path
+            raise field_error(field, address, expected)
+        return data.place
     allowed = settings.training_data_dir
     if allowed is None:
-        raise field_error("data.path", str(path), "s3://bucket/prefix: no folder is readable here")
-    found, root = (allowed / path).resolve(), allowed.resolve()
-    if not found.is_relative_to(root):
-        raise field_error("data.path", str(path), f"s3://bucket/prefix, or a path below {allowed}")
+        expected = "images at s3://bucket/prefix: no folder is readable here"
+        raise field_error(field, str(data.place), expected)
+    found = (allowed / data.place).resolve()
+    if not found.is_relative_to(allowed.resolve()):
+        expected = f"images at s3://bucket/prefix, or in a folder below {allowed}"
+        raise field_error(field, str(data.place), expected)
     return found
 
 
@@ -139,265 +118,3 @@ def _is_open(address: str, settings: Settings) -> bool:
     if parts[: len(root) + 1] == [*root, settings.tenant]:
         return True
     return parts[: len(root)] != root[: len(parts)]
-
-
-# --- training -------------------------------------------------------------------------------------
-
-
-class Trainer:
-    """One worker process. catalog: of all tenants. check_stop: called at each step; what it raises
-    ends the claim, and the training waits again. on_progress: called at each step."""
-
-    def __init__(
-        self,
-        catalog: Catalog,
-        store: Store,
-        settings: Settings,
-        *,
-        owner: str,
-        check_stop: Callable[[], None] = lambda: None,
-        on_progress: Callable[[], None] = lambda: None,
-    ) -> None:
-        self.catalog = catalog
-        self.store = store
-        self.settings = settings
-        self.owner = owner
-        self.check_stop = check_stop
-        self.on_progress = on_progress
-
-    def step(self) -> bool:
-        """Claims the training that waits longest, and trains it. Returns False if none waits.
-
-        Raises RetryableError, after giving it back, when the store or the database is full or out
-        of reach. Every other failure is recorded with the training.
-        """
-        settings = self.settings
-        claim = claim_training(
-            self.catalog,
-            owner=self.owner,
-            lease_s=settings.lease_s,
-            max_tries=settings.max_tries,
-        )
-        if claim is None:
-            return False
-        failpoint("training.claimed")
-        try:
-            self._train(claim)
-        except LeaseLostError:
-            return True
-        except RetryableError as error:
-            self._give_back(claim, error, count_try=False)
-            raise
-        except DatagenError as error:
-            fail_training(self.catalog, claim, error=self._told(error))
-        except Exception as error:  # the edge of a task: recorded, tried again, then given up
-            self._give_back(claim, error, count_try=True)
-        except BaseException as error:  # interrupted: others may go on at once
-            self._give_back(claim, error, count_try=False)
-            raise
-        return True
-
-    def _train(self, claim: Training) -> None:
-        def renew() -> bool:
-            return renew_training(self.catalog, claim, lease_s=self.settings.lease_s)
-
-        def check_stop() -> None:
-            self.check_stop()
-            self.on_progress()
-
-        what = f"training {claim.uid}"
-        with (
-            _scratch_folder(self.settings, claim) as folder,
-            Heartbeat(what, renew, self.settings, check_stop) as heartbeat,
-        ):
-            _Run(
-                self.catalog.of(claim.tenant),
-                self.store,
-                self.settings.of(claim.tenant),
-                claim,
-                heartbeat,
-                folder,
-                files=claim.files,
-            ).run()
-
-    def _give_back(self, claim: Training, error: BaseException, *, count_try: bool) -> None:
-        try:
-            release_training(self.catalog, claim, error=self._told(error), count_try=count_try)
-        except CatalogUnavailableError:
-            return  # the lease will run out
-
-    def _told(self, error: BaseException) -> str:
-        """Without the folder of this machine."""
-        text = str(error) if isinstance(error, DatagenError) else f"{type(error).__name__}: {error}"
-        return text.replace(f"{_scratch_root(self.settings)}/", "")
-
-
-@dataclass
-class _Run:
-    """One claim's work. catalog, settings: the tenant's. folder: for as long as it lasts.
-
-    files: of the stored checkpoint, name -> sha256.
-    """
-
-    catalog: Catalog
-    store: Store
-    settings: Settings
-    claim: Training
-    heartbeat: Heartbeat
-    folder: Path
-    files: dict[str, str]
-    images_seen: int = 0
-    told: float = field(default_factory=time.monotonic)
-
-    @property
-    def work(self) -> Path:
-        return self.folder / "work"
-
-    def run(self) -> None:
-        from datagen.training.session import train_model
-
-        recipe = parse_model_recipe(self.claim.recipe.encode(), source="recipe")
-        self._fetch()
-        place = local_images(
-            readable_images(recipe, self.settings),
-            folder=self.folder,
-            endpoint_url=self.settings.s3_endpoint_url,
-        )
-        with place as images:
-            model = train_model(
-                recipe,
-                out=self.folder / "model" / recipe.name,
-                work=self.work,
-                data=images,
-                device=self.settings.device,
-                report=self._report,
-                on_check=lambda check: self.heartbeat.check(),
-                on_checkpoint=self._keep_checkpoint,
-            )
-        self._store_files()
-        begin_registering(self.catalog, self.claim, model.digest)
-        failpoint("training.before_register")
-        register_model(
-            self.catalog, self.store, self.settings, model.path, created_by=self.claim.created_by
-        )
-        failpoint("training.before_publish")
-        publish_training(self.catalog, self.claim)
-
-    def _report(self, progress: Progress, losses: dict[str, float]) -> None:
-        """After each step."""
-        failpoint("training.step")
-        self.heartbeat.check()
-        self.images_seen = progress.images_seen
-        if time.monotonic() - self.told >= min(PROGRESS_S, self.settings.heartbeat_s):
-            self._tell(progress, losses)
-
-    def _tell(self, progress: Progress, losses: dict[str, float]) -> None:
-        """Also hears at once that the training was cancelled."""
-        content = {
-            "images_seen": progress.images_seen,
-            "seconds": progress.seconds,
-            "losses": losses,
-            "best_distance": progress.best_distance,
-            "best_images_seen": progress.best_images_seen,
-        }
-        try:
-            held = renew_training(
-                self.catalog,
-                self.claim,
-                lease_s=self.settings.lease_s,
-                progress=json.dumps(content),
-            )
-        except CatalogUnavailableError:
-            held = True  # the heartbeat knows for how long
-        self.told = time.monotonic()
-        if not held:
-            self.heartbeat.lose()
-            self.heartbeat.check()
-
-    # --- checkpoints
-
-    def _fetch(self) -> None:
-        """The stored checkpoint. Raises StoreError if it is damaged."""
-        self.work.mkdir(parents=True)
-        for name, sha256 in self.files.items():
-            key = checkpoint_prefix(self.claim) + sha256
-            path = self.work / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with self.store.open(key) as source, path.open("xb") as target:
-                shutil.copyfileobj(source, target, 1 << 20)
-            if _sha256(path) != sha256:
-                raise StoreError(
-                    f"{self.store.url(key)} is not the checkpoint that was stored; restore it from "
-                    "a backup, or train anew"
-                )
-
-    def _keep_checkpoint(self, folder: Path) -> None:
-        """A store or database that is out of reach for a while costs no step that was made: the
-        next checkpoint is stored."""
-        self.heartbeat.check()
-        try:
-            self._store_files()
-        except RetryableError as error:
-            logger.warning("training %s: checkpoint not stored: %s", self.claim.uid, error)
-
-    def _store_files(self) -> None:
-        """What is new in the training's folder, then the row that names it."""
-        prefix = checkpoint_prefix(self.claim)
-        found = [path for path in self.work.rglob("*") if _is_kept(path)]
-        paths = {path.relative_to(self.work).as_posix(): path for path in sorted(found)}
-        files = {name: _sha256(path) for name, path in paths.items()}
-        for name, sha256 in files.items():
-            if sha256 not in self.files.values():
-                self.store.put_file(prefix + sha256, paths[name])
-        failpoint("training.before_checkpoint")
-        commit_checkpoint(self.catalog, self.claim, files, images_seen=self.images_seen)
-        former, self.files = set(self.files.values()), files
-        for sha256 in former - set(files.values()):
-            self.store.delete(prefix + sha256)
-
-
-def checkpoint_prefix(training: Training) -> str:
-    return f"{training.tenant}/trainings/{training.uid}/"
-
-
-def _is_kept(path: Path) -> bool:
-    return path.is_file() and path.name not in _NOT_KEPT and path.suffix != ".tmp"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _scratch_root(settings: Settings) -> Path:
-    return settings.home / "trainings"
-
-
-@contextmanager
-def _scratch_folder(settings: Settings, claim: Training) -> Iterator[Path]:
-    """Of this claim alone; what earlier claims of the training left on this machine goes, too."""
-    root = _scratch_root(settings)
-    root.mkdir(parents=True, exist_ok=True)
-    for left in root.glob(f"{claim.uid}-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    folder = root / f"{claim.uid}-{claim.fence}"
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-# --- leftovers ------------------------------------------------------------------------------------
-
-
-def collect_trainings(catalog: Catalog, store: Store, *, grace_s: float = GRACE_S) -> int:
-    """Deletes the checkpoints of trainings that were published or cancelled; a failed one keeps
-    its own. Returns objects deleted."""
-    num_deleted = 0
-    for training in ended_trainings(catalog, grace_s=grace_s, limit=_CHUNK):
-        for found in list(store.list(checkpoint_prefix(training))):
-            store.delete(found.key)
-            num_deleted += 1
-        mark_training_collected(catalog, training.id)
-    return num_deleted

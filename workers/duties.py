@@ -20,7 +20,7 @@ from datagen.schedules import fire_due
 from datagen.settings import Settings
 from datagen.store import Store
 from datagen.sweeper import Wake, sweep, sweep_trainings
-from datagen.trainings import collect_trainings
+from datagen.trainer import collect_trainings
 from datagen.webhook_delivery import deliver_due
 
 logger = logging.getLogger(__name__)

@@ -36,7 +36,7 @@ from datagen.settings import Settings
 from datagen.store import open_store
 from datagen.submission import PRIORITIES
 from datagen.sweeper import wake_job
-from datagen.trainings import Trainer
+from datagen.trainer import Trainer
 from workers.app import TICKS
 from workers.waker import Waker
 
