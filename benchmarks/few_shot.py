@@ -36,7 +36,7 @@ from datagen.generators import GENERATORS
 from datagen.generators.interface import ModelConfig
 from datagen.references.threads import one_thread_each
 from datagen.training.dataset import RealImages, load_real_images
-from datagen.training.judge import sample_class
+from datagen.training.judge import HeldOutJudge, sample_class
 from datagen.training.loop import train
 from datagen.training.model_recipe import DataSource, ModelRecipe, Schedule
 
@@ -88,8 +88,8 @@ def synthetic_images(
         images = RealImages(real.images, real.class_ids)
         # Judged on its own training images: no other real image takes part.
         trained = train(
-            recipe, objective, config=config, train_part=images, held_out=images,
-            folder=folder / "training",
+            recipe, objective, train_part=images, folder=folder / "training",
+            judge=HeldOutJudge(images, images, config=config, seed=seed),
         )  # fmt: skip
         print(f"  trained on {trained.progress.images_seen:,} images", flush=True)
         sampler = objective.ema_sampler(100)

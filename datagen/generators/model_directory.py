@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 REFERENCE_FILE, SHEET_FILE = "reference.safetensors", "samples.png"
+CURVES_FILE = "training.png"
 
 _MAX_BYTES = {
     CONFIG_FILE: 1 << 20,
@@ -39,6 +40,7 @@ _MAX_BYTES = {
     CARD_FILE: 1 << 20,
     REFERENCE_FILE: 1 << 28,
     SHEET_FILE: 1 << 24,
+    CURVES_FILE: 1 << 24,
 }
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 _REMEDY = "train or copy the model again"
@@ -87,7 +89,8 @@ class TrainingFacts(BaseModel):
     kid_held_out: of the weights as shipped, lower is better; kid_real: the same between two halves
     of the held-out images. See training/judge.py. None after private training: no figure and no
     digest of private images is published. fit: how images were brought to the model's size, None
-    if they were of it. held_out_by_group: in whole groups, such as patients. generation_depth: 0
+    if they were of it. figures, warnings: of the last judgement. stopped: why before its time.
+    held_out_by_group: in whole groups, such as patients. generation_depth: 0
     after real images alone, else 1 + the depth of the models that made images it was trained on.
     """
 
@@ -106,6 +109,11 @@ class TrainingFacts(BaseModel):
     data_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     recipe_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     seed: int = Field(ge=0, lt=2**63)
+    figures: dict[Annotated[str, Field(max_length=63)], float] = Field(
+        default_factory=dict, max_length=32
+    )
+    warnings: tuple[Annotated[str, Field(max_length=500)], ...] = Field(default=(), max_length=32)
+    stopped: str = Field(default="", max_length=500)
     sources: tuple[SourceFact, ...] = Field(default=(), max_length=64)
     generation_depth: int = Field(default=0, ge=0, le=1000)
 
@@ -320,6 +328,7 @@ def save_model(
     *,
     card: str,
     sheet_png: bytes | None = None,
+    curves_png: bytes | None = None,
 ) -> Model:
     """Writes a model directory whole or not at all, and reads it back.
 
@@ -332,6 +341,8 @@ def save_model(
     files = {CARD_FILE: card.encode()}
     if sheet_png is not None:
         files[SHEET_FILE] = sheet_png
+    if curves_png is not None:
+        files[CURVES_FILE] = curves_png
     if weights is not None:
         from safetensors.torch import save
 

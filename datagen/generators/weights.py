@@ -35,9 +35,10 @@ def to_uint8_nhwc(images: torch.Tensor) -> Images:
     return np.ascontiguousarray(scaled.permute(0, 2, 3, 1).cpu().numpy())
 
 
-def from_uint8_nhwc(images: Images) -> torch.Tensor:
-    """(N, H, W, C) uint8 => (N, C, H, W) float32 in [-1, 1]."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+def from_uint8_nhwc(images: Images, device: str = "cpu") -> torch.Tensor:
+    """(N, H, W, C) uint8 => (N, C, H, W) float32 in [-1, 1], converted on the device."""
+    on_device = torch.from_numpy(images).to(device)
+    return on_device.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
 def channels_last(network: Network) -> Network:

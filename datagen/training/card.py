@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from datagen.faults import plural
 from datagen.generators.interface import ModelConfig
-from datagen.generators.model_directory import ModelFacts, PrivacyFacts, TrainingFacts
+from datagen.generators.model_directory import (
+    ModelFacts,
+    PrivacyFacts,
+    SourceFact,
+    TrainingFacts,
+)
 from datagen.training.data_check import DataCheck
-from datagen.training.judge import NUM_PER_CLASS
+from datagen.training.judge import NUM_PER_CLASS, NUM_SHOWN
 from datagen.training.model_recipe import ModelRecipe
 from datagen.training.privacy.card import privacy_section
 
@@ -15,7 +22,7 @@ _TEMPLATE = """\
 
 {description}
 
-![10 samples of each class](samples.png)
+![{num_shown} samples of each class](samples.png)
 
 Each row is one class, in the order of the list below; the samples are of seeds 0 to 9, not chosen.
 
@@ -27,7 +34,7 @@ Each row is one class, in the order of the list below; the samples are of seeds 
 | parameters | {num_parameters:,}, stored as {dtype} |
 | data | {source} |
 | licence of the data | {licence} |
-| trained on | {num_train:,} images; {num_held_out:,} more were held out of training{by_group} |
+{sources}| trained on | {num_train:,} images; {num_held_out:,} more were held out of training{by_group} |
 | real images seen | {images_seen:,} in {minutes:,.0f} minutes on {device} |
 | weights kept | {kept} |
 | seed | {seed} |
@@ -36,14 +43,14 @@ Each row is one class, in the order of the list below; the samples are of seeds 
 
 | what | value |
 |---|---|
-{figures}| time per image, one thread of {speed_device} | {milliseconds:.2f} ms, {network_calls} |
+{figures}| time per image on {speed_device} | {milliseconds:.2f} ms, {network_calls} |
 
 {how}
-{check}## Limits
+{warnings}{curves}{check}## Limits
 
 - It draws these {num_classes} classes at this size and nothing else; rare variants within a class
   are rarer still among its samples, or absent.
-{closeness}- Whether its samples help your classifier is for a test on your real images to say.
+{closeness}{synthetic}- Whether its samples help your classifier is for a test on your real images to say.
 - Not for clinical use, and not for any decision about a person.
 
 ## Made by
@@ -54,7 +61,7 @@ Each row is one class, in the order of the list below; the samples are of seeds 
 _FIGURES = """\
 | distance to held-out images (KID, lower is better) | {kid} |
 | the same between two halves of the held-out images | {kid_real} |
-"""
+{watched}"""
 
 _HOW = """\
 The distance is the mean over classes of the unbiased kernel distance (Binkowski et al. 2018,
@@ -64,6 +71,29 @@ generator's default options. It compares weights of one training; it is not the 
 features that papers print. The held-out images come from the training part of the data: its test
 part was neither trained on nor used to choose anything.
 """
+
+_CURVES = """\
+## Training
+
+![Figures over the images seen](training.png)
+
+Losses are averages of about the last hundred steps; the other figures are of the averaged weights,
+at each evaluation. The held-out distance is measured with as many samples as in the table above.
+
+"""
+
+_WATCHED = {
+    "kid_images": ("samples that these figures are of", "{:,.0f}"),
+    "copy_share": (
+        "share of them that single out one training image more than 95% of held-out images do "
+        "(5% by chance)",
+        "{:.1%}",
+    ),
+    "spread_mean": ("mean distance of two samples of a class, over that of real ones", "{:.2f}"),
+    "spread_min": ("the same, of the least diverse class", "{:.2f}"),
+    "coverage_mean": ("held-out images that a sample comes near (97% if real)", "{:.0%}"),
+    "coverage_min": ("the same, of the class least covered", "{:.0%}"),
+}
 
 _CHECK = """\
 ## Data check
@@ -84,6 +114,13 @@ _CLOSENESS = """\
 """
 
 
+_SYNTHETIC = """\
+- **Trained on synthetic images**, {generations} from real ones. Models that are trained on what
+  models made lose the rare part of the data first, and with each generation more of it: model
+  collapse (Shumailov et al. 2024, Nature 631, 755-759).
+"""
+
+
 def model_card(
     recipe: ModelRecipe,
     config: ModelConfig,
@@ -91,6 +128,7 @@ def model_card(
     *,
     num_parameters: int,
     check: DataCheck,
+    has_curves: bool,
 ) -> str:
     """check: told but for a private model, whose card tells nothing of single images."""
     training, speed = facts.training, facts.throughput
@@ -112,6 +150,8 @@ def model_card(
         dtype=recipe.weights_dtype,
         source=facts.source,
         licence=facts.licence,
+        sources=_source_rows(training.sources),
+        synthetic=_synthetic_text(training.generation_depth),
         num_train=training.num_train,
         num_held_out=training.num_held_out,
         by_group=", in whole groups" if training.held_out_by_group else "",
@@ -120,12 +160,29 @@ def model_card(
         minutes=training.seconds / 60,
         device=training.device,
         seed=training.seed,
-        speed_device=speed.device,
+        speed_device=speed.device if "NVIDIA" in speed.device else f"one thread of {speed.device}",
+        num_shown=NUM_SHOWN,
+        warnings="".join(f"- **Little variety:** {line}\n" for line in training.warnings)
+        + ("\n" if training.warnings else ""),
+        curves=_CURVES if has_curves else "",
         milliseconds=1000 * speed.seconds_per_image,
         network_calls=f"{calls} network call{'' if calls == 1 else 's'}",
         recipe_digest=training.recipe_digest,
         **(_public_parts(training) if facts.privacy is None else _private_parts(facts.privacy)),
     )
+
+
+def _source_rows(sources: Sequence[SourceFact]) -> str:
+    return "".join(
+        f"| permitted use of source `{fact.label}` | {fact.use_text or 'not stated'} |\n"
+        for fact in sources
+    )
+
+
+def _synthetic_text(depth: int) -> str:
+    if depth == 0:
+        return ""
+    return _SYNTHETIC.format(generations="1 generation" if depth == 1 else f"{depth} generations")
 
 
 def _check_section(check: DataCheck) -> str:
@@ -147,10 +204,15 @@ def _public_parts(training: TrainingFacts) -> dict[str, str]:
     kid_real = training.kid_real
     return {
         "kept": f"after {training.best_images_seen:,} images: the average with the lowest held-out "
-        "distance",
+        "distance" + (f"; the training stopped: {training.stopped}" if training.stopped else ""),
         "figures": _FIGURES.format(
             kid=f"{training.kid_held_out:.3g}",
             kid_real="not measured" if kid_real is None else f"{kid_real:.3g}",
+            watched="".join(
+                f"| {what} | {form.format(training.figures[name])} |\n"
+                for name, (what, form) in _WATCHED.items()
+                if name in training.figures
+            ),
         ),
         "how": _HOW.format(num_per_class=NUM_PER_CLASS),
         "closeness": _CLOSENESS,

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class Progress:
-    """Where a training is. best_distance: of the best EMA so far, on the held-out part."""
+    """Where a training is. best_distance: of the best EMA so far, on the held-out part.
+    recent_losses: averages over about the last hundred steps. num_worse: evaluations since the
+    best. stopped: why it ended before its time, if it did."""
 
     step: int = 0
     images_seen: int = 0
@@ -24,6 +26,9 @@ class Progress:
     best_distance: float | None = None
     best_images_seen: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    recent_losses: dict[str, float] = field(default_factory=dict)
+    num_worse: int = 0
+    stopped: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,15 +38,24 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, *, recipe_digest: str) -> None:
+    """Raises TrainingError if it cannot be written whole; the one before it stays then."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     temporary = path.with_suffix(".tmp")
     metadata = {"progress": json.dumps(asdict(checkpoint.progress)), "recipe": recipe_digest}
     tensors = {k: v.detach().contiguous().clone() for k, v in checkpoint.state.items()}
-    save_file(tensors, temporary, metadata=metadata)
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        save_file(tensors, temporary, metadata=metadata)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise TrainingError(
+            f"checkpoint {path} cannot be written ({error}); the one before it is kept: make room, "
+            "and give the same command again"
+        ) from None
 
 
 def load_checkpoint(path: Path, *, recipe_digest: str) -> Checkpoint | None:

@@ -1,9 +1,13 @@
-"""Which weights are best: a distance between samples and held-out real images.
+"""Which weights are best: a distance between samples and held-out real images; and two watches,
+on copies of training images and on the loss of variety.
 
 Called by training/loop.py while training, and by training/session.py for the card.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +15,35 @@ from numpy.typing import NDArray
 from datagen.errors import InputError
 from datagen.features import embed, kernel_distance, train_classifier
 from datagen.generators.interface import ModelConfig, Sampler
+from datagen.training.copying import CopyWatch
 from datagen.training.dataset import RealImages
+from datagen.training.diversity import Diversity, watch
 
 NUM_PER_CLASS = 200
+NUM_SHOWN = 10
 _NUM_CLASSIFIER_IMAGES = 20_000
 _NUM_CLASSIFIER_EPOCHS = 4
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """kid: mean over classes, lower is better; of num_samples images against num_held_out.
+    copy_share: see CopyWatch.share. shown: (N, H, W, C), the first samples of each class."""
+
+    kid: float
+    num_samples: int
+    num_held_out: int
+    copy_share: float | None
+    diversity: Diversity
+    shown: list[NDArray[np.uint8]]
+
+    def figures(self) -> dict[str, float]:
+        """For the history of the training."""
+        figures = {"kid": self.kid, "kid_images": float(self.num_samples)}
+        figures |= self.diversity.figures()
+        if self.copy_share is not None:
+            figures["copy_share"] = self.copy_share
+        return figures
 
 
 class HeldOutJudge:
@@ -42,10 +70,23 @@ class HeldOutJudge:
         )
         features = embed(self.network, held_out.images)
         self.features = {c: features[held_out.class_ids == c] for c in self.class_ids}
+        self.copies = CopyWatch(
+            *(_by_class(part, self.class_ids) for part in (train_part, held_out))
+        )
 
-    def distance(self, sampler: Sampler) -> float:
-        """Lower is better; about `floor` for samples as good as real images."""
-        return float(np.mean([self._class_distance(sampler, c) for c in self.class_ids]))
+    def judge(self, sampler: Sampler) -> Judgement:
+        """kid: about `floor` for samples as good as real images."""
+        samples = {c: sample_class(sampler, c, NUM_PER_CLASS) for c in self.class_ids}
+        features = {c: embed(self.network, images) for c, images in samples.items()}
+        kids = [kernel_distance(features[c], self.features[c]) for c in self.class_ids]
+        return Judgement(
+            kid=float(np.mean(kids)),
+            num_samples=sum(len(images) for images in samples.values()),
+            num_held_out=sum(len(rows) for rows in self.features.values()),
+            copy_share=self.copies.share(samples),
+            diversity=watch(features, self.features),
+            shown=[images[:NUM_SHOWN] for images in samples.values()],
+        )
 
     def floor(self) -> float | None:
         """The same between two halves of the held-out part; None if a half would hold one image."""
@@ -54,9 +95,9 @@ class HeldOutJudge:
             return None
         return float(np.mean([kernel_distance(a, b) for a, b in halves]))
 
-    def _class_distance(self, sampler: Sampler, class_id: int) -> float:
-        samples = embed(self.network, sample_class(sampler, class_id, NUM_PER_CLASS))
-        return kernel_distance(samples, self.features[class_id])
+
+def _by_class(part: RealImages, class_ids: list[int]) -> Mapping[int, NDArray[np.uint8]]:
+    return {c: part.images[part.class_ids == c] for c in class_ids}
 
 
 def sample_class(sampler: Sampler, class_id: int, num: int) -> NDArray[np.uint8]:

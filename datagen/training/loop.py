@@ -8,9 +8,10 @@ run is no such function: its rows and its noise are drawn unpredictably (trainin
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +19,24 @@ import torch
 from numpy.typing import NDArray
 
 from datagen.errors import TrainingError
-from datagen.generators.interface import ModelConfig, Objective, Update
+from datagen.generators.interface import Objective, Update
 from datagen.generators.weights import from_uint8_nhwc
 from datagen.training.checkpoint import Checkpoint, Progress, load_checkpoint, save_checkpoint
 from datagen.training.dataset import RealImages
-from datagen.training.judge import HeldOutJudge
+from datagen.training.judge import HeldOutJudge, Judgement
+from datagen.training.memory import is_out_of_memory, too_large
 from datagen.training.model_recipe import ModelRecipe, Schedule, model_recipe_digest
+from datagen.training.pictures import save_grid
+from datagen.training.processes import Processes
+from datagen.training.sampling import RowSampler
 
 LATEST_FILE, BEST_FILE = "checkpoint.safetensors", "best.safetensors"
+GRIDS_FOLDER = "grids"
 _EVALUATION_BATCH = 100
+_LOSS_MEMORY = 0.99
 
 Report = Callable[[Progress, dict[str, float]], None]
+OnCheckpoint = Callable[[Path], None]
 Draw = Callable[[], NDArray[np.int64]]
 
 
@@ -40,50 +48,70 @@ class Trained:
     progress: Progress
 
 
+@dataclass(frozen=True)
+class _Run:
+    """What one call of train works with. judge: of the first process; None in a private run."""
+
+    recipe: ModelRecipe
+    digest: str
+    objective: Objective
+    train_part: RealImages
+    sampler: RowSampler
+    judge: HeldOutJudge | None
+    private_draw: Draw | None
+    processes: Processes
+    folder: Path
+    report: Report
+    on_checkpoint: OnCheckpoint
+
+
 def train(
     recipe: ModelRecipe,
     objective: Objective,
     *,
-    config: ModelConfig,
     train_part: RealImages,
-    held_out: RealImages,
+    judge: HeldOutJudge | None,
     folder: Path,
     private_draw: Draw | None = None,
+    processes: Processes | None = None,
     max_seconds: float | None = None,
     report: Report = lambda progress, losses: None,
+    on_checkpoint: OnCheckpoint = lambda folder: None,
 ) -> Trained:
     """Trains up to schedule.num_images, from the checkpoint in `folder` if there is one.
 
-    private_draw: the rows of each step of a private run. Nothing is judged then: to choose weights
-    by real images would tell of them.
-    max_seconds: of this call; 0 trains no step. Raises TrainingError if a loss is not finite; the
-    checkpoints before it stay.
+    judge: None in processes but the first, and in a private run: to choose weights by real images
+    would tell of them. private_draw: the rows of each step of such a run.
+    max_seconds: of this call; 0 trains no step. on_checkpoint: called with the folder after each
+    checkpoint; what it or `report` raises ends the training, which goes on from there later.
+    Raises TrainingError if a loss is not finite, or memory or disk is full; the checkpoints before
+    it stay.
     """
     torch.set_num_threads(recipe.schedule.num_threads)
     folder.mkdir(parents=True, exist_ok=True)
+    processes = processes or Processes(1, 0, "cpu")
     digest = model_recipe_digest(recipe)
     progress = _resume(objective, folder, digest)
     some_time = max_seconds is None or max_seconds > 0
-    if some_time and progress.images_seen < recipe.schedule.num_images:
-        _run(
-            recipe,
-            objective,
-            judge=None
-            if private_draw
-            else HeldOutJudge(train_part, held_out, config=config, seed=recipe.seed),
+    if some_time and not progress.stopped and progress.images_seen < recipe.schedule.num_images:
+        run = _Run(
+            recipe=recipe,
+            digest=digest,
+            objective=objective,
             train_part=train_part,
+            sampler=RowSampler(train_part.class_ids, balanced=recipe.schedule.class_balanced),
+            judge=judge,
             private_draw=private_draw,
-            progress=progress,
+            processes=processes,
             folder=folder,
-            max_seconds=max_seconds,
             report=report,
+            on_checkpoint=on_checkpoint,
         )
+        _steps(run, progress, max_seconds=max_seconds)
     kept = load_checkpoint(folder / BEST_FILE, recipe_digest=digest)
     if kept is None:
-        raise TrainingError(
-            f"training {recipe.name} has kept no weights in {folder}: none were evaluated yet; "
-            "train longer"
-        )
+        why = progress.stopped or "none were evaluated yet; train longer"
+        raise TrainingError(f"training {recipe.name} has kept no weights in {folder}: {why}")
     return Trained(kept.state, progress)
 
 
@@ -102,102 +130,149 @@ def _resume(objective: Objective, folder: Path, digest: str) -> Progress:
     return progress
 
 
-def _run(
-    recipe: ModelRecipe,
-    objective: Objective,
-    *,
-    judge: HeldOutJudge | None,
-    train_part: RealImages,
-    private_draw: Draw | None,
-    progress: Progress,
-    folder: Path,
-    max_seconds: float | None,
-    report: Report,
-) -> None:
+def _steps(run: _Run, progress: Progress, *, max_seconds: float | None) -> None:
     """Steps until the images or the time are used up; evaluates and saves on the way."""
-    schedule, digest = recipe.schedule, model_recipe_digest(recipe)
+    schedule, processes = run.recipe.schedule, run.processes
     started, before = time.monotonic(), progress.seconds
     last = False
     while not last:
-        losses = _one_step(
-            objective, train_part, schedule, progress, seed=recipe.seed, private_draw=private_draw
-        )
+        losses = _one_step(run, progress)
         seconds = time.monotonic() - started
         progress.seconds = before + seconds
         last = progress.images_seen >= schedule.num_images
-        last = last or (max_seconds is not None and seconds >= max_seconds)
-        report(progress, losses)
+        if max_seconds is not None:
+            last = processes.agree(last or seconds >= max_seconds)
+        if processes.is_first:
+            run.report(progress, losses)
         if last or _passes(progress, schedule, schedule.evaluate_every_images):
-            _keep(objective, judge, progress, losses, path=folder / BEST_FILE, digest=digest)
+            if processes.is_first:
+                _keep(run, progress)
+            last = processes.agree(last or bool(progress.stopped))
         if last or _passes(progress, schedule, schedule.checkpoint_every_images):
-            latest = Checkpoint(progress, objective.state())
-            save_checkpoint(folder / LATEST_FILE, latest, recipe_digest=digest)
+            if processes.is_first:
+                latest = Checkpoint(progress, run.objective.state())
+                save_checkpoint(run.folder / LATEST_FILE, latest, recipe_digest=run.digest)
+                run.on_checkpoint(run.folder)
+            processes.wait()
 
 
-def _keep(
-    objective: Objective,
-    judge: HeldOutJudge | None,
-    progress: Progress,
-    losses: dict[str, float],
-    *,
-    path: Path,
-    digest: str,
-) -> None:
+def _keep(run: _Run, progress: Progress) -> None:
     """The average, if it is the best so far by the held-out part; always, if there is no judge."""
-    distance = None if judge is None else judge.distance(objective.ema_sampler(_EVALUATION_BATCH))
-    judged = {} if distance is None else {"kid": distance}
-    progress.history.append({"images": progress.images_seen} | judged | losses)
+    judgement = None
+    if run.judge is not None:
+        judgement = run.judge.judge(run.objective.ema_sampler(_EVALUATION_BATCH))
+        grid = run.folder / GRIDS_FOLDER / f"{progress.images_seen:012d}.png"
+        save_grid(grid, judgement.shown)
+    progress.history.append(_figures(progress, judgement, run.recipe.schedule))
     best = progress.best_distance
-    if distance is None or best is None or distance <= best:
-        progress.best_distance = distance
+    is_better = judgement is None or best is None or judgement.kid <= best
+    copying = _copying(judgement, run.recipe.schedule)
+    if is_better and not copying:
+        progress.best_distance = None if judgement is None else judgement.kid
         progress.best_images_seen = progress.images_seen
-        kept = Checkpoint(progress, objective.ema_weights())
-        save_checkpoint(path, kept, recipe_digest=digest)
-
-
-def _one_step(
-    objective: Objective,
-    real: RealImages,
-    schedule: Schedule,
-    progress: Progress,
-    *,
-    seed: int,
-    private_draw: Draw | None,
-) -> dict[str, float]:
-    """One update, in place; raises TrainingError if a loss is not finite."""
-    step_seed = hashlib.sha256(f"{seed}/{progress.step}".encode()).digest()
-    rng = torch.Generator().manual_seed(int.from_bytes(step_seed[:4], "big"))
-    if private_draw is not None:
-        rows = private_draw()
+        progress.num_worse = 0
+        kept = Checkpoint(progress, run.objective.ema_weights())
+        save_checkpoint(run.folder / BEST_FILE, kept, recipe_digest=run.digest)
     else:
-        rows = torch.randint(len(real), (schedule.batch_size,), generator=rng).numpy()
-    batch = real.take(rows)
+        progress.num_worse += 1
+    progress.stopped = copying or _stagnation(progress, run.recipe.schedule)
+
+
+def _figures(
+    progress: Progress, judgement: Judgement | None, schedule: Schedule
+) -> dict[str, float]:
+    """One row of the history."""
+    return {
+        "images": progress.images_seen,
+        "learning_rate": learning_rate(schedule, progress.images_seen),
+        **({} if judgement is None else judgement.figures()),
+        **progress.recent_losses,
+    }
+
+
+def _copying(judgement: Judgement | None, schedule: Schedule) -> str:
+    share = None if judgement is None else judgement.copy_share
+    most = schedule.max_copy_share
+    if share is None or most is None or share <= most:
+        return ""
+    return (
+        f"{share:.0%} of the samples single out one training image, above "
+        f"schedule.max_copy_share {most:.0%}"
+    )
+
+
+def _stagnation(progress: Progress, schedule: Schedule) -> str:
+    patience = schedule.stop_after_evaluations
+    if patience is None or progress.num_worse < patience:
+        return ""
+    return f"{patience} evaluations in a row found no better weights"
+
+
+def _one_step(run: _Run, progress: Progress) -> dict[str, float]:
+    """One update, in place; raises TrainingError if a loss is not finite or memory is full."""
+    schedule, processes = run.recipe.schedule, run.processes
+    rng = _step_rng(f"{run.recipe.seed}/{progress.step}")
+    if run.private_draw is not None:
+        rows = run.private_draw()
+    else:
+        rows = run.sampler.draw(schedule.batch_size, rng)[processes.rank :: processes.num]
+    batch = run.train_part.take(rows)
+    images = from_uint8_nhwc(batch.images, processes.device)
+    class_ids = torch.from_numpy(batch.class_ids).to(processes.device)
     update = Update(
         step=progress.step,
         images_seen=progress.images_seen,
         learning_rate=learning_rate(schedule, progress.images_seen),
         ema_decay=ema_decay(schedule, progress.images_seen),
         rng=rng,
+        max_grad_norm=schedule.max_grad_norm,
     )
-    losses = objective.step(
-        from_uint8_nhwc(batch.images), torch.from_numpy(batch.class_ids), update
-    )
+    if processes.num > 1:
+        own_rng = _step_rng(f"{run.recipe.seed}/{progress.step}/{processes.rank}")
+        update = replace(update, rng=own_rng, average=processes.average)
+    try:
+        losses = run.objective.step(images, class_ids, update)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise too_large(
+            len(images),
+            progress.step + 1,
+            lambda size: run.objective.step(images[:size], class_ids[:size], update),
+        ) from None
     progress.step += 1
     progress.images_seen += schedule.batch_size
-    bad = [name for name, value in losses.items() if not np.isfinite(value)]
-    if bad:
-        raise TrainingError(
-            f"loss {bad[0]} is not finite at step {progress.step}; the last checkpoint is kept: "
-            "lower schedule.learning_rate"
-        )
+    _note_losses(progress, losses)
     return losses
 
 
+def _step_rng(name: str) -> torch.Generator:
+    digest = hashlib.sha256(name.encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
+
+
+def _note_losses(progress: Progress, losses: dict[str, float]) -> None:
+    """Raises TrainingError if one is not finite."""
+    for name, value in losses.items():
+        if not np.isfinite(value):
+            raise TrainingError(
+                f"loss {name} is not finite at step {progress.step}; the last checkpoint is kept: "
+                "lower schedule.learning_rate"
+            )
+        before = progress.recent_losses.get(name, value)
+        progress.recent_losses[name] = before + (1 - _LOSS_MEMORY) * (value - before)
+
+
 def learning_rate(schedule: Schedule, images_seen: int) -> float:
-    """Warm-up, constant, then inverse square root (arXiv 2312.02696, equation 67)."""
+    """Warm-up, then schedule.decay; see Schedule for the sources."""
     warm = min(1.0, (images_seen + schedule.batch_size) / max(1, schedule.warmup_images))
-    decay = max(1.0, images_seen / schedule.decay_after_images)
-    return float(schedule.learning_rate * warm / decay**0.5)
+    rate = schedule.learning_rate * warm
+    if schedule.decay == "inverse_sqrt":
+        rate /= max(1.0, images_seen / schedule.decay_after_images) ** 0.5
+    elif schedule.decay == "cosine":
+        done = min(1.0, images_seen / schedule.num_images)
+        rate *= 0.5 * (1 + math.cos(math.pi * done))
+    return float(rate)
 
 
 def ema_decay(schedule: Schedule, images_seen: int) -> float:

@@ -35,6 +35,9 @@ _ClassName = Annotated[str, StringConstraints(pattern=CLASS_NAME)]
 _Side = Annotated[int, Field(strict=True, ge=8, le=256)]
 DataFormat = Literal["auto"] | Kind
 # Left out of the digest at their defaults: recipes from before them keep theirs.
+_LATER_SCHEDULE_FIELDS = {
+    "decay", "max_grad_norm", "class_balanced", "stop_after_evaluations", "max_copy_share",
+}  # fmt: skip
 _LATER_DATA_FIELDS = {"format", "class_names", "image_size", "fit", "allow_synthetic"}
 PRIVATE_GENERATORS = ("cgan", "edm")
 _IMAGES = "a whole number of images, 1 or more"
@@ -124,9 +127,13 @@ class DataSource(BaseModel):
 class Schedule(BaseModel):
     """How long and how fast. One unit of progress is one real image seen.
 
-    The learning rate is constant up to decay_after_images and then falls with the inverse square
+    decay: inverse_sqrt is constant up to decay_after_images and then falls with the inverse square
     root of the images seen (Karras et al. 2024, arXiv 2312.02696, equation 67): it needs no
-    horizon, so that a run may be stopped or prolonged.
+    horizon, so that a run may be stopped or prolonged. cosine falls to 0 at num_images (Loshchilov
+    & Hutter 2017, arXiv 1608.03983, equation 5), and can not be prolonged.
+    class_balanced: every class is drawn as often, whatever its number of images.
+    stop_after_evaluations: without better weights. max_copy_share: weights whose samples single
+    out training images more often end the training, and are not kept (training/copying.py).
     """
 
     model_config = _STRICT
@@ -141,6 +148,22 @@ class Schedule(BaseModel):
     evaluate_every_images: _Count = Field(default=100_000, ge=1, description=_IMAGES)
     checkpoint_every_images: _Count = Field(default=20_000, ge=1, description=_IMAGES)
     num_threads: _Count = Field(default=1, ge=1, le=64, description="1 to 64 threads")
+    decay: Literal["inverse_sqrt", "cosine", "constant"] = Field(
+        default="inverse_sqrt", description="inverse_sqrt, cosine or constant"
+    )
+    max_grad_norm: _Real | None = Field(
+        default=None,
+        gt=0,
+        le=1e6,
+        description="a number above 0, at most 1000000; or left out, for the generator's own",
+    )
+    class_balanced: bool = Field(default=False, strict=True, description="true or false")
+    stop_after_evaluations: _Count | None = Field(
+        default=None, ge=1, le=10_000, description="a whole number of evaluations, 1 to 10000"
+    )
+    max_copy_share: _Real | None = Field(
+        default=None, gt=0.05, le=1, description="a share above 0.05, which is chance, at most 1"
+    )
 
 
 class Privacy(BaseModel):
@@ -189,6 +212,12 @@ class ModelRecipe(BaseModel):
         default_factory=dict, description="a mapping of options of the generator's objective"
     )
     schedule: Schedule = Field(description="a mapping that says how long and how fast to train")
+    init: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="the name of a model to start from; --init replaces it",
+    )
     privacy: Privacy | None = Field(
         default=None, description="a mapping with epsilon and delta, to train privately"
     )
@@ -216,6 +245,11 @@ def parse_model_recipe(text: bytes, *, source: str) -> ModelRecipe:
         expected = f"one of {', '.join(trainable)}{suggest(recipe.generator, trainable)}"
         problem = Problem("generator", recipe.generator, expected, lines.get("generator"))
         raise InvalidRecipe([problem], source=source)
+    if recipe.privacy is not None and recipe.init is not None:
+        expected = "no model to start from, or no privacy: what it learned would not be counted"
+        raise InvalidRecipe(
+            [Problem("init", recipe.init, expected, lines.get("init"))], source=source
+        )
     if recipe.privacy is not None and recipe.generator not in PRIVATE_GENERATORS:
         expected = f"one of {', '.join(PRIVATE_GENERATORS)}, which train privately; or no privacy"
         problem = Problem("generator", recipe.generator, expected, lines.get("generator"))
@@ -245,6 +279,13 @@ def model_recipe_digest(recipe: ModelRecipe) -> str:
     given = recipe.data.model_dump(exclude_defaults=True)
     for field in _LATER_DATA_FIELDS - given.keys():
         del content["data"][field]
+    set_later = recipe.schedule.model_dump(exclude_defaults=True)
+    for field in _LATER_SCHEDULE_FIELDS - set_later.keys():
+        del content["schedule"][field]
+    if recipe.init is None:
+        del content["init"]
     if recipe.privacy is None:
-        del content["schedule"]["num_images"], content["privacy"]
+        del content["privacy"]
+        if recipe.schedule.decay != "cosine":
+            del content["schedule"]["num_images"]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -7,25 +7,31 @@ import fcntl
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from datagen.errors import ModelError, TrainingError
+from datagen import __version__
+from datagen.errors import InputError, ModelError, TrainingError
 from datagen.generators import GENERATORS
 from datagen.generators.interface import ModelConfig, Objective, Sampler
 from datagen.generators.model_directory import (
     Model,
     ModelFacts,
+    SourceFact,
     Throughput,
     TrainingFacts,
+    find_model,
+    load_model,
     save_model,
 )
 from datagen.image_set import ImageSet
-from datagen.images import contact_sheet, encode_png
+from datagen.training.admission import Admission, Admit, admit_unregistered
 from datagen.training.card import model_card
 from datagen.training.data_check import DataCheck, check_data
 from datagen.training.dataset import (
@@ -34,13 +40,15 @@ from datagen.training.dataset import (
     real_images,
     split_held_out,
 )
-from datagen.training.judge import HeldOutJudge, sample_class
-from datagen.training.loop import Report, Trained, train
+from datagen.training.judge import NUM_SHOWN, HeldOutJudge, Judgement, sample_class
+from datagen.training.loop import OnCheckpoint, Report, Trained, train
 from datagen.training.model_recipe import ModelRecipe, model_recipe_digest
+from datagen.training.pictures import curves_png, sample_sheet
 from datagen.training.privacy.plan import PrivateTraining, prepare_private
+from datagen.training.processes import Processes, launched_processes
 
-_SHEET_COLUMNS, _SHEET_SIDE_PX, _SHEET_MAX_PIXELS = 10, 56, 4_000_000
 _TIMED_BATCHES = 3
+_MAX_SHOWN_CLASSES = 100
 CHECK_FILE = "data_check.json"
 
 
@@ -52,11 +60,18 @@ def train_model(
     data: Path | None = None,
     max_seconds: float | None = None,
     num_images: int | None = None,
+    init: str | None = None,
+    models_dirs: Sequence[Path] = (),
+    device: str = "cpu",
     report: Report = lambda progress, losses: None,
     on_check: Callable[[DataCheck], None] = lambda check: None,
+    admit: Admit = admit_unregistered,
+    on_checkpoint: OnCheckpoint = lambda folder: None,
 ) -> Model:
     """Trains, going on from the checkpoint in `work` if there is one, and writes `out`.
 
+    init: the model to start from, found in models_dirs; in place of recipe.init. device: cpu,
+    cuda or cuda:N. on_checkpoint: see training/loop.py.
     data: in place of data.path. max_seconds: of training in this call; 0 writes the best weights so
     far. num_images: in place of schedule.num_images. report: called after each step.
     on_check: called with what is known of the images before they are trained on; it is kept in
@@ -67,45 +82,61 @@ def train_model(
         raise ModelError(
             f"model {out} exists, and a model never changes; remove it, or choose another place"
         )
-    recipe = _with(recipe, data=data, num_images=num_images)
-    data_parts = _read_parts(recipe, on_check)
-    train_part, held_out = data_parts.train_part, data_parts.held_out
+    processes = launched_processes(device)
+    parent = find_parent(recipe, init, models_dirs)
+    recipe = _with(recipe, data=data, num_images=num_images, parent=parent)
+    _check_processes(recipe, processes)
+    if not processes.is_first:  # the first one speaks for all
+        on_check, admit = (lambda check: None), (lambda source, reading: Admission())
+    data_parts = _read_parts(recipe, on_check, admit, parent)
     config = _config_of(recipe, data_parts.images)
-    with _alone_in(work):
-        _check_same_data(work, data_parts.real)
-        (work / CHECK_FILE).write_text(data_parts.check.model_dump_json(indent=2) + "\n")
-        private = None
+    torch.set_num_threads(recipe.schedule.num_threads)
+    with _alone_in(work) if processes.is_first else nullcontext():
+        if processes.is_first:
+            _check_same_data(work, data_parts.real)
+            (work / CHECK_FILE).write_text(data_parts.check.model_dump_json(indent=2) + "\n")
+        private = judge = None
         if recipe.privacy is not None:
-            private = prepare_private(recipe, config, train_part, folder=work)
+            private = prepare_private(recipe, config, data_parts.train_part, folder=work)
+        elif processes.is_first:
+            judge = HeldOutJudge(
+                data_parts.train_part, data_parts.held_out, config=config, seed=recipe.seed
+            )
         trained = train(
             recipe,
-            private.objective if private else _objective_of(recipe, config),
-            config=config,
-            train_part=train_part,
-            held_out=held_out,
+            private.objective if private else _objective_of(recipe, config, parent, processes),
+            train_part=data_parts.train_part,
+            judge=judge,
             folder=work,
             private_draw=private.draw if private else None,
+            processes=processes,
             max_seconds=max_seconds,
             report=report,
+            on_checkpoint=on_checkpoint,
         )
-        judge = None
-        if private is None:
-            judge = HeldOutJudge(train_part, held_out, config=config, seed=recipe.seed)
-        return _write(recipe, config, trained, judge, private, data_parts, work=work, out=out)
+        done = _Done(recipe, config, trained, judge, private, data_parts, parent, processes)
+        if processes.is_first:
+            _write(done, work=work, out=out)
+    processes.wait()
+    return load_model(out)
 
 
 @dataclass(frozen=True)
 class _DataParts:
-    """images: all, in the order of training, as real. held_out: never trained on."""
+    """images: all, in the order of training, as real. held_out: never trained on. admission: as
+    which sources, those of the model to start from included."""
 
     images: ImageSet
     real: RealImages
     train_part: RealImages
     held_out: RealImages
     check: DataCheck
+    admission: Admission
 
 
-def _read_parts(recipe: ModelRecipe, on_check: Callable[[DataCheck], None]) -> _DataParts:
+def _read_parts(
+    recipe: ModelRecipe, on_check: Callable[[DataCheck], None], admit: Admit, parent: Model | None
+) -> _DataParts:
     """The check comes before the split: it may say why there is none."""
     reading = read_training_images(recipe.data)
     check = check_data(reading)
@@ -114,17 +145,70 @@ def _read_parts(recipe: ModelRecipe, on_check: Callable[[DataCheck], None]) -> _
     train_part, held_out = split_held_out(
         real, held_out=recipe.data.held_out, seed=recipe.seed, groups=reading.images.groups
     )
-    return _DataParts(reading.images, real, train_part, held_out, check)
+    admission = admit(recipe.data, reading).after(parent)
+    return _DataParts(reading.images, real, train_part, held_out, check, admission)
 
 
-def _objective_of(recipe: ModelRecipe, config: ModelConfig) -> Objective:
+def find_parent(recipe: ModelRecipe, init: str | None, models_dirs: Sequence[Path]) -> Model | None:
+    """The model to start from: init, else recipe.init; its name, or its folder.
+
+    Raises InputError if it can not be one, or is missing where there must be one.
+    """
+    spec, name = GENERATORS[recipe.generator], init or recipe.init
+    if name is None:
+        if spec.needs_init:
+            raise InputError(
+                f"init: generator {spec.name} starts from a trained model of generator "
+                f"{' or '.join(spec.init_generators)}: name it in the model recipe, or with --init"
+            )
+        return None
+    if recipe.privacy is not None:
+        raise InputError(f"init {name!r}: a private training starts from no model; leave it out")
+    model = load_model(Path(name)) if os.sep in name else find_model(name, models_dirs)
+    if model.config.generator not in spec.init_generators:
+        raise InputError(
+            f"init {name!r}: a model of generator {model.config.generator}; generator {spec.name} "
+            f"starts from one of {', '.join(spec.init_generators)}: name another model"
+        )
+    return model
+
+
+def _check_processes(recipe: ModelRecipe, processes: Processes) -> None:
+    if processes.num == 1:
+        return
+    if recipe.privacy is not None:
+        raise TrainingError("privacy: a private training is of one process; launch it as one")
+    if recipe.schedule.batch_size % processes.num:
+        raise TrainingError(
+            f"schedule.batch_size {recipe.schedule.batch_size}: expected a multiple of the "
+            f"{processes.num} processes that train together"
+        )
+
+
+def _objective_of(
+    recipe: ModelRecipe, config: ModelConfig, parent: Model | None, processes: Processes
+) -> Objective:
     spec = GENERATORS[recipe.generator]
     options = spec.objective_options.model_validate(recipe.objective)
-    return spec.objective(config, options, seed=recipe.seed)
+    objective = spec.objective(config, options, seed=recipe.seed, device=processes.device)
+    if parent is not None and parent.weights is not None:
+        from safetensors.torch import load_file
+
+        names = list(parent.config.class_names)
+        rows = [names.index(name) if name in names else None for name in config.class_names]
+        objective.init_from(load_file(parent.weights), rows)
+    return objective
 
 
-def _with(recipe: ModelRecipe, *, data: Path | None, num_images: int | None) -> ModelRecipe:
+def _with(
+    recipe: ModelRecipe, *, data: Path | None, num_images: int | None, parent: Model | None
+) -> ModelRecipe:
+    """parent: by its digest, so that a checkpoint belongs to it; it gives the network if the recipe
+    names none."""
     schedule, source = recipe.schedule, recipe.data
+    if parent is not None:
+        network = recipe.network or parent.config.network
+        recipe = recipe.model_copy(update={"init": parent.digest, "network": network})
     if num_images is not None:
         schedule = schedule.model_copy(update={"num_images": num_images})
     if data is not None:
@@ -133,15 +217,20 @@ def _with(recipe: ModelRecipe, *, data: Path | None, num_images: int | None) -> 
 
 
 def _config_of(recipe: ModelRecipe, images: ImageSet) -> ModelConfig:
-    """network holds every default, so that a later default never changes a trained model."""
-    network = GENERATORS[recipe.generator].network_options.model_validate(recipe.network)
+    """network holds every default, so that a later default never changes a trained model, and what
+    the family reads elsewhere (lora: the digest of its pipeline)."""
+    spec = GENERATORS[recipe.generator]
+    network = spec.network_options.model_validate(recipe.network)
     height, width, channels = images.image_shape
-    return ModelConfig(
+    config = ModelConfig(
         generator=recipe.generator,
         class_names=images.class_names,
         image_size=(height, width),
         channels=channels,
         network=network.model_dump(mode="json"),
+    )
+    return spec.fit(
+        config, spec.options(), class_names=config.class_names, image_size=config.image_size
     )
 
 
@@ -171,41 +260,51 @@ def _check_same_data(work: Path, real: RealImages) -> None:
         )
 
 
-def _write(
-    recipe: ModelRecipe,
-    config: ModelConfig,
-    trained: Trained,
-    judge: HeldOutJudge | None,
-    private: PrivateTraining | None,
-    data_parts: _DataParts,
-    *,
-    work: Path,
-    out: Path,
-) -> Model:
+@dataclass(frozen=True)
+class _Done:
+    """A training at its end. judge: None after private training."""
+
+    recipe: ModelRecipe
+    config: ModelConfig
+    trained: Trained
+    judge: HeldOutJudge | None
+    private: PrivateTraining | None
+    data_parts: _DataParts
+    parent: Model | None
+    processes: Processes
+
+
+def _write(done: _Done, *, work: Path, out: Path) -> Model:
     """Measures the weights as they will be shipped, through the sampler that will load them."""
     from safetensors.torch import save_file
 
+    recipe, config, private = done.recipe, done.config, done.private
     weights = {
         name: tensor.to(getattr(torch, recipe.weights_dtype)).contiguous()
-        for name, tensor in trained.weights.items()
+        for name, tensor in done.trained.weights.items()
     }
     spec = GENERATORS[recipe.generator]
     options = spec.options()
     shipped = work / "shipped.safetensors"
     save_file(weights, shipped)
-    sampler = spec.load(config, shipped, options, batch_size=spec.batch_size)
+    device = done.processes.device
+    sampler = spec.load(config, shipped, options, batch_size=spec.batch_size, device=device)
+    judgement = done.judge.judge(sampler) if done.judge else None
     facts = ModelFacts(
         licence=recipe.data.licence,
         source=recipe.data.source,
         description=recipe.description,
-        training=_training_facts(recipe, trained, judge, data_parts, sampler),
+        training=_training_facts(done, judgement),
         throughput=Throughput(
             seconds_per_image=_seconds_per_image(sampler),
             num_network_calls=spec.num_network_calls(options),
-            device=cpu_name(),
+            device=device_name(device),
         ),
-        privacy=private.facts(trained.progress.step) if private else None,
+        privacy=private.facts(done.trained.progress.step) if private else None,
+        parent=done.parent.digest if done.parent else None,
+        code_version=__version__,
     )
+    curves = curves_png(done.trained.progress.history)
     num_parameters = sum(tensor.numel() for tensor in weights.values())
     return save_model(
         out,
@@ -213,29 +312,38 @@ def _write(
         weights,
         facts,
         card=model_card(
-            recipe, config, facts, num_parameters=num_parameters, check=data_parts.check
+            recipe,
+            config,
+            facts,
+            num_parameters=num_parameters,
+            check=done.data_parts.check,
+            has_curves=curves is not None,
         ),
-        sheet_png=_sheet(config, sampler),
+        sheet_png=sample_sheet(_shown(config, sampler)),
+        curves_png=curves,
     )
 
 
-def _training_facts(
-    recipe: ModelRecipe,
-    trained: Trained,
-    judge: HeldOutJudge | None,
-    data_parts: _DataParts,
-    sampler: Sampler,
-) -> TrainingFacts:
-    """judge: None after private training, whose facts hold nothing that was read off the images but
-    how many there are."""
-    progress = trained.progress
-    threads = recipe.schedule.num_threads
+def _training_facts(done: _Done, judgement: Judgement | None) -> TrainingFacts:
+    """judgement: None after private training, whose facts hold nothing that was read off the images
+    but how many there are."""
+    recipe, progress, judge = done.recipe, done.trained.progress, done.judge
+    data_parts = done.data_parts
+    warnings = []
+    if judgement is not None:
+        names = done.config.class_names
+        warnings = judgement.diversity.warnings(names, generator=recipe.generator)
     return TrainingFacts(
         images_seen=progress.images_seen,
         best_images_seen=progress.best_images_seen,
         seconds=round(progress.seconds, 1),
-        device=f"{cpu_name()}, {threads} thread{'' if threads == 1 else 's'}",
-        kid_held_out=judge.distance(sampler) if judge else None,
+        device=_trained_on(done.processes, recipe.schedule.num_threads),
+        kid_held_out=judgement.kid if judgement else None,
+        figures=judgement.figures() if judgement else {},
+        warnings=tuple(warnings),
+        stopped=progress.stopped,
+        sources=_source_facts(data_parts.admission, is_private=judge is None),
+        generation_depth=data_parts.admission.depth,
         kid_real=judge.floor() if judge else None,
         num_train=len(data_parts.train_part),
         num_held_out=len(data_parts.held_out),
@@ -262,17 +370,27 @@ def _seconds_per_image(sampler: Sampler) -> float:
     return min(times[1:]) / size
 
 
-def _sheet(config: ModelConfig, sampler: Sampler) -> bytes:
-    """A PNG of a row of samples for each class, or for as many of the first as a page holds."""
-    height, width = config.image_size
-    scale = max(1, _SHEET_SIDE_PX // max(height, width))
-    num_rows = max(1, _SHEET_MAX_PIXELS // (_SHEET_COLUMNS * height * width * scale**2))
-    images = [
-        image
-        for class_id in range(min(len(config.class_names), num_rows))
-        for image in sample_class(sampler, class_id, _SHEET_COLUMNS)
-    ]
-    return encode_png(contact_sheet(images, columns=_SHEET_COLUMNS, scale=scale))
+def _shown(config: ModelConfig, sampler: Sampler) -> list[NDArray[np.uint8]]:
+    num = min(len(config.class_names), _MAX_SHOWN_CLASSES)
+    return [sample_class(sampler, class_id, NUM_SHOWN) for class_id in range(num)]
+
+
+def _source_facts(admission: Admission, *, is_private: bool) -> tuple[SourceFact, ...]:
+    if not is_private:
+        return admission.sources
+    return tuple(fact.model_copy(update={"sha256": None}) for fact in admission.sources)
+
+
+def _trained_on(processes: Processes, num_threads: int) -> str:
+    name = device_name(processes.device)
+    if processes.device == "cpu":
+        name += f", {num_threads} thread{'' if num_threads == 1 else 's'}"
+    return name if processes.num == 1 else f"{processes.num} x {name}"
+
+
+def device_name(device: str) -> str:
+    """Such as "AMD EPYC 7B13" or "NVIDIA H100 80GB HBM3"."""
+    return cpu_name() if device == "cpu" else torch.cuda.get_device_name(device)
 
 
 def cpu_name() -> str:

@@ -58,9 +58,8 @@ def run(
     return train(
         recipe,
         objective or objective_of(recipe),
-        config=config_of(recipe),
         train_part=train_part,
-        held_out=held_out,
+        judge=HeldOutJudge(train_part, held_out, config=config_of(recipe), seed=recipe.seed),
         folder=folder,
         max_seconds=max_seconds,
     )
@@ -267,8 +266,8 @@ def test_the_judge_tells_real_images_from_those_of_another_class(
     config = config_of(tiny_recipe("cgan", Path("/")))
     judge = HeldOutJudge(train_part, held_out, config=config, seed=0)
     by_class = {c: train_part.images[train_part.class_ids == c] for c in range(3)}
-    good = judge.distance(Replay(by_class))
-    bad = judge.distance(Replay({c: by_class[(c + 1) % 3] for c in range(3)}))
+    good = judge.judge(Replay(by_class)).kid
+    bad = judge.judge(Replay({c: by_class[(c + 1) % 3] for c in range(3)})).kid
     floor = judge.floor()
     assert floor is not None
     assert abs(floor) < 0.1 * bad
