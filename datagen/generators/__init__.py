@@ -7,10 +7,12 @@ from datagen.generators.ect.spec import EctSpec
 from datagen.generators.edm.spec import EdmSpec
 from datagen.generators.interface import GeneratorSpec
 from datagen.generators.noise.spec import NoiseSpec
+from datagen.generators.vae.spec import VaeSpec
 
 GENERATORS: dict[str, GeneratorSpec] = {
     "cgan": CganSpec(),
-    "edm": EdmSpec(),
     "ect": EctSpec(),
+    "edm": EdmSpec(),
     "noise": NoiseSpec(),
+    "vae": VaeSpec(),
 }

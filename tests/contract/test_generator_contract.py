@@ -39,6 +39,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("edm", {"num_inference_steps": 2, "sampler": "euler", "guidance_scale": 0.5}),
     ("noise", {}),
     ("noise", {"channels": 1}),
+    ("vae", {}),
+    ("vae", {"temperature": 0.7}),
 ]
 NAMES = [f"{name}-{json.dumps(options)}" for name, options in CASES]
 

@@ -26,6 +26,7 @@ from tests.generators.tiny_models import TINY, save_random_model
         ("edm", {"num_inference_steps": 4, "sampler": "heun"}),
         ("edm", {"num_inference_steps": 4, "sampler": "heun", "guidance_scale": 0}),
         ("edm", {"num_inference_steps": 1, "sampler": "euler"}),
+        ("vae", {}),
     ],
 )
 def test_num_network_calls_is_the_number_of_calls(
@@ -45,9 +46,9 @@ def test_num_network_calls_is_the_number_of_calls(
 @pytest.mark.parametrize(
     ("generator", "options"),
     [
-        ("edm", {"num_inference_steps": True}),
         ("ect", {"num_inference_steps": 5}),
         ("ect", {"guidance_scale": 1.0}),
+        ("edm", {"num_inference_steps": True}),
         ("edm", {"num_inference_steps": 0}),
         ("edm", {"num_inference_steps": 10**12}),
         ("edm", {"num_inference_steps": 18.0}),
@@ -60,6 +61,8 @@ def test_num_network_calls_is_the_number_of_calls(
         ("cgan", {"truncation": "0.5"}),
         ("noise", {"channels": 2}),
         ("noise", {"channels": True}),
+        ("vae", {"temperature": 0}),
+        ("vae", {"temperature": float("inf")}),
     ],
 )
 def test_bad_sampling_options_are_refused(generator: str, options: dict[str, Any]) -> None:
@@ -95,10 +98,11 @@ def config_of(generator: str, image_size: tuple[int, int], **network: Any) -> Mo
     ("config", "message"),
     [
         (config_of("cgan", (30, 28)), "multiples of 4"),
+        (config_of("ect", (30, 28), widths=[16, 16]), "generator ect: .* multiples of 4"),
         (config_of("edm", (30, 28), widths=[16, 16]), "multiples of 4"),
         (config_of("edm", (28, 28), widths=[16, 16, 16]), "multiples of 8"),
         (config_of("edm", (28, 28), widths=[24]), "multiples of norm_num_groups 16"),
-        (config_of("ect", (30, 28), widths=[16, 16]), "generator ect: .* multiples of 4"),
+        (config_of("vae", (28, 28), widths=[16, 16, 16]), "generator vae: .* multiples of 8"),
     ],
 )
 def test_sizes_that_cannot_be_built_are_refused(config: ModelConfig, message: str) -> None:
@@ -114,6 +118,7 @@ def test_sizes_that_cannot_be_built_are_refused(config: ModelConfig, message: st
     [
         config_of("cgan", (1024, 1024), latent_dim=1024, widths=[1024, 1024], num_blocks=16),
         config_of("edm", (1024, 1024), widths=[1024] * 6, layers_per_block=8),
+        config_of("vae", (1024, 1024), widths=[1024] * 6, num_blocks=16),
     ],
 )
 def test_huge_networks_are_refused_before_they_are_allocated(config: ModelConfig) -> None:

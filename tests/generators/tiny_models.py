@@ -22,6 +22,7 @@ TINY = {
     "ect": ModelConfig("ect", CLASS_NAMES, (8, 12), 3, _TINY_UNET),
     "edm": ModelConfig("edm", CLASS_NAMES, (8, 12), 3, _TINY_UNET),
     "noise": ModelConfig("noise", (), (0, 0), 0, {}),
+    "vae": ModelConfig("vae", CLASS_NAMES, (8, 12), 3, {"latent_dim": 4, "widths": [4, 8]}),
 }
 
 # The sizes of the shipped models: the libraries choose other kernels for larger layers.
@@ -29,13 +30,14 @@ SHIPPED_SIZE = {
     "cgan": ModelConfig(
         "cgan", CLASS_NAMES, (28, 28), 1, {"latent_dim": 64, "widths": [160, 96], "num_blocks": 1}
     ),
-    "edm": ModelConfig(
     "ect": ModelConfig(
         "ect", CLASS_NAMES, (28, 28), 1, {"patch_px": 2, "widths": [64, 128], "sigma_data": 0.7}
     ),
+    "edm": ModelConfig(
         "edm", CLASS_NAMES, (28, 28), 1, {"patch_px": 2, "widths": [64, 128], "sigma_data": 0.7}
     ),
     "noise": ModelConfig("noise", (), (0, 0), 0, {}),
+    "vae": ModelConfig("vae", CLASS_NAMES, (28, 28), 1, {"latent_dim": 32, "widths": [64, 128]}),
 }
 
 

@@ -1,10 +1,8 @@
 """Residual generator and projection discriminator, without normalisation layers.
 
 Source: Huang et al. 2024, "The GAN is dead; long live the GAN!" (R3GAN, arXiv 2501.05441),
-section 4: plain residual blocks, leaky ReLU, scaled initialisation instead of normalisation.
-Deviations, for the CPU: plain 3x3 instead of grouped convolutions; the full-resolution stage is
-one pixel-shuffle head (generator) and one strided stem (discriminator); the latent and the class
-also modulate each block (Karras et al. 2019, arXiv 1812.04948, section 2, without the norm).
+section 4; the blocks are those of generators/blocks.py. Deviation, for the CPU: the full-resolution
+stage is one pixel-shuffle head (generator) and one strided stem (discriminator).
 """
 
 from __future__ import annotations
@@ -15,40 +13,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from datagen.generators.blocks import SLOPE, ResidualBlock, convolution
 from datagen.generators.cgan.options import CganNetwork
 from datagen.generators.interface import ModelConfig
 from datagen.generators.weights import channels_last
-
-_SLOPE = 0.2
-
-
-def _conv(channels_in: int, channels_out: int, size: int, gain: float = 1.0) -> nn.Conv2d:
-    conv = nn.Conv2d(channels_in, channels_out, size, padding=size // 2, bias=False)
-    std = gain * math.sqrt(2.0 / (1 + _SLOPE**2)) / math.sqrt(channels_in * size * size)
-    nn.init.normal_(conv.weight, std=std)
-    return conv
-
-
-class ResidualBlock(nn.Module):
-    """x + conv(act(conv(act(x) * scale))); the last convolution starts near zero (Fixup)."""
-
-    def __init__(self, channels: int, condition_dim: int = 0) -> None:
-        super().__init__()
-        self.conv1 = _conv(channels, channels, 3)
-        self.bias1 = nn.Parameter(torch.zeros(channels, 1, 1))
-        self.conv2 = _conv(channels, channels, 3, gain=0.1)
-        self.modulation = nn.Linear(condition_dim, channels) if condition_dim else None
-        if self.modulation is not None:
-            nn.init.normal_(self.modulation.weight, std=0.5 / math.sqrt(condition_dim))
-            nn.init.zeros_(self.modulation.bias)
-
-    def forward(self, x: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
-        h = self.conv1(F.leaky_relu(x, _SLOPE)) + self.bias1
-        h = F.leaky_relu(h, _SLOPE)
-        if self.modulation is not None and condition is not None:
-            h = h * (1 + self.modulation(condition))[:, :, None, None]
-        out: torch.Tensor = x + self.conv2(h)
-        return out
 
 
 class Generator(nn.Module):
@@ -80,10 +48,10 @@ class Generator(nn.Module):
         self.start = nn.Linear(condition_dim, math.prod(self.start_shape))
         nn.init.normal_(self.start.weight, std=1 / math.sqrt(condition_dim))
         self.low = nn.ModuleList(ResidualBlock(wide, condition_dim) for _ in range(num_blocks))
-        self.to_narrow = _conv(wide, narrow, 1)
+        self.to_narrow = convolution(wide, narrow, 1)
         self.high = nn.ModuleList(ResidualBlock(narrow, condition_dim) for _ in range(num_blocks))
-        self.shuffle = _conv(narrow, narrow, 3)
-        self.to_pixels = _conv(narrow // 4, channels, 3)
+        self.shuffle = convolution(narrow, narrow, 3)
+        self.to_pixels = convolution(narrow // 4, channels, 3)
         self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
 
     def forward(self, latents: torch.Tensor, class_ids: torch.Tensor) -> torch.Tensor:
@@ -95,7 +63,7 @@ class Generator(nn.Module):
         x = F.interpolate(self.to_narrow(x), scale_factor=2, mode="bilinear")
         for block in self.high:
             x = block(x, condition)
-        x = F.pixel_shuffle(F.leaky_relu(self.shuffle(F.leaky_relu(x, _SLOPE)), _SLOPE), 2)
+        x = F.pixel_shuffle(F.leaky_relu(self.shuffle(F.leaky_relu(x, SLOPE)), SLOPE), 2)
         # Without tanh the discriminator tells real images by their exactly black background alone.
         return torch.tanh(self.to_pixels(x) + self.bias)
 
@@ -120,7 +88,7 @@ class Discriminator(nn.Module):
         height, width = image_size
         self.stem = nn.Conv2d(channels, narrow, 4, stride=2, padding=1)
         self.high = nn.ModuleList(ResidualBlock(narrow) for _ in range(num_blocks))
-        self.to_wide = _conv(narrow, wide, 1)
+        self.to_wide = convolution(narrow, wide, 1)
         self.low = nn.ModuleList(ResidualBlock(wide) for _ in range(num_blocks))
         # One weight per place and channel, as in R3GAN's last stage.
         self.pool = nn.Conv2d(wide, wide, (height // 4, width // 4), groups=wide)
@@ -135,9 +103,7 @@ class Discriminator(nn.Module):
         x = F.avg_pool2d(self.to_wide(x), 2)
         for block in self.low:
             x = block(x)
-        features = F.leaky_relu(
-            self.features(self.pool(F.leaky_relu(x, _SLOPE)).flatten(1)), _SLOPE
-        )
+        features = F.leaky_relu(self.features(self.pool(F.leaky_relu(x, SLOPE)).flatten(1)), SLOPE)
         projection = (features * self.embedding(class_ids)).sum(1) / math.sqrt(features.shape[1])
         out: torch.Tensor = self.unconditional(features).squeeze(1) + projection
         return out
