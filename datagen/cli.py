@@ -23,6 +23,7 @@ from datagen.commands.report import report
 from datagen.commands.revoke import revoke
 from datagen.commands.schedules import schedules
 from datagen.commands.service import cancel, jobs, preview, retry, submit, watch
+from datagen.commands.sources import sources
 from datagen.commands.speed import bench
 from datagen.commands.up import up
 from datagen.commands.versions import diff, list_, pull, verify
@@ -50,7 +51,7 @@ def main(home: Path | None) -> None:
 _COMMANDS = (
     *(validate, plan, run, list_, show, pull, verify, diff, remake),
     *(evaluate, report, refilter, approve, approvals, credentials),
-    *(train, models, references, bench),
+    *(sources, train, models, references, bench),
     *(submit, jobs, watch, cancel, retry, preview, schedules),
     *(up, keys, audit, tenants, revoke, completion),
 )

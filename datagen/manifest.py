@@ -28,12 +28,25 @@ class ObjectEntry:
 
 
 @dataclass(frozen=True)
+class SourceEntry:
+    """Real images that the model was trained on, and what they may be used for: so may what the
+    model makes. depth: of generation, 0 for real images."""
+
+    name: str
+    version: int
+    licence: str
+    permitted_use: str
+    depth: int = 0
+
+
+@dataclass(frozen=True)
 class Manifest:
     """digest: of the dataset (see engine.finish). counts: class name -> split -> images.
 
     shortfall: class name -> images missing, empty unless the recipe publishes short.
     performance_claims: what may be said of models by these images, see claims_of; empty in
-    manifests of before it was stated.
+    manifests of before it was stated. sources: of the model's training; empty if its facts name
+    none.
     """
 
     name: str
@@ -52,6 +65,7 @@ class Manifest:
     documents: list[ObjectEntry]
     shortfall: dict[str, int] = field(default_factory=dict)
     performance_claims: str = ""
+    sources: list[SourceEntry] = field(default_factory=list)
     format: int = MANIFEST_FORMAT
 
     @property
@@ -64,8 +78,9 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         content = asdict(self)
-        if not self.performance_claims:  # so that what was read is written as it was
-            del content["performance_claims"]
+        for name in ("performance_claims", "sources"):
+            if not content[name]:  # so that what was read is written as it was
+                del content[name]
         return canonical_json(content) + b"\n"
 
     @classmethod
@@ -79,6 +94,7 @@ class Manifest:
                 raise ValueError(f"format {content['format']}")
             for part in ("shards", "index", "documents"):
                 content[part] = [ObjectEntry(**entry) for entry in content[part]]
+            content["sources"] = [SourceEntry(**entry) for entry in content.get("sources", ())]
             content["image_size"] = tuple(content["image_size"])
             known = {each.name for each in fields(cls)}
             content = {name: content[name] for name in content if name in known}

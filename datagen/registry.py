@@ -68,9 +68,7 @@ def register_model(
     if model.weights is not None:
         check_finite(model.weights)
     _check_reference(model)
-    training = model.facts.training
-    data_sha256 = None if training is None else training.data_sha256
-    check_model(catalog, name=name, digest=model.digest, data_sha256=data_sha256)
+    check_usable(catalog, model, name=name)
     known = get_model(catalog, name)
     if known is not None and known.digest != model.digest:
         raise ConflictError(
@@ -89,7 +87,7 @@ def register_model(
         name=name,
         digest=model.digest,
         config=(folder / CONFIG_FILE).read_text(),
-        training_data_sha256=data_sha256,
+        training_data_sha256=model.facts.training.data_sha256 if model.facts.training else None,
         size_bytes=size_bytes,
         created_by=created_by,
     )
@@ -177,14 +175,17 @@ def models_dirs(
     return folders
 
 
-def check_usable(catalog: Catalog, model: Model) -> None:
-    """Raises RevokedError if the model, or what it was trained on, was revoked."""
+def check_usable(catalog: Catalog, model: Model, *, name: str | None = None) -> None:
+    """name: in place of the model's own. Raises RevokedError if the model, or what it was trained
+    on, was revoked."""
     training = model.facts.training
+    sources = () if training is None else training.sources
     check_model(
         catalog,
-        name=model.name,
+        name=name or model.name,
         digest=model.digest,
         data_sha256=None if training is None else training.data_sha256,
+        sources=[fact.sha256 for fact in sources if fact.sha256 is not None],
     )
 
 

@@ -198,6 +198,11 @@ class Registrar:
         """Of the AWS configuration, to read the located images with."""
         return None if self._wanted is None else self._wanted.profile
 
+    @property
+    def has_admitted(self) -> bool:
+        """Of several processes that train together, the first one alone has."""
+        return bool(self._data_sha256)
+
     def locate(self, data: DataSource) -> DataSource:
         """With path, licence and source as they were registered; as it is if it names none.
 

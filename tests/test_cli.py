@@ -257,7 +257,11 @@ def test_a_trained_model_is_at_hand_for_recipes(tmp_path: Path, recipe: Path) ->
     model = one_object(succeed(*train))
     assert model["path"] == str(Path("datagen-home/models/tiny-cgan").absolute())
     assert model["training"]["images_seen"] == 32
-    assert datagen(*train).exit_code == 2, "a model never changes"
+    again = one_object(succeed(*train))
+    assert (again["name"], again["is_new"]) == ("tiny-cgan", False), "a model never changes"
+    [source] = one_object(succeed("sources", "ls", "--json"))["sources"]
+    assert (source["name"], source["version"], source["num_images"]) == ("made-up", 1, 240)
+    assert [fact["name"] for fact in model["training"]["sources"]] == ["made-up"]
     assert "tiny-cgan" in succeed("models", "ls")
     assert "trained" in succeed("models", "show", "tiny-cgan")
     asked = {

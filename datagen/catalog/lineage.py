@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, literal, select, tuple_
 
 from datagen.catalog.catalog import Catalog
-from datagen.catalog.rows import VersionRow
+from datagen.catalog.rows import CANCELLED, PUBLISHED, VersionRow
 from datagen.catalog.tables import (
     contexts,
     dataset_versions,
@@ -154,3 +154,25 @@ def _jobs_beside(job_id: int) -> Any:
     """Of the same context."""
     own = select(jobs.c.context_id).where(jobs.c.id == job_id).scalar_subquery()
     return select(jobs.c.id).where(jobs.c.context_id == own)
+
+
+def dependents(catalog: Catalog, digest: str) -> list[str]:
+    """What was made with a model and is kept, in words: versions that are not revoked, as
+    NAME@VERSION, and jobs that run or may be retried."""
+    query = (
+        select(jobs.c.uid, jobs.c.state, jobs.c.name, jobs.c.version)
+        .join(contexts, contexts.c.id == jobs.c.context_id)
+        .outerjoin(dataset_versions, dataset_versions.c.job_id == jobs.c.id)
+        .where(
+            contexts.c.model_digest == digest,
+            catalog.owns(jobs.c.tenant),
+            jobs.c.kind == "dataset",
+            jobs.c.state != CANCELLED,
+            dataset_versions.c.revoked_at.is_(None),
+        )
+        .order_by(jobs.c.name, jobs.c.version)
+    )
+    with catalog.reading() as connection:
+        rows = connection.execute(query).all()
+    published = [f"{row.name}@{row.version}" for row in rows if row.state == PUBLISHED]
+    return published + [f"job {row.uid}" for row in rows if row.state != PUBLISHED]

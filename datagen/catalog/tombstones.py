@@ -8,7 +8,7 @@ and by whatever is about to use a model (check_model).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -44,7 +44,8 @@ SOURCE, MODEL, VERSION = "source", "model", "version"
 
 @dataclass(frozen=True)
 class Tombstone:
-    """subject: a sha256 of training data, a model's name, or NAME@VERSION. digest: its own."""
+    """subject: a sha256 of training data, a model's name, or NAME@VERSION of a data set or source.
+    digest: its own."""
 
     id: int
     tenant: str
@@ -96,16 +97,27 @@ def get_tombstone(catalog: Catalog, kind: str, subject: str) -> Tombstone | None
         return None if row is None else Tombstone(**row._mapping)
 
 
-def check_model(catalog: Catalog, *, name: str, digest: str, data_sha256: str | None) -> None:
-    """Raises RevokedError if the model, under any name, or what it was trained on was revoked."""
+def check_model(
+    catalog: Catalog,
+    *,
+    name: str,
+    digest: str,
+    data_sha256: str | None,
+    sources: Collection[str] = (),
+) -> None:
+    """sources: digests of the registered sources that it was trained on. Raises RevokedError if the
+    model, under any name, or what it was trained on was revoked."""
     conditions = [
         and_(
             tombstones.c.kind == MODEL,
             or_(tombstones.c.subject == name, tombstones.c.digest == digest),
         )
     ]
-    if data_sha256 is not None:
-        conditions.append(and_(tombstones.c.kind == SOURCE, tombstones.c.subject == data_sha256))
+    trained_on = {*sources, *([data_sha256] if data_sha256 is not None else [])}
+    if trained_on:
+        conditions.append(
+            and_(tombstones.c.kind == SOURCE, tombstones.c.subject.in_(sorted(trained_on)))
+        )
     query = _select_tombstones(catalog).where(or_(*conditions)).order_by(tombstones.c.id).limit(1)
     with catalog.reading() as connection:
         row = connection.execute(query).first()

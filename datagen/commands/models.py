@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ import click
 
 from datagen.commands.data_path import DataPath
 from datagen.commands.edge import shared_options
-from datagen.commands.opening import open_settings, pin_threads
+from datagen.commands.opening import open_catalog, open_settings, pin_threads
 from datagen.commands.output import (
     duration_text,
     plural,
@@ -28,7 +30,8 @@ from datagen.errors import InputError, ModelError, NotFoundError, StoreError
 if TYPE_CHECKING:
     from datagen.generators.model_directory import Model
     from datagen.settings import Settings
-    from datagen.training.model_recipe import DataFormat, ModelRecipe
+    from datagen.sources import Registrar
+    from datagen.training.model_recipe import DataFormat, DataSource, ModelRecipe
 
 _folder = DataPath(path_type=Path, file_okay=False)
 _images = DataPath(path_type=Path)
@@ -68,18 +71,18 @@ def train(
     from datagen.training.model_recipe import load_model_recipe
 
     wanted = load_model_recipe(recipe)
-    from datagen.training.data_check import DataCheck, check_text
-    from datagen.training.remote_images import local_images
-
-    place = local_images(
-        data or wanted.data.path,
-        folder=settings.home / "training",
-        endpoint_url=settings.s3_endpoint_url,
-    )
+    if data is not None:
+        wanted = wanted.model_copy(update={"data": wanted.data.model_copy(update={"path": data})})
     if check_only:
-        with place as images:
-            _check(wanted, images, as_json=as_json)
+        if wanted.data.registered is None:  # then nothing is looked up, or made
+            with _local_images(wanted.data, settings) as images:
+                _check(wanted, images, as_json=as_json)
+            return
+        with _open_images(wanted, settings) as (located, _):
+            _check(located, located.data.place, as_json=as_json)
         return
+    from datagen.home_models import keep_if_new, next_folder
+    from datagen.training.data_check import DataCheck, check_text
     from datagen.training.session import train_model
 
     total = num_images or wanted.schedule.num_images
@@ -91,26 +94,61 @@ def train(
             click.echo(check_text(check) + "\n", err=True)
 
     try:
-        with progress_bar() as report, place as images:
+        with progress_bar() as report, _open_images(wanted, settings) as (located, registrar):
             report("read images", 0, total)
             model = train_model(
-                wanted,
-                out=out or settings.models_dir / wanted.name,
+                located,
+                out=out or next_folder(settings.models_dir, wanted.name),
                 work=settings.home / "training" / wanted.name,
-                data=images,
+                admit=registrar.admit,
                 max_seconds=max_seconds,
                 num_images=num_images,
                 report=lambda progress, losses: report("train", progress.images_seen, total),
                 on_check=on_check,
             )
+            is_new = True
+            if registrar.has_admitted:
+                if out is None:
+                    model, is_new = keep_if_new(model, settings.models_dir)
+                registrar.record(model)
     except KeyboardInterrupt:
         click.echo("the same command goes on from the last checkpoint", err=True)
         raise
     if as_json:
-        print_json(_model_content(model) | {"data_check": checks[0].model_dump(mode="json")})
+        checked = {"data_check": checks[0].model_dump(mode="json")}
+        print_json(_model_content(model) | checked | {"is_new": is_new})
     else:
-        click.echo(f"model {model.name} is in {model.path}\n")
+        what = "is in" if is_new else "is the same as before, in"
+        click.echo(f"model {model.name} {what} {model.path}\n")
         _print_model(model)
+
+
+@contextmanager
+def _open_images(
+    wanted: ModelRecipe, settings: Settings
+) -> Iterator[tuple[ModelRecipe, Registrar]]:
+    """The recipe with its images where they can be read, and what registers them."""
+    from datagen.sources import Registrar
+
+    with open_catalog(settings) as catalog:
+        registrar = Registrar(catalog, settings, recipe_name=wanted.name, created_by=None)
+        data = registrar.locate(wanted.data)
+        with _local_images(data, settings, profile=registrar.profile) as images:
+            data = data.model_copy(update={"path": images})
+            yield wanted.model_copy(update={"data": data}), registrar
+
+
+def _local_images(
+    data: DataSource, settings: Settings, *, profile: str | None = None
+) -> AbstractContextManager[Path]:
+    from datagen.training.remote_images import local_images
+
+    return local_images(
+        data.place,
+        folder=settings.home / "training",
+        endpoint_url=settings.s3_endpoint_url,
+        profile=profile,
+    )
 
 
 def _check(wanted: ModelRecipe, data: Path, *, as_json: bool) -> None:

@@ -63,6 +63,21 @@ def open_library(settings: Settings) -> Iterator[Library]:
         catalog.close()
 
 
+@contextmanager
+def open_catalog(settings: Settings) -> Iterator[Catalog]:
+    """Made if there is none yet."""
+    from datagen.catalog.catalog import Catalog
+    from datagen.catalog.schema import migrate
+
+    settings.home.mkdir(parents=True, exist_ok=True)
+    catalog = Catalog(settings.database_url, settings.tenant)
+    try:
+        migrate(catalog)
+        yield catalog
+    finally:
+        catalog.close()
+
+
 def has_catalog(settings: Settings) -> bool:
     """False if the catalog is a SQLite file that does not exist."""
     match = re.match(r"sqlite(?:\+\w+)?:///([^?]*)", settings.database_url)

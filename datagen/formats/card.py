@@ -129,6 +129,10 @@ def _origin(manifest: Manifest, origin: ModelOrigin) -> str:
             ("trained on", _plain(origin.training_data or "not stated")),
             ("licence of its training data", _plain(origin.training_data_license or "not stated")),
         ]
+    for source in manifest.sources:
+        use = _plain(source.permitted_use or "not stated")
+        synthetic = f"; synthetic, generation {source.depth}" if source.depth else ""
+        rows.append((f"permitted use of {source.name}@{source.version}", use + synthetic))
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     return f"""## Where it comes from
 

@@ -38,7 +38,7 @@ from datagen.formats.croissant import croissant
 from datagen.formats.index import write_index
 from datagen.formats.origin import ModelOrigin
 from datagen.images import contact_sheet, decode_png, encode_png
-from datagen.manifest import Manifest, ObjectEntry, claims_of
+from datagen.manifest import Manifest, ObjectEntry, SourceEntry, claims_of
 from datagen.stages.evaluate import evaluate_packed
 from datagen.stages.job import JobWork, read_sound
 from datagen.stages.publication import Publication, publish
@@ -76,6 +76,7 @@ def finish(work: JobWork, unit: Unit, check_abort: Callable[[], None]) -> None:
         documents=[],
         shortfall=shortfall,
         performance_claims=claims_of(counts),
+        sources=_sources(work),
     )
     figures = evaluate_packed(work, unit, manifest, check_abort)
     documents = list(_put_documents(work, manifest, shards))
@@ -220,6 +221,14 @@ def _read_image(work: JobWork, shard: NewObject, row: SampleRow, read_ahead: Rea
             f"{row.class_name}-{row.ordinal:08d} is another; remove it and restart the job"
         )
     return data
+
+
+def _sources(work: JobWork) -> list[SourceEntry]:
+    training = work.resolved.model.facts.training
+    return [
+        SourceEntry(fact.name, fact.version, fact.licence, fact.use_text, fact.depth)
+        for fact in (training.sources if training else ())
+    ]
 
 
 def _origin(work: JobWork) -> ModelOrigin:

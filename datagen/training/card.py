@@ -34,10 +34,10 @@ Each row is one class, in the order of the list below; the samples are of seeds 
 | parameters | {num_parameters:,}, stored as {dtype} |
 | data | {source} |
 | licence of the data | {licence} |
-{sources}| trained on | {num_train:,} images; {num_held_out:,} more were held out of training{by_group} |
+| trained on | {num_train:,} images; {num_held_out:,} more were held out of training{by_group} |
 | real images seen | {images_seen:,} in {minutes:,.0f} minutes on {device} |
 | weights kept | {kept} |
-| seed | {seed} |
+{sources}| seed | {seed} |
 
 ## Figures
 
@@ -50,8 +50,8 @@ Each row is one class, in the order of the list below; the samples are of seeds 
 
 - It draws these {num_classes} classes at this size and nothing else; rare variants within a class
   are rarer still among its samples, or absent.
-{closeness}{synthetic}- Whether its samples help your classifier is for a test on your real images to say.
-- Not for clinical use, and not for any decision about a person.
+{closeness}- Whether its samples help your classifier is for a test on your real images to say.
+{synthetic}- Not for clinical use, and not for any decision about a person.
 
 ## Made by
 
