@@ -1,7 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+import resource
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ import torch
 from datagen.errors import InputError, TrainingError
 from datagen.generators import GENERATORS
 from datagen.generators.cgan.sample import CganSampler
-from datagen.generators.interface import Images, ModelConfig, Objective, Update
+from datagen.generators.interface import Images, ModelConfig, Objective, Sampler, Update
 from datagen.training.checkpoint import (
     Checkpoint,
     Progress,
@@ -18,7 +21,8 @@ from datagen.training.checkpoint import (
     save_checkpoint,
 )
 from datagen.training.dataset import RealImages, load_real_images, split_held_out
-from datagen.training.judge import HeldOutJudge, sample_class
+from datagen.training.diversity import Diversity
+from datagen.training.judge import HeldOutJudge, Judgement, sample_class
 from datagen.training.loop import (
     BEST_FILE,
     LATEST_FILE,
@@ -234,6 +238,121 @@ def test_the_average_forgets_half_in_its_half_life() -> None:
     assert ema_decay(plan, 0) == 0
     assert ema_decay(plan, 10**6) ** (10_000 / 100) == pytest.approx(0.5)
     assert ema_decay(plan, 20_000) ** (2000 / 100) == pytest.approx(0.5)
+
+
+# --- stopping early -------------------------------------------------------------------------------
+
+
+class Stuck:
+    """An objective that learns nothing, and whose samples are the images given."""
+
+    def __init__(self, inner: Objective, images: dict[int, Images]) -> None:
+        self.inner, self.images = inner, images
+        self.num_steps = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    def step(self, real: torch.Tensor, class_ids: torch.Tensor, update: Update) -> dict[str, float]:
+        self.num_steps += 1
+        return {"loss": 1.0}
+
+    def ema_sampler(self, batch_size: int) -> Sampler:
+        return Replay(self.images)
+
+
+def by_class(part: RealImages) -> dict[int, Images]:
+    return {c: part.images[part.class_ids == c] for c in range(len(CLASS_NAMES))}
+
+
+def test_a_training_that_gets_no_better_stops_and_stays_stopped(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe("cgan", data, num_images=800, stop_after_evaluations=3)
+    kids = iter([3.0, 2.0, 2.5, 2.5, 2.5])
+
+    def judge(self: HeldOutJudge, sampler: Sampler) -> Judgement:
+        shown = [np.zeros((1, 8, 8, 1), np.uint8)]
+        return Judgement(next(kids), 1, 1, None, Diversity({}), shown)
+
+    monkeypatch.setattr(HeldOutJudge, "judge", judge)
+    trained = run(recipe, tmp_path)
+    assert trained.progress.images_seen == 5 * 32
+    assert trained.progress.best_images_seen == 2 * 32
+    assert "3 evaluations in a row" in trained.progress.stopped
+    assert run(recipe, tmp_path).progress.images_seen == 5 * 32
+
+
+def test_a_training_that_copies_stops_before_it_keeps_such_weights(
+    data: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe("cgan", data, num_images=800, max_copy_share=0.5)
+    real = load_real_images(recipe.data)
+    train_part, held_out = split_held_out(real, held_out=recipe.data.held_out, seed=recipe.seed)
+    copying = Stuck(objective_of(recipe), by_class(train_part))
+    with pytest.raises(TrainingError, match="100% of the samples single out one training image"):
+        run(recipe, tmp_path / "copies", objective=copying)
+    unseen = Stuck(objective_of(recipe), by_class(held_out))
+    assert run(recipe, tmp_path / "unseen", objective=unseen).progress.images_seen == 800
+    grids = sorted(path.name for path in (tmp_path / "unseen" / "grids").iterdir())
+    assert grids[0] == "000000000032.png"
+    assert len(grids) == 25
+
+
+# --- the schedule ---------------------------------------------------------------------------------
+
+
+def test_the_learning_rate_falls_as_asked() -> None:
+    def rates(**changes: Any) -> list[float]:
+        schedule = Schedule(
+            num_images=1000, batch_size=10, learning_rate=1.0, warmup_images=100,
+            decay_after_images=250, **changes,
+        )  # fmt: skip
+        return [round(learning_rate(schedule, images), 3) for images in (0, 40, 500, 1000)]
+
+    assert rates(decay="constant") == [0.1, 0.5, 1.0, 1.0]
+    assert rates() == [0.1, 0.5, 0.707, 0.5]
+    assert rates(decay="cosine") == [0.1, 0.498, 0.5, 0.0]
+
+
+def test_a_training_of_fixed_length_is_not_prolonged(data: Path, tmp_path: Path) -> None:
+    run(tiny_recipe("edm", data, num_images=32, decay="cosine"), tmp_path)
+    with pytest.raises(TrainingError, match="another model recipe"):
+        run(tiny_recipe("edm", data, num_images=64, decay="cosine"), tmp_path)
+
+
+def test_gradients_are_clipped_to_the_norm_asked_for(data: Path, tmp_path: Path) -> None:
+    whole = run(tiny_recipe("cgan", data, num_images=32), tmp_path / "a")
+    clipped = run(tiny_recipe("cgan", data, num_images=32, max_grad_norm=1e-3), tmp_path / "b")
+    assert not same(whole.weights, clipped.weights)
+
+
+# --- a full disk ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def no_file_above(num_bytes: int) -> Iterator[None]:
+    """As on a disk with no more room: writes past it fail."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(data: Path, tmp_path: Path) -> None:
+    run(tiny_recipe("edm", data, num_images=32), tmp_path)
+    before = (tmp_path / LATEST_FILE).read_bytes()
+    recipe = tiny_recipe("edm", data, num_images=64)
+    with (
+        no_file_above(len(before) // 2),
+        pytest.raises(TrainingError, match=r"checkpoint .* cannot be written"),
+    ):
+        run(recipe, tmp_path)
+    assert (tmp_path / LATEST_FILE).read_bytes() == before
+    assert not list(tmp_path.glob("*.tmp"))
+    assert run(recipe, tmp_path).progress.images_seen == 64
 
 
 # --- the judge ------------------------------------------------------------------------------------
