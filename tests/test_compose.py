@@ -140,13 +140,17 @@ def test_each_image_has_its_target() -> None:
         assert SERVICES[name]["image"] == f"datagen:{build['target']}"
 
 
-def test_the_gpu_is_reserved_in_a_profile_alone() -> None:
+@pytest.mark.parametrize(
+    ("name", "profile", "device"),
+    [("worker-generate-gpu", "gpu", "0"), ("worker-train-gpu", "train-gpu", "1")],
+)
+def test_a_gpu_is_reserved_in_a_profile_alone(name: str, profile: str, device: str) -> None:
     reserving = {name for name, each in SERVICES.items() if "deploy" in each}
-    assert reserving == {"worker-generate-gpu"}
-    service = SERVICES["worker-generate-gpu"]
-    assert service["profiles"] == ["gpu"]
+    assert reserving == {"worker-generate-gpu", "worker-train-gpu"}
+    service = SERVICES[name]
+    assert service["profiles"] == [profile]
     devices = service["deploy"]["resources"]["reservations"]["devices"]
-    assert devices == [{"driver": "nvidia", "device_ids": ["0"], "capabilities": ["gpu"]}]
+    assert devices == [{"driver": "nvidia", "device_ids": [device], "capabilities": ["gpu"]}]
     assert load_settings(service["environment"] | {"DATAGEN_BROKER_URL_FILE": ""}).device == "cuda"
 
 

@@ -335,7 +335,7 @@ def test_up_from_nothing_to_a_job_and_again_with_the_same_home(
         wait(lambda: client.get(job).json()["state"] == "PUBLISHED", "the job is published")
         digest = client.get(job).json()["digest"]
     children = first.children
-    assert len(children) == 7  # three servers, API, two workers, beat
+    assert len(children) == 8  # three servers, API, three workers, beat
     another = subprocess.run(
         [sys.executable, "-m", "datagen", "up", "--home", str(home), "--port", "0"],
         capture_output=True,

@@ -18,7 +18,7 @@ from datagen.commands.output import print_json
 if TYPE_CHECKING:
     from datagen.stack.service import LocalService
 
-_ROLES = ("generate", "cpu")
+_ROLES = ("generate", "cpu", "train")
 
 
 @click.command()
@@ -38,10 +38,10 @@ _ROLES = ("generate", "cpu")
 @click.option(
     "--workers",
     "numbers",
-    default="generate=1,cpu=1",
+    default="generate=1,cpu=1,train=1",
     show_default=True,
     metavar="ROLE=N,...",
-    help="Worker processes: generate makes images, cpu packs and publishes them.",
+    help="Worker processes: generate makes images, cpu packs and publishes them, train trains.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object when all is up.")
 @home_option
@@ -57,7 +57,7 @@ def up(home: Path | None, port: int, s3_port: int, numbers: str, as_json: bool) 
     from datagen.stack.supervisor import Supervisor
 
     workers = _numbers(numbers)
-    plan = Plan(port, s3_port, workers.get("generate", 0), workers.get("cpu", 0))
+    plan = Plan(port, s3_port, *(workers.get(role, 0) for role in _ROLES))
     environ = {name: text for name, text in os.environ.items() if not name.startswith("AWS_")}
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

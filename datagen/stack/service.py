@@ -35,13 +35,14 @@ _SCOPES = ("read", "submit", "admin")
 
 @dataclass(frozen=True)
 class Plan:
-    """port, s3_port: 0 takes that of the last start, or a free one. generate, cpu: numbers of
-    workers."""
+    """port, s3_port: 0 takes that of the last start, or a free one. generate, cpu, train: numbers
+    of workers."""
 
     port: int = 8000
     s3_port: int = 0
     generate: int = 1
     cpu: int = 1
+    train: int = 1
 
 
 @dataclass(frozen=True)
@@ -130,12 +131,13 @@ def _processes(
 ) -> Iterator[tuple[str, tuple[str, ...], dict[str, str]]]:
     """Name, arguments, and what its environment has of its own."""
     yield "api", ("api", "--port", str(port)), {}
-    for number in range(plan.generate):
-        # One process per GPU; each sees its own as the first.
-        own = (
-            {"CUDA_VISIBLE_DEVICES": str(number)} if device == "cuda" and plan.generate > 1 else {}
-        )
-        yield f"generate-{number}", ("generate",), own
+    on_gpu = [("generate", number) for number in range(plan.generate)]
+    on_gpu += [("train", number) for number in range(plan.train)]
+    # One process per GPU, each of which sees its own as the first; one of each kind share one.
+    apart = device == "cuda" and max(plan.generate, plan.train) > 1
+    for place, (role, number) in enumerate(on_gpu):
+        own = {"CUDA_VISIBLE_DEVICES": str(place)} if apart else {}
+        yield f"{role}-{number}", (role,), own
     for number in range(plan.cpu):
         yield f"cpu-{number}", ("cpu",), {}
     yield "beat", ("beat",), {}
