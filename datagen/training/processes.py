@@ -67,7 +67,8 @@ def launched_processes(device: str) -> Processes:
     from accelerate import PartialState
 
     state = PartialState(cpu=device == "cpu")
-    return Processes(state.num_processes, state.process_index, str(state.device))
+    own = "cpu" if state.device.type == "cpu" else str(state.device)
+    return Processes(state.num_processes, state.process_index, own)
 
 
 def _check_device(device: str) -> None:
