@@ -32,7 +32,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     **{
         name: {
-            "generator": {"model": f"tiny-{name}"},
+            "generator": {"model": f"tiny-{name}"}
+            | ({"num_inference_steps": 2} if name == "lora" else {}),
             "classes": [{"name": c, "count": 7} for c in CLASS_NAMES],
         }
         for name in TINY

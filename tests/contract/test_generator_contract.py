@@ -26,6 +26,8 @@ NUM_CLASSES = 3
 SEEDS = [5, 2**63 - 1, 2**62 + 12345, 0, 77, 2**32 + 5]
 CLASS_IDS = [0, 1, 2, 0, 1, 2]
 
+_BY_STEPS, _GUIDED = ("ect", "edm", "lora"), ("edm", "lora")
+
 # generator, options: every sampler and the two-call path of guidance count as a case.
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("cgan", {}),
@@ -37,6 +39,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("edm", {"num_inference_steps": 3, "guidance_scale": 2.0}),
     ("edm", {"num_inference_steps": 2, "sampler": "heun"}),
     ("edm", {"num_inference_steps": 2, "sampler": "euler", "guidance_scale": 0.5}),
+    ("lora", {"num_inference_steps": 2}),
     ("noise", {}),
     ("noise", {"channels": 1}),
     ("vae", {}),
@@ -177,7 +180,7 @@ def test_a_wrong_number_of_requests_is_refused(
 def test_the_same_at_the_shipped_sizes_and_batch(generator: str, tmp_path: Path) -> None:
     """At the real widths and batch shape, where the fast kernels are."""
     model = save_random_model(tmp_path / generator, SHIPPED_SIZE[generator])
-    case = make_case(model, {"num_inference_steps": 1} if generator in ("ect", "edm") else {})
+    case = make_case(model, {"num_inference_steps": 1} if generator in _BY_STEPS else {})
     size = model.spec.batch_size
     sampler = case.sampler(batch_size=size)
     rng = random.Random(1)
@@ -210,7 +213,7 @@ print(hashlib.sha256(sampler.sample(seeds, class_ids).tobytes()).hexdigest())
 @pytest.mark.slow
 @pytest.mark.parametrize("generator", sorted(TINY))
 def test_another_process_gives_the_same_images(generator: str, models: dict[str, Model]) -> None:
-    options = {"num_inference_steps": 2, "guidance_scale": 1.5} if generator == "edm" else {}
+    options = {"num_inference_steps": 2, "guidance_scale": 1.5} if generator in _GUIDED else {}
     case = make_case(load_model(models[generator].path), options)
     expected = hashlib.sha256(case.sampler().sample(SEEDS, CLASS_IDS).tobytes()).hexdigest()
     arguments = [str(models[generator].path), json.dumps(options), str(BATCH_SIZE)]

@@ -26,6 +26,8 @@ from tests.generators.tiny_models import TINY, save_random_model
         ("edm", {"num_inference_steps": 4, "sampler": "heun"}),
         ("edm", {"num_inference_steps": 4, "sampler": "heun", "guidance_scale": 0}),
         ("edm", {"num_inference_steps": 1, "sampler": "euler"}),
+        ("lora", {"num_inference_steps": 3}),
+        ("lora", {"num_inference_steps": 3, "guidance_scale": 1.0, "sampler": "ddim"}),
         ("vae", {}),
     ],
 )
@@ -59,6 +61,8 @@ def test_num_network_calls_is_the_number_of_calls(
         ("edm", {"guidance": 1.0}),
         ("cgan", {"truncation": 0}),
         ("cgan", {"truncation": "0.5"}),
+        ("lora", {"sampler": "heun"}),
+        ("lora", {"num_inference_steps": 1001}),
         ("noise", {"channels": 2}),
         ("noise", {"channels": True}),
         ("vae", {"temperature": 0}),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import torch
@@ -9,11 +13,18 @@ import torch
 from datagen.generators import GENERATORS
 from datagen.generators.interface import ModelConfig
 from datagen.generators.model_directory import Model, ModelFacts, save_model
+from tests.generators.tiny_pipeline import save_tiny_pipeline
 
 CLASS_NAMES = ("disc", "ring", "bar")
 FACTS = ModelFacts(licence="Apache-2.0", source="random weights of a test")
 
 _TINY_UNET = {"patch_px": 2, "widths": [8, 16], "norm_num_groups": 4, "sigma_data": 0.5}
+
+# Made by save_random_model, when a lora is first asked for.
+_PIPELINE = Path(tempfile.gettempdir()) / f"datagen-tiny-pipeline-{os.getpid()}"
+_TINY_LORA = ModelConfig(
+    "lora", CLASS_NAMES, (8, 12), 3, {"pipeline": str(_PIPELINE), "rank": 4, "alpha": 32}
+)
 
 TINY = {
     "cgan": ModelConfig(
@@ -21,6 +32,7 @@ TINY = {
     ),
     "ect": ModelConfig("ect", CLASS_NAMES, (8, 12), 3, _TINY_UNET),
     "edm": ModelConfig("edm", CLASS_NAMES, (8, 12), 3, _TINY_UNET),
+    "lora": _TINY_LORA,
     "noise": ModelConfig("noise", (), (0, 0), 0, {}),
     "vae": ModelConfig("vae", CLASS_NAMES, (8, 12), 3, {"latent_dim": 4, "widths": [4, 8]}),
 }
@@ -36,6 +48,7 @@ SHIPPED_SIZE = {
     "edm": ModelConfig(
         "edm", CLASS_NAMES, (28, 28), 1, {"patch_px": 2, "widths": [64, 128], "sigma_data": 0.7}
     ),
+    "lora": _TINY_LORA,
     "noise": ModelConfig("noise", (), (0, 0), 0, {}),
     "vae": ModelConfig("vae", CLASS_NAMES, (28, 28), 1, {"latent_dim": 32, "widths": [64, 128]}),
 }
@@ -55,4 +68,16 @@ def random_weights(config: ModelConfig, *, seed: int = 0) -> dict[str, torch.Ten
 
 
 def save_random_model(folder: Path, config: ModelConfig, *, seed: int = 0) -> Model:
+    config = _with_pipeline(config)
     return save_model(folder, config, random_weights(config, seed=seed), FACTS, card="# a test\n")
+
+
+def _with_pipeline(config: ModelConfig) -> ModelConfig:
+    """What a training adds to the config of a lora: the digest of its pipeline."""
+    if config.generator != "lora":
+        return config
+    if not _PIPELINE.exists():
+        atexit.register(shutil.rmtree, _PIPELINE, ignore_errors=True)
+        save_tiny_pipeline(_PIPELINE)
+    spec = GENERATORS["lora"]
+    return spec.fit(config, spec.options(), class_names=(), image_size=(0, 0))

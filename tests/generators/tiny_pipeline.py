@@ -3,7 +3,6 @@ as diffusers' save_pretrained writes a real one."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -24,13 +23,9 @@ def save_tiny_pipeline(folder: Path, *, seed: int = 0, prediction_type: str = "e
     letters = "abcdefghijklmnopqrstuvwxyz"
     tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
     vocabulary = {token: index for index, token in enumerate([*tokens, "<start>", "<end>"])}
-    words = folder.parent / f"{folder.name}-words"
-    words.mkdir(parents=True)
-    (words / "vocab.json").write_text(json.dumps(vocabulary))
-    (words / "merges.txt").write_text("#version: 0.2\n")
     tokenizer = CLIPTokenizer(
-        str(words / "vocab.json"),
-        str(words / "merges.txt"),
+        vocabulary,
+        [],
         unk_token="<end>",
         bos_token="<start>",
         eos_token="<end>",

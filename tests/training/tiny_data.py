@@ -17,11 +17,13 @@ CLASS_NAMES = ("left", "right", "dark")
 NETWORKS: dict[str, dict[str, Any]] = {
     "cgan": {"latent_dim": 4, "widths": [8, 4], "num_blocks": 1},
     "edm": {"widths": [8, 16], "norm_num_groups": 4},
+    "lora": {},  # the test names a pipeline
     "vae": {"latent_dim": 4, "widths": [4, 8]},
 }
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "cgan": {"penalty_every": 2},
     "edm": {"evaluation_steps": 2},
+    "lora": {"evaluation_steps": 2},
     "vae": {"kl_warmup_images": 32},
 }
 

@@ -18,6 +18,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from peft import LoraConfig
+from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging
@@ -30,6 +31,9 @@ from datagen.generators.weights import channels_last
 # Of the tensors that ship: what diffusers' load_lora_weights and PEFT expect.
 _PREFIX = "unet."
 _NAME = "added"
+
+# What the libraries raise on files of the right kind with wrong contents.
+_LOADING = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
 
 Adapter = dict[str, nn.Parameter]
 
@@ -167,7 +171,7 @@ def _load(kind: Any, folder: Path) -> Any:
             local_files_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except _LOADING as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"pipeline folder {folder}: cannot be loaded: {reason}") from None
     lacking = [*found["missing_keys"], *found["mismatched_keys"]]
@@ -187,7 +191,7 @@ def _encode(folder: Path, prompts: Sequence[str], *, device: str) -> torch.Tenso
     """
     try:
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except _LOADING as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(
             f"pipeline folder {folder / 'tokenizer'}: cannot be loaded: {reason}"

@@ -14,8 +14,6 @@ from datagen.generators.interface import ModelConfig, Objective, Sampler
 from datagen.generators.lora.options import LoraNetwork, LoraObjectiveOptions, LoraOptions
 from datagen.generators.lora.pipeline_files import PipelineFiles, open_pipeline
 
-_MULTIPLE_PX = 8
-
 
 class LoraSpec:
     name = "lora"
@@ -38,17 +36,12 @@ class LoraSpec:
         return steps if options.guidance_scale == 1 else 2 * steps
 
     def check(self, config: ModelConfig) -> None:
-        """Sizes and prompts; the pipeline itself is read by `fit`, `load` and `objective`."""
+        """What needs no file; the pipeline is read by `fit`, `load` and `objective`."""
         network = LoraNetwork.model_validate(config.network)
         if not network.pipeline:
             raise ModelError(
                 "generator lora: network.pipeline is missing: give the folder of the text-to-image "
                 "pipeline to tune, or a hub id with network.revision"
-            )
-        if any(side % _MULTIPLE_PX for side in config.image_size):
-            raise ModelError(
-                f"generator lora: image_size {list(config.image_size)}: expected multiples of "
-                f"{_MULTIPLE_PX}; set data.image_size, or pad the images"
             )
         if config.channels not in (1, 3):
             raise ModelError(
@@ -68,8 +61,7 @@ class LoraSpec:
         network = LoraNetwork.model_validate(config.network)
         if network.pipeline_sha256 is not None:
             return config
-        self.check(config)
-        found = {"pipeline_sha256": open_pipeline(network).sha256}
+        found = {"pipeline_sha256": self._open(config, network).sha256}
         if network.revision is None:
             found["pipeline"] = str(Path(network.pipeline).resolve())
         return replace(config, network=network.model_copy(update=found).model_dump(mode="json"))
@@ -122,7 +114,8 @@ class LoraSpec:
         if any(side % factor for side in config.image_size):
             raise ModelError(
                 f"generator lora: image_size {list(config.image_size)}: expected multiples of "
-                f"{factor}, as the pipeline's VAE has it"
+                f"{factor}, the pixels of a latent of {files.folder}; set data.image_size, or pad "
+                "the images"
             )
         return files
 
