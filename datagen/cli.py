@@ -14,7 +14,7 @@ from datagen.commands.edge import Edge, debug_option, home_option
 from datagen.commands.evaluate import evaluate
 from datagen.commands.inspection import remake, show
 from datagen.commands.keys import audit, tenants
-from datagen.commands.models import models, train
+from datagen.commands.models import models
 from datagen.commands.recipes import plan, run, validate
 from datagen.commands.references import references
 from datagen.commands.refilter import refilter
@@ -25,6 +25,8 @@ from datagen.commands.schedules import schedules
 from datagen.commands.service import cancel, jobs, preview, retry, submit, watch
 from datagen.commands.sources import sources
 from datagen.commands.speed import bench
+from datagen.commands.train import train
+from datagen.commands.trainings import trainings
 from datagen.commands.up import up
 from datagen.commands.versions import diff, list_, pull, verify
 
@@ -36,7 +38,7 @@ Exit codes: 0 done, 2 bad input, 3 not found, 4 a job or training failed, 5 dama
 \b
 With DATAGEN_API_URL and DATAGEN_API_KEY set, validate, plan, ls, show, pull, diff, report,
 refilter, approve, approvals and keys speak to that service, as submit, jobs, watch, cancel, retry,
-preview and schedules always do.
+preview, schedules and trainings always do.
 """
 
 
@@ -52,7 +54,7 @@ _COMMANDS = (
     *(validate, plan, run, list_, show, pull, verify, diff, remake),
     *(evaluate, report, refilter, approve, approvals, credentials),
     *(sources, train, models, references, bench),
-    *(submit, jobs, watch, cancel, retry, preview, schedules),
+    *(submit, jobs, watch, cancel, retry, preview, schedules, trainings),
     *(up, keys, audit, tenants, revoke, completion),
 )
 for command in _COMMANDS:

@@ -242,7 +242,8 @@ def test_a_model_is_added_once(tmp_path: Path) -> None:
     added = one_object(succeed("models", "add", source, "--json", "--home", "here"))
     assert Path(added["path"]) == Path("here/models/quiet").absolute()
     assert "quiet" in succeed("models", "ls", "--home", "here")
-    assert datagen("models", "add", source, "--home", "here").exit_code == 2
+    again = one_object(succeed("models", "import", source, "--json", "--home", "here"))
+    assert (again["path"], again["is_new"]) == (added["path"], False)
     (source / "model.pkl").write_bytes(b"")
     refused = datagen("models", "add", source, "--home", "other")
     assert (refused.exit_code, Path("other").exists()) == (2, False)
@@ -253,11 +254,13 @@ def test_a_trained_model_is_at_hand_for_recipes(tmp_path: Path, recipe: Path) ->
     data = write_tiny_data(tmp_path / "data")
     model_recipe = tmp_path / "tiny-cgan.yaml"
     model_recipe.write_text(tiny_recipe_text("cgan", tmp_path / "elsewhere"))
-    train = ["train", model_recipe, "--data", data, "--num-images", "32", "--json"]
+    train = ["train", model_recipe, "--data", data, "--max-images", "32", "--json"]
+    refused = datagen(*train, "--resume")
+    assert (refused.exit_code, "no training has left a checkpoint" in refused.stderr) == (2, True)
     model = one_object(succeed(*train))
     assert model["path"] == str(Path("datagen-home/models/tiny-cgan").absolute())
     assert model["training"]["images_seen"] == 32
-    again = one_object(succeed(*train))
+    again = one_object(succeed(*train, "--resume"))
     assert (again["name"], again["is_new"]) == ("tiny-cgan", False), "a model never changes"
     [source] = one_object(succeed("sources", "ls", "--json"))["sources"]
     assert (source["name"], source["version"], source["num_images"]) == ("made-up", 1, 240)

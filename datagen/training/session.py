@@ -118,7 +118,9 @@ def train_model(
         if processes.is_first:
             _write(done, work=work, out=out)
     processes.wait()
-    return load_model(out)
+    model = load_model(out)
+    processes.wait()  # before whoever called moves it
+    return model
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,187 @@
+"""train: a model made from a team's images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from datagen.commands.data_path import DataPath
+from datagen.commands.edge import shared_options
+from datagen.commands.model_facts import model_content, print_model
+from datagen.commands.opening import open_catalog, open_settings
+from datagen.commands.output import print_json
+from datagen.commands.progress import progress_bar
+from datagen.errors import InputError
+
+if TYPE_CHECKING:
+    from datagen.settings import Settings
+    from datagen.sources import Registrar
+    from datagen.training.model_recipe import DataSource, ModelRecipe
+
+_folder = DataPath(path_type=Path, file_okay=False)
+_images = DataPath(path_type=Path)
+
+
+@click.command()
+@click.argument("recipe", metavar="MODEL_RECIPE", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--data", type=_images, help="The real images, in place of the recipe's.")
+@click.option("--out", type=_folder, help="Model directory to write; else models/NAME of the home.")
+@click.option(
+    "--max-seconds",
+    type=click.FloatRange(0, 1e9),
+    help="Stop training then, and write the best weights so far; 0 writes them at once.",
+)
+@click.option(
+    "--max-images",
+    "--num-images",
+    "max_images",
+    type=click.IntRange(1, 10**12),
+    help="Real images to show to the model, in place of the recipe's.",
+)
+@click.option("--init", metavar="MODEL", help="Start from this model's weights.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on from a checkpoint, and stop if there is none: for scripts. Without it, too, a "
+    "training goes on where there is one.",
+)
+@click.option("--check", "check_only", is_flag=True, help="Only check the images, and train not.")
+@shared_options
+def train(
+    recipe: Path,
+    data: Path | None,
+    out: Path | None,
+    max_seconds: float | None,
+    max_images: int | None,
+    init: str | None,
+    resume: bool,
+    check_only: bool,
+    home: Path | None,
+    as_json: bool,
+) -> None:
+    """Train a model on real images, which are checked first.
+
+    An interrupted training goes on from its last checkpoint when the same command is given again.
+    """
+    settings = open_settings(home)
+    from datagen.training.model_recipe import load_model_recipe
+
+    wanted = load_model_recipe(recipe)
+    if data is not None:
+        wanted = wanted.model_copy(update={"data": wanted.data.model_copy(update={"path": data})})
+    if check_only:
+        if wanted.data.registered is None:  # then nothing is looked up, or made
+            with _local_images(wanted.data, settings) as images:
+                _check(wanted, images, as_json=as_json)
+            return
+        with _open_images(wanted, settings) as (located, _):
+            _check(located, located.data.place, as_json=as_json)
+        return
+    from datagen.home_models import keep_if_new, next_folder
+    from datagen.training.data_check import DataCheck, check_text
+    from datagen.training.session import train_model
+
+    if resume:
+        _check_begun(settings.home / "training" / wanted.name)
+    total = max_images or wanted.schedule.num_images
+    checks: list[DataCheck] = []
+
+    def on_check(check: DataCheck) -> None:
+        checks.append(check)
+        if not as_json:
+            click.echo(check_text(check) + "\n", err=True)
+
+    try:
+        with progress_bar() as report, _open_images(wanted, settings) as (located, registrar):
+            report("read images", 0, total)
+            model = train_model(
+                located,
+                out=out or next_folder(settings.models_dir, wanted.name),
+                work=settings.home / "training" / wanted.name,
+                admit=registrar.admit,
+                max_seconds=max_seconds,
+                num_images=max_images,
+                init=init,
+                models_dirs=[settings.models_dir],
+                device=settings.device,
+                report=lambda progress, losses: report("train", progress.images_seen, total),
+                on_check=on_check,
+            )
+            is_new = True
+            if registrar.has_admitted:
+                if out is None:
+                    model, is_new = keep_if_new(model, settings.models_dir)
+                registrar.record(model)
+    except KeyboardInterrupt:
+        click.echo("the same command goes on from the last checkpoint", err=True)
+        raise
+    if not checks:  # one of several processes: the first speaks
+        return
+    if as_json:
+        checked = {"data_check": checks[0].model_dump(mode="json")}
+        print_json(model_content(model) | checked | {"is_new": is_new})
+    else:
+        what = "is in" if is_new else "is the same as before, in"
+        click.echo(f"model {model.name} {what} {model.path}\n")
+        print_model(model)
+
+
+def _check_begun(work: Path) -> None:
+    from datagen.training.loop import LATEST_FILE
+
+    if not (work / LATEST_FILE).exists():
+        raise InputError(
+            f"--resume: no training has left a checkpoint in {work}; leave --resume out to begin"
+        )
+
+
+@contextmanager
+def _open_images(
+    wanted: ModelRecipe, settings: Settings
+) -> Iterator[tuple[ModelRecipe, Registrar]]:
+    """The recipe with its images where they can be read, and what registers them."""
+    from datagen.sources import Registrar
+
+    with open_catalog(settings) as catalog:
+        registrar = Registrar(catalog, settings, recipe_name=wanted.name, created_by=None)
+        data = registrar.locate(wanted.data)
+        with _local_images(data, settings, profile=registrar.profile) as images:
+            data = data.model_copy(update={"path": images})
+            yield wanted.model_copy(update={"data": data}), registrar
+
+
+def _local_images(
+    data: DataSource, settings: Settings, *, profile: str | None = None
+) -> AbstractContextManager[Path]:
+    from datagen.training.remote_images import local_images
+
+    return local_images(
+        data.place,
+        folder=settings.home / "training",
+        endpoint_url=settings.s3_endpoint_url,
+        profile=profile,
+    )
+
+
+def _check(wanted: ModelRecipe, data: Path, *, as_json: bool) -> None:
+    """Raises InputError if the images cannot be trained on, also for want of a held-out part."""
+    from datagen.training.data_check import check_data, check_text
+    from datagen.training.dataset import read_training_images, real_images, split_held_out
+
+    source = wanted.data.model_copy(update={"path": data})
+    reading = read_training_images(source)
+    check = check_data(reading)
+    if as_json:
+        print_json(check.model_dump(mode="json"))
+    else:
+        click.echo(check_text(check))
+    split_held_out(
+        real_images(reading),
+        held_out=source.held_out,
+        seed=wanted.seed,
+        groups=reading.images.groups,
+    )
