@@ -13,8 +13,6 @@ from datagen.generators.interface import ModelConfig
 from datagen.generators.optimization import transferred
 from datagen.generators.weights import flatten_optimizer, load_optimizer, take_prefix
 
-_CLASS_TABLE = "unet.class_embedding.weight"
-
 
 class AveragedDenoiser:
     """network is trained by `optimizer`, which the objective builds; ema is what ships."""
@@ -39,12 +37,13 @@ class AveragedDenoiser:
         self, weights: Mapping[str, torch.Tensor], class_rows: Sequence[int | None]
     ) -> None:
         """The null class stays the last row. See interface.Objective."""
-        null_row = len(weights[_CLASS_TABLE]) - 1 if _CLASS_TABLE in weights else None
+        table = self.network.class_table
+        null_row = len(weights[table]) - 1 if table in weights else None
         state = transferred(
             self.ema.state_dict(),
             weights,
             class_rows=[*class_rows, null_row],
-            class_tensors=[_CLASS_TABLE],
+            class_tensors=[table],
         )
         self.network.load_state_dict(state)
         self.ema.load_state_dict(state)

@@ -22,7 +22,8 @@ _TIMESTEP_SCALE = 100.0
 class EdmDenoiser(nn.Module):
     """D(x; sigma, class): noisy images (N, C, H, W) => denoised images, [-1, 1] units.
 
-    The class id num_classes is the null class.
+    The class id num_classes is the null class. With augment_dim the network may be told of
+    augmentations: a linear map of their labels, without a bias, is added to the class's embedding.
     """
 
     def __init__(self, config: ModelConfig, network: EdmNetwork) -> None:
@@ -35,6 +36,7 @@ class EdmDenoiser(nn.Module):
         down = "AttnDownBlock2D" if network.attention else "DownBlock2D"
         up = "AttnUpBlock2D" if network.attention else "UpBlock2D"
         self.null_class = len(config.class_names)
+        self.augment_dim = network.augment_dim
         self.patch_px = patch
         self.sigma_data = network.sigma_data
         self.unet = UNet2DModel(
@@ -45,7 +47,9 @@ class EdmDenoiser(nn.Module):
             block_out_channels=network.widths,
             down_block_types=("DownBlock2D",) + (down,) * num_lower,
             up_block_types=(up,) * num_lower + ("UpBlock2D",),
-            num_class_embeds=self.null_class + 1,
+            # "identity" takes embeddings in the place of ids.
+            class_embed_type="identity" if network.augment_dim else None,
+            num_class_embeds=None if network.augment_dim else self.null_class + 1,
             norm_num_groups=network.norm_num_groups,
             add_attention=network.attention,
             attention_head_dim=None,
@@ -53,18 +57,47 @@ class EdmDenoiser(nn.Module):
         # The last layer starts at zero, so that D starts as the c_skip estimate.
         nn.init.zeros_(self.unet.conv_out.weight)
         nn.init.zeros_(self.unet.conv_out.bias)
+        if network.augment_dim:
+            embedding_dim = 4 * network.widths[0]
+            self.class_embedding = nn.Embedding(self.null_class + 1, embedding_dim)
+            self.augment_embedding = nn.Linear(network.augment_dim, embedding_dim, bias=False)
+            # As loud as the classes from the start: at torch's own scale 120 steps learned nothing.
+            nn.init.normal_(self.augment_embedding.weight)
         channels_last(self)
 
+    @property
+    def class_table(self) -> str:
+        """The tensor of the state that has a row for each class."""
+        return "class_embedding.weight" if self.augment_dim else "unet.class_embedding.weight"
+
     def forward(
-        self, noisy: torch.Tensor, sigma: torch.Tensor, class_ids: torch.Tensor
+        self,
+        noisy: torch.Tensor,
+        sigma: torch.Tensor,
+        class_ids: torch.Tensor,
+        augment_labels: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """noisy: (N, C, H, W). sigma: (N,). class_ids: (N,)."""
+        """noisy: (N, C, H, W). sigma: (N,). class_ids: (N,). augment_labels: (N, augment_dim); left
+        out, those of images that were not augmented."""
         s, data = sigma.view(-1, 1, 1, 1), self.sigma_data
         norm = (s**2 + data**2).sqrt()
         c_skip, c_out, c_in = data**2 / norm**2, s * data / norm, 1 / norm  # table 1
         c_noise = sigma.log() / 4
         folded = F.pixel_unshuffle(c_in * noisy, self.patch_px)
         folded = folded.contiguous(memory_format=torch.channels_last)
-        raw = self.unet(folded, c_noise * _TIMESTEP_SCALE, class_ids, return_dict=False)[0]
+        condition = self._condition(class_ids, augment_labels)
+        raw = self.unet(folded, c_noise * _TIMESTEP_SCALE, condition, return_dict=False)[0]
         out: torch.Tensor = c_skip * noisy + c_out * F.pixel_shuffle(raw.float(), self.patch_px)
         return out
+
+    def _condition(
+        self, class_ids: torch.Tensor, augment_labels: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Ids where the UNet embeds them, else embeddings (N, 4 * widths[0])."""
+        if not self.augment_dim:
+            return class_ids
+        embedded: torch.Tensor = self.class_embedding(class_ids)
+        if augment_labels is None:
+            augment_labels = embedded.new_zeros(len(class_ids), self.augment_dim)
+        told: torch.Tensor = self.augment_embedding(augment_labels)
+        return embedded + told

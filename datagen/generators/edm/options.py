@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Transform = Literal["x_flip", "y_flip", "scale", "rotation", "stretch", "translation"]
 Width = Annotated[int, Field(strict=True, ge=1, le=1024)]
 
 
@@ -36,7 +37,8 @@ class EdmOptions(BaseModel):
 class EdmNetwork(BaseModel):
     """Sizes of the UNet. patch_px: images are folded to (H/p, W/p, C*p*p) first.
 
-    sigma_data: standard deviation of the training pixels in [-1, 1].
+    sigma_data: standard deviation of the training pixels in [-1, 1]. augment_dim: 9 for a network
+    that is told how its images were augmented.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -64,13 +66,17 @@ class EdmNetwork(BaseModel):
     sigma_data: float = Field(
         default=0.5, gt=1e-3, le=10, strict=True, description="a number above 0.001, at most 10"
     )
+    augment_dim: Literal[0, 9] = Field(
+        default=0, description="0, or 9 to train with augment_probability"
+    )
 
 
 class EdmObjectiveOptions(BaseModel):
     """What a model recipe may set when it trains a diffusion model.
 
     Noise levels are log-normal: exp(p_mean + p_std * n). class_dropout: share of images that train
-    the null class. evaluation_steps: of the sampler that judges the weights.
+    the null class. evaluation_steps: of the sampler that judges the weights. augment_probability:
+    of each of augment_with, for each image; needs network.augment_dim 9.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -85,4 +91,13 @@ class EdmObjectiveOptions(BaseModel):
     )
     evaluation_steps: int = Field(
         default=18, ge=2, le=100, description="a whole number of steps from 2 to 100"
+    )
+    augment_probability: float = Field(
+        default=0.0, ge=0, le=1, description="a probability from 0 to 1"
+    )
+    augment_with: tuple[Transform, ...] = Field(
+        default=("x_flip", "scale", "rotation", "stretch", "translation"),
+        strict=False,
+        min_length=1,
+        description=f"a list of some of {', '.join(get_args(Transform))}",
     )

@@ -92,5 +92,10 @@ class EdmSpec:
         assert isinstance(options, EdmObjectiveOptions)
         self.check(config)
         network = EdmNetwork.model_validate(config.network)
+        if options.augment_probability and not network.augment_dim:
+            raise ModelError(
+                "generator edm: network.augment_dim 0: expected 9 where "
+                "objective.augment_probability is above 0, or the augmentations would be learned"
+            )
         check_num_parameters(lambda: EdmDenoiser(config, network))
         return EdmObjective(config, options, seed=seed, device=device)
