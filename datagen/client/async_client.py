@@ -28,7 +28,13 @@ from datagen.client.event_stream import EventReader, Position
 from datagen.client.model_files import open_model_files
 from datagen.client.patience import Patience
 from datagen.client.problems import ServiceUnavailableError, error_of, unreachable
-from datagen.client.recipes import RecipeSource, located, read_recipe, recipe_text
+from datagen.client.recipes import (
+    RecipeSource,
+    located,
+    model_recipe,
+    read_recipe,
+    recipe_text,
+)
 from datagen.client.results import (
     CANCELLED,
     FAILED,
@@ -50,6 +56,8 @@ from datagen.client.results import (
     Sample,
     Schedule,
     SignOff,
+    Training,
+    TrainingProgress,
     Usage,
     Validation,
     Version,
@@ -57,6 +65,7 @@ from datagen.client.results import (
     checked_bytes,
     checked_end,
     checked_preview,
+    checked_training,
     newest_report,
     read_json,
 )
@@ -448,6 +457,54 @@ class AsyncClient:
     async def revoke_model(self, name: str, reason: str, *, dry_run: bool = False) -> Revocation:
         """With everything that it made. dry_run: only tells what would go."""
         return await self._send(calls.revoke_model(name, reason, dry_run=dry_run))
+
+    async def submit_training(
+        self, recipe: RecipeSource, *, idempotency_key: str | None = None
+    ) -> Training:
+        """A model recipe's training: a new one, or the one that it has already; see submit.
+
+        recipe: its images lie where the service reads them, as s3://bucket/prefix does.
+        """
+        with model_recipe(recipe) as (text, checked):
+            call = calls.submit_training(text, checked, key=idempotency_key)
+            training = await self._send(call)
+            while idempotency_key is None and training.state in (FAILED, CANCELLED):
+                call = calls.again(call, training)
+                training = await self._send(call)
+            return training
+
+    async def training(self, training_id: str) -> Training:
+        return await self._send(calls.training(training_id))
+
+    def trainings(
+        self, *, state: str | None = None, name: str | None = None
+    ) -> AsyncIterator[Training]:
+        """Newest first, without recipes. name: of the model."""
+        return self._pages(calls.trainings(state=state, name=name))
+
+    async def wait_training(
+        self,
+        training_id: str,
+        *,
+        on_progress: Callable[[TrainingProgress], None] = lambda progress: None,
+    ) -> Training:
+        """The training once its model is there. Raises TrainingError if it failed or was
+        cancelled."""
+        while True:
+            training = await self.training(training_id)
+            if training.progress is not None:
+                on_progress(training.progress)
+            if training.has_ended:
+                return checked_training(training)
+            await anyio.sleep(POLL_S)
+
+    async def cancel_training(self, training_id: str) -> Training:
+        """Raises ConflictError once its model is being registered."""
+        return await self._send(calls.cancel_training(training_id))
+
+    async def retry_training(self, training_id: str) -> Training:
+        """A failed training goes on from its last checkpoint."""
+        return await self._send(calls.retry_training(training_id))
 
     def schedules(self) -> AsyncIterator[Schedule]:
         return self._pages(calls.schedules())

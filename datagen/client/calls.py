@@ -29,6 +29,7 @@ from datagen.client.results import (
     Sample,
     Schedule,
     SignOff,
+    Training,
     Usage,
     Validation,
     Version,
@@ -36,6 +37,7 @@ from datagen.client.results import (
 )
 from datagen.errors import InputError
 from datagen.recipe import RecipeDocument, canonical_json, recipe_digest_of
+from datagen.training.model_recipe import ModelRecipe
 
 T = TypeVar("T")
 
@@ -151,7 +153,7 @@ def submit(document: RecipeDocument, *, key: str | None, priority: str | None) -
     return send("POST", "/jobs", Job, content, key=used)
 
 
-def again(call: Call[Job], job: Job) -> Call[Job]:
+def again(call: Call[T], job: Job | Training) -> Call[T]:
     """The submission that follows one whose job is over: the same from everywhere."""
     key = "recipe-" + json_digest([call.headers[IDEMPOTENCY_KEY], job.id])
     return replace(call, headers={**call.headers, IDEMPOTENCY_KEY: key})
@@ -370,6 +372,31 @@ def revoke_model(name: str, reason: str, *, dry_run: bool) -> Call[Revocation]:
     content = {"reason": reason, "dry_run": dry_run}
     path = f"/models/{part(name)}/revoke"
     return send("POST", path, Revocation, content, is_repeatable=True)
+
+
+def submit_training(text: bytes, recipe: ModelRecipe, *, key: str | None) -> Call[Training]:
+    """text: is sent as it is, so that faults have lines. key: None derives it from the recipe."""
+    written = recipe.model_dump(mode="json", exclude_unset=True)
+    used = "training-" + json_digest(written) if key is None else key
+    headers = {"Content-Type": "application/yaml", IDEMPOTENCY_KEY: check_key(used)}
+    return Call("POST", "/trainings", Training, headers=headers, body=text)
+
+
+def trainings(*, state: str | None, name: str | None) -> Call[Page[Training]]:
+    return get_pages("/trainings", Training, {"state": state, "name": name})
+
+
+def training(training_id: str) -> Call[Training]:
+    return get(f"/trainings/{part(training_id)}", Training)
+
+
+def cancel_training(training_id: str) -> Call[Training]:
+    path = f"/trainings/{part(training_id)}/cancel"
+    return send("POST", path, Training, is_repeatable=True)
+
+
+def retry_training(training_id: str) -> Call[Training]:
+    return send("POST", f"/trainings/{part(training_id)}/retry", Training)
 
 
 def schedules() -> Call[Page[Schedule]]:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from datagen.errors import InputError, RecipeError
+from datagen.faults import InvalidRecipe
 from datagen.recipe import RecipeDocument, canonical_json, load_bytes, parse_recipe
+from datagen.training.model_recipe import ModelRecipe, parse_model_recipe
 
 # A path, the YAML text itself (it has a line break), or the recipe as plain values.
 RecipeSource: TypeAlias = Path | str | Mapping[str, Any]
@@ -42,3 +44,15 @@ def located(document: RecipeDocument) -> Iterator[None]:
         yield
     except RecipeError as error:
         raise document.locate(error) from None
+
+
+@contextmanager
+def model_recipe(recipe: RecipeSource) -> Iterator[tuple[bytes, ModelRecipe]]:
+    """The text of a model recipe, which is checked here, and what it says; the service's faults of
+    it get the name of the file. Raises RecipeError."""
+    text, source = recipe_text(recipe)
+    checked = parse_model_recipe(text, source=source)
+    try:
+        yield text, checked
+    except InvalidRecipe as error:
+        raise InvalidRecipe(error.problems, source=source) from None

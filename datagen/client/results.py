@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from datagen.client.problems import ServiceUnavailableError
-from datagen.errors import JobError, NotFoundError, VerifyError
+from datagen.errors import JobError, NotFoundError, TrainingError, VerifyError
 
 PUBLISHED, FAILED, CANCELLED = "PUBLISHED", "FAILED", "CANCELLED"
 TERMINAL_STATES = (PUBLISHED, FAILED, CANCELLED)
@@ -127,6 +127,45 @@ class Job:
     cost: Cost | None = None
     fingerprint: Any = None
     waiting_for: str | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in TERMINAL_STATES
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """best_distance: of the weights kept so far to held-out images, None before an evaluation."""
+
+    images_seen: int = 0
+    num_images: int = 0
+    seconds: float = 0.0
+    losses: dict[str, float] = field(default_factory=dict)
+    best_distance: float | None = None
+    best_images_seen: int = 0
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """recipe: None in lists. checkpoint_images_seen: where another worker would go on from. error:
+    of the last try. model_digest: once it is PUBLISHED."""
+
+    id: str
+    name: str
+    state: str
+    recipe_digest: str
+    created_at: str
+    recipe: dict[str, Any] | None = None
+    progress: TrainingProgress | None = None
+    checkpoint_images_seen: int | None = None
+    tries: int = 0
+    model_digest: str | None = None
+    error: str | None = None
+    waiting_for: str | None = None
+    created_by: str | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -426,6 +465,15 @@ def checked_end(job: Job) -> Job:
         return job
     reason = job.error or ("it was cancelled" if job.state == CANCELLED else "no reason is known")
     raise JobError(f"job {job.id} ({job.name}) is {job.state}: {reason}")
+
+
+def checked_training(training: Training) -> Training:
+    """Raises TrainingError unless its model is there."""
+    if training.state == PUBLISHED:
+        return training
+    is_cancelled = training.state == CANCELLED
+    reason = "it was cancelled" if is_cancelled else training.error or "no reason is known"
+    raise TrainingError(f"training {training.id} ({training.name}) is {training.state}: {reason}")
 
 
 def is_beside_data(attachment: Attachment) -> bool:
