@@ -30,7 +30,7 @@ LAYERS = (
     ("generators", "augment", "filters", "formats", "store", "catalog"),
     ("training", "evaluation"),
     ("resolve", "synthetic_images"),
-    ("fingerprint", "versions", "registry", "sources", "home_models"),
+    ("fingerprint", "versions", "registry", "sources", "home_models", "half_precision"),
     ("attachments", "approval", "review"),
     ("stages",),
     ("engine",),
