@@ -20,7 +20,7 @@ _LOW_SPREAD = _LOW_COVERAGE = 0.8
 _MAX_WARNINGS = 5
 
 _REMEDIES = {
-    "cgan": "raise objective.gamma, or set objective.augment_target or network.minibatch_stddev",
+    "cgan": "raise objective.gamma, or set objective.augment_target or objective.minibatch_stddev",
     "vae": "lower objective.kl_weight, or give it a larger network.latent_dim",
 }
 _REMEDY = "keep earlier weights, or train on more images of it"

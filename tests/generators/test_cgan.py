@@ -7,12 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datagen.generators.cgan.augmentation import translate
 from datagen.generators.cgan.options import CganObjectiveOptions
 from datagen.generators.cgan.train import (
     CganObjective,
     gradient_penalty,
     relativistic_loss,
-    translate,
 )
 from datagen.generators.interface import Update
 from tests.generators.tiny_models import TINY

@@ -14,7 +14,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from datagen.generators.blocks import SLOPE, ResidualBlock, convolution
-from datagen.generators.cgan.options import CganNetwork
+from datagen.generators.cgan.layers import (
+    SelfAttention,
+    minibatch_deviation,
+    normalize_spectrally,
+)
+from datagen.generators.cgan.options import CganNetwork, CganObjectiveOptions
 from datagen.generators.interface import ModelConfig
 from datagen.generators.weights import channels_last
 
@@ -35,6 +40,7 @@ class Generator(nn.Module):
         latent_dim: int,
         widths: tuple[int, int],
         num_blocks: int,
+        self_attention: bool = False,
     ) -> None:
         super().__init__()
         wide, narrow = widths
@@ -48,6 +54,7 @@ class Generator(nn.Module):
         self.start = nn.Linear(condition_dim, math.prod(self.start_shape))
         nn.init.normal_(self.start.weight, std=1 / math.sqrt(condition_dim))
         self.low = nn.ModuleList(ResidualBlock(wide, condition_dim) for _ in range(num_blocks))
+        self.attention = SelfAttention(wide) if self_attention else None
         self.to_narrow = convolution(wide, narrow, 1)
         self.high = nn.ModuleList(ResidualBlock(narrow, condition_dim) for _ in range(num_blocks))
         self.shuffle = convolution(narrow, narrow, 3)
@@ -60,6 +67,8 @@ class Generator(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)
         for block in self.low:
             x = block(x, condition)
+        if self.attention is not None:
+            x = self.attention(x)
         x = F.interpolate(self.to_narrow(x), scale_factor=2, mode="bilinear")
         for block in self.high:
             x = block(x, condition)
@@ -71,7 +80,8 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """images (N, C, H, W), class_ids (N,) -> logits (N,).
 
-    Projection onto a class embedding: Miyato & Koyama 2018 (arXiv 1802.05637), equation 3.
+    Projection onto a class embedding: Miyato & Koyama 2018 (arXiv 1802.05637), equation 3. With
+    minibatch_stddev, and with it alone, a logit depends on the image's neighbours in the batch.
     """
 
     def __init__(
@@ -82,6 +92,9 @@ class Discriminator(nn.Module):
         channels: int,
         widths: tuple[int, int],
         num_blocks: int,
+        self_attention: bool = False,
+        spectral_norm: bool = False,
+        minibatch_stddev: int = 0,
     ) -> None:
         super().__init__()
         narrow, wide = widths
@@ -90,11 +103,15 @@ class Discriminator(nn.Module):
         self.high = nn.ModuleList(ResidualBlock(narrow) for _ in range(num_blocks))
         self.to_wide = convolution(narrow, wide, 1)
         self.low = nn.ModuleList(ResidualBlock(wide) for _ in range(num_blocks))
+        self.attention = SelfAttention(wide) if self_attention else None
+        self.minibatch_stddev = minibatch_stddev
         # One weight per place and channel, as in R3GAN's last stage.
         self.pool = nn.Conv2d(wide, wide, (height // 4, width // 4), groups=wide)
         self.embedding = nn.Embedding(num_classes, wide)
-        self.features = nn.Linear(wide, wide)
+        self.features = nn.Linear(wide + bool(minibatch_stddev), wide)
         self.unconditional = nn.Linear(wide, 1)
+        if spectral_norm:
+            normalize_spectrally(self)
 
     def forward(self, images: torch.Tensor, class_ids: torch.Tensor) -> torch.Tensor:
         x = self.stem(images.contiguous(memory_format=torch.channels_last))
@@ -103,7 +120,12 @@ class Discriminator(nn.Module):
         x = F.avg_pool2d(self.to_wide(x), 2)
         for block in self.low:
             x = block(x)
-        features = F.leaky_relu(self.features(self.pool(F.leaky_relu(x, SLOPE)).flatten(1)), SLOPE)
+        if self.attention is not None:
+            x = self.attention(x)
+        pooled = self.pool(F.leaky_relu(x, SLOPE)).flatten(1)
+        if self.minibatch_stddev:
+            pooled = torch.cat([pooled, minibatch_deviation(x, self.minibatch_stddev)], dim=1)
+        features = F.leaky_relu(self.features(pooled), SLOPE)
         projection = (features * self.embedding(class_ids)).sum(1) / math.sqrt(features.shape[1])
         out: torch.Tensor = self.unconditional(features).squeeze(1) + projection
         return out
@@ -117,11 +139,14 @@ def build_generator(config: ModelConfig, network: CganNetwork) -> Generator:
         latent_dim=network.latent_dim,
         widths=network.widths,
         num_blocks=network.num_blocks,
+        self_attention=network.self_attention,
     )
     return channels_last(generator)
 
 
-def build_discriminator(config: ModelConfig, network: CganNetwork) -> Discriminator:
+def build_discriminator(
+    config: ModelConfig, network: CganNetwork, options: CganObjectiveOptions
+) -> Discriminator:
     wide, narrow = network.widths
     discriminator = Discriminator(
         num_classes=len(config.class_names),
@@ -129,5 +154,8 @@ def build_discriminator(config: ModelConfig, network: CganNetwork) -> Discrimina
         channels=config.channels,
         widths=(narrow, wide),
         num_blocks=network.num_blocks,
+        self_attention=network.self_attention,
+        spectral_norm=options.spectral_norm,
+        minibatch_stddev=options.minibatch_stddev,
     )
     return channels_last(discriminator)

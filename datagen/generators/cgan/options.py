@@ -23,7 +23,11 @@ class CganOptions(BaseModel):
 
 
 class CganNetwork(BaseModel):
-    """Sizes of the networks. widths: channels at a quarter and at half of the resolution."""
+    """Sizes of the networks. widths: channels at a quarter and at half of the resolution.
+
+    self_attention: one layer at a quarter of the resolution, in both networks. Written only where
+    it is on: configs from before it keep their digest.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -36,13 +40,21 @@ class CganNetwork(BaseModel):
     num_blocks: int = Field(
         default=2, ge=1, le=16, strict=True, description="a whole number from 1 to 16"
     )
+    self_attention: bool = Field(
+        default=False,
+        strict=True,
+        exclude_if=lambda is_on: not is_on,
+        description="true or false",
+    )
 
 
 class CganObjectiveOptions(BaseModel):
     """What a model recipe may set when it trains a cgan.
 
-    gamma: weight of R1 and R2, which are computed every penalty_every steps. Images are shifted by
-    up to translation_px with augment_probability.
+    gamma: weight of the penalty, which is computed every penalty_every steps.
+    augment_probability: of each augmentation that is on: shifts by up to translation_px, color,
+    cutout_share. With an augment_target it is only where the probability starts (adaptation.py).
+    spectral_norm, minibatch_stddev: of the discriminator; the latter is the images of a group.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -54,6 +66,23 @@ class CganObjectiveOptions(BaseModel):
     )
     translation_px: int = Field(
         default=2, ge=0, le=64, description="a whole number of pixels from 0 to 64"
+    )
+    color: bool = Field(default=False, description="true or false")
+    cutout_share: float = Field(
+        default=0.0, ge=0, le=0.75, description="a share of the sides from 0 (none) to 0.75"
+    )
+    augment_target: float = Field(
+        default=0.0, ge=0, lt=1, description="a number from 0 (off) to below 1, such as 0.6"
+    )
+    augment_ramp_images: int = Field(
+        default=500_000, ge=1, description="a whole number of images, 1 or more"
+    )
+    penalty: Literal["r1r2", "r1", "wgan-gp"] = Field(
+        default="r1r2", description="r1r2, r1 or wgan-gp"
+    )
+    spectral_norm: bool = Field(default=False, description="true or false")
+    minibatch_stddev: int = Field(
+        default=0, ge=0, le=64, description="a whole number of images from 0 (off) to 64, such as 4"
     )
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="float32 or bfloat16"

@@ -81,5 +81,5 @@ class CganSpec:
         self.check(config)
         network = CganNetwork.model_validate(config.network)
         check_num_parameters(lambda: build_generator(config, network))
-        check_num_parameters(lambda: build_discriminator(config, network))
+        check_num_parameters(lambda: build_discriminator(config, network, options))
         return CganObjective(config, options, seed=seed, device=device)
