@@ -12,7 +12,6 @@ embedded processes do it in a loop, a cluster's workers when a message wakes the
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
@@ -42,7 +41,7 @@ from datagen.failpoints import failpoint
 from datagen.generators.interface import Sampler
 from datagen.heartbeat import Heartbeat
 from datagen.plan import Plan
-from datagen.registry import models_dirs
+from datagen.registry import models_dirs_of_stored
 from datagen.resolve import ResolvedRecipe, resolve_stored
 from datagen.settings import Settings
 from datagen.stages.finish import finish
@@ -225,8 +224,7 @@ def open_job(
 
     cv2.setNumThreads(settings.threads_per_worker)
     settings, catalog = settings.of(job.tenant), catalog.of(job.tenant)
-    model_name = json.loads(job.recipe_body)["generator"]["model"]
-    folders = models_dirs(catalog, store, settings, [model_name])
+    folders = models_dirs_of_stored(catalog, store, settings, job.recipe_body)
     resolved = resolve_stored(job.recipe_body, folders)
     cache = samplers or SamplerCache()
     return JobWork(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.lineage import dependents
-from datagen.errors import ConflictError, InputError, ModelError, StoreError
+from datagen.errors import InputError, ModelError, StoreError
 from datagen.generators.model_directory import (
     Model,
     change_facts,
@@ -19,9 +19,13 @@ from datagen.generators.model_directory import (
     find_model_folder,
     load_model,
 )
-from datagen.generators.model_versions import exact_name, parse_model_name, versions_among
-
-_SHOWN = 5
+from datagen.generators.model_versions import (
+    exact_name,
+    parse_model_name,
+    pinned_name,
+    versions_among,
+)
+from datagen.registry import check_removable
 
 
 def version_names(models_dir: Path, name: str) -> list[str]:
@@ -92,12 +96,12 @@ def remove_model(catalog: Catalog | None, models_dir: Path, name: str) -> Model:
     """catalog: None if nothing was ever made in the home. Returns what was removed.
 
     Raises ConflictError while a version or a job depends on it, unless it is deprecated: without
-    it, its images can not be made again.
+    it, their images cannot be made again.
     """
     model = describe_model(own_folder(models_dir, name))
-    made = dependents(catalog, model.digest) if catalog is not None else []
-    if made and model.facts.deprecated is None:
-        refuse_removal(model.name, made)
+    if catalog is not None:
+        made = dependents(catalog, model.digest)
+        check_removable(model.name, made, is_deprecated=model.facts.deprecated is not None)
     trash = models_dir / f".removed.{model.name}"
     try:
         shutil.rmtree(trash, ignore_errors=True)
@@ -111,17 +115,13 @@ def remove_model(catalog: Catalog | None, models_dir: Path, name: str) -> Model:
     return model
 
 
-def refuse_removal(name: str, made: list[str]) -> None:
-    """Raises ConflictError. made: what depends on the model, in words."""
-    more = f" and {len(made) - _SHOWN:,} more" if len(made) > _SHOWN else ""
-    raise ConflictError(
-        f"model {name} cannot be removed: {', '.join(made[:_SHOWN])}{more} depend on it; deprecate "
-        "it first, if their images need never be made again"
-    )
-
-
 def own_folder(models_dir: Path, name: str) -> Path:
-    """Of a model of the home, named as in a recipe. Raises ModelError."""
+    """Of a model of the home. Raises ModelError; InputError for NAME alone if it has versions."""
+    present = version_names(models_dir, name)
+    if len(present) > 1:
+        raise InputError(
+            f"model {name} has versions; name one: {', '.join(pinned_name(e) for e in present)}"
+        )
     path = find_model_folder(name, [models_dir])
     if path.parent != models_dir:
         raise ModelError(f"model {name!r} came with datagen, and stays as it is")

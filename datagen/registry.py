@@ -1,23 +1,33 @@
 """Models that a tenant registers: checked, stored once, fetched to wherever they are needed.
 
-Called by the API (register), and by whatever resolves a recipe in a service (models_dirs). A name
-is one model for ever: neither replaced nor, once revoked, used again.
+Called by the API and by workers that trained (register_model), and by whatever resolves a recipe in
+a service (models_dirs). NAME@VERSION is one model for ever: never replaced; a name that was revoked
+is not used again.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
 
 from datagen.catalog.catalog import Catalog
-from datagen.catalog.registry import RegisteredModel, get_model, insert_model
+from datagen.catalog.lineage import Dependents, dependents
+from datagen.catalog.registry import (
+    RegisteredModel,
+    delete_model,
+    get_model,
+    get_model_of_digest,
+    insert_model,
+)
 from datagen.catalog.tenants import check_upload
 from datagen.catalog.tombstones import check_model
 from datagen.errors import (
@@ -35,9 +45,17 @@ from datagen.generators.model_directory import (
     REFERENCE_FILE,
     WEIGHTS_FILE,
     Model,
+    UnknownModelError,
     describe_model,
+    find_model_folder,
     load_model,
     model_names,
+)
+from datagen.generators.model_versions import (
+    MODEL_NAME,
+    parse_model_name,
+    pinned_name,
+    versions_among,
 )
 from datagen.references.reference import Reference, load_reference
 from datagen.safetensors_header import check_finite
@@ -48,6 +66,7 @@ from datagen.store import Store
 FILES = (WEIGHTS_FILE, REFERENCE_FILE, CARD_FILE, CONFIG_FILE)
 
 _NUM_PROBES = 4
+_SHOWN = 5
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
@@ -55,26 +74,23 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 def register_model(
     catalog: Catalog, store: Store, settings: Settings, folder: Path, *, created_by: str | None
 ) -> RegisteredModel:
-    """folder: a model directory, named as the model is to be. The same model again changes nothing.
+    """folder: a model directory, named as the model is to be. It is the next version of the name;
+    the same model again changes nothing.
 
-    Raises InputError or ModelError if it is not sound, ConflictError if the name is taken,
-    RevokedError if the name, the model or its training data were revoked, QuotaError if it is too
-    large for what the tenant may still hold.
+    Raises InputError or ModelError if it is not sound, ConflictError if the name is the service's
+    own, RevokedError if the name, the model or its training data were revoked, QuotaError if it is
+    too large for what the tenant may still hold.
     """
     name = check_model_name(folder.name)
-    if name in model_names([settings.models_dir]):
+    if versions_among(name, model_names([settings.models_dir])):
         raise ConflictError(f"model {name!r} is the service's own; choose another name")
     model = load_model(folder)
     if model.weights is not None:
         check_finite(model.weights)
     _check_reference(model)
+    _check_pipeline(model)
     check_usable(catalog, model, name=name)
-    known = get_model(catalog, name)
-    if known is not None and known.digest != model.digest:
-        raise ConflictError(
-            f"model {name!r} exists with another digest, and a model never changes; register it "
-            "under another name"
-        )
+    known = get_model_of_digest(catalog, name, model.digest)
     prefix = model_prefix(settings.tenant, name, model.digest)
     present = [file for file in FILES if (folder / file).exists()]
     size_bytes = sum((folder / file).stat().st_size for file in present)
@@ -91,6 +107,18 @@ def register_model(
         size_bytes=size_bytes,
         created_by=created_by,
     )
+
+
+def _check_pipeline(model: Model) -> None:
+    """The base of a lora: a folder would be read on the workers' machines, whoever's it is. Raises
+    ModelError."""
+    network = model.config.network
+    if model.config.generator == "lora" and not network.get("revision"):
+        raise ModelError(
+            f"model {model.name!r}: network.pipeline {network.get('pipeline')!r} is a folder, and "
+            "workers read none; train on a hub id with network.revision, or let the operator put "
+            "the model among the service's own"
+        )
 
 
 def _check_reference(model: Model) -> None:
@@ -158,21 +186,64 @@ def models_dirs(
     catalog: Catalog, store: Store, settings: Settings, names: Iterable[str]
 ) -> list[Path]:
     """Folders in which `resolve` finds the tenant's models of these names, fetched if need be, and
-    those of the service. settings, catalog: the tenant's.
+    those of the service. names: as in recipes. settings, catalog: the tenant's.
 
     Raises RevokedError if one of them, or what it was trained on, was revoked.
     """
     folders = [settings.models_dir]
-    for name in names:
-        registered = get_model(catalog, name)
+    for text in names:
+        if MODEL_NAME.fullmatch(text) is None:
+            continue  # no model has it: resolve says so
+        registered = get_model(catalog, *parse_model_name(text))
         if registered is not None:
             _refuse_revoked(catalog, registered, settings)
             folders.insert(0, materialize(registered, store, settings))
             continue
-        path = model_names([settings.models_dir]).get(name)
-        if path is not None:
-            check_usable(catalog, describe_model(path))
+        with suppress(UnknownModelError):
+            check_usable(catalog, describe_model(find_model_folder(text, [settings.models_dir])))
     return folders
+
+
+def models_dirs_of_stored(
+    catalog: Catalog, store: Store, settings: Settings, body: str
+) -> list[Path]:
+    """As models_dirs, for the version that the recipe of a job pinned. body: its canonical JSON."""
+    exact = str(json.loads(body)["generator"]["model"])
+    return models_dirs(catalog, store, settings, [pinned_name(exact)])
+
+
+def remove_registered(
+    catalog: Catalog, store: Store, settings: Settings, model: RegisteredModel
+) -> None:
+    """Raises ConflictError while a version or a job of the tenant depends on it, unless it is
+    deprecated, and always while one runs. Files before the row: whoever dies leaves what can be
+    removed again."""
+    made = dependents(catalog, model.digest)
+    check_removable(model.exact_name, made, is_deprecated=model.deprecated_at is not None)
+    prefix = model_prefix(model.tenant, model.name, model.digest)
+    for found in list(store.list(prefix)):
+        store.delete(found.key)
+    delete_model(catalog, model)
+    shutil.rmtree(cached_folder(model, settings), ignore_errors=True)
+
+
+def check_removable(name: str, made: Dependents, *, is_deprecated: bool) -> None:
+    """Raises ConflictError. made: of the model."""
+    if made.running:
+        raise ConflictError(
+            f"model {name} cannot be removed: {some_of(made.running)} run; wait for them, or "
+            "cancel them"
+        )
+    if made.kept and not is_deprecated:
+        raise ConflictError(
+            f"model {name} cannot be removed: {some_of(made.kept)} depend on it; deprecate it "
+            "first, if their images need never be made again"
+        )
+
+
+def some_of(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def check_usable(catalog: Catalog, model: Model, *, name: str | None = None) -> None:
@@ -195,13 +266,13 @@ def materialize(registered: RegisteredModel, store: Store, settings: Settings) -
     Raises StoreError if the store has another model under the name.
     """
     folder = cached_folder(registered, settings)
-    target = folder / registered.name
+    target = folder / registered.exact_name
     if target.is_dir() and _digest_at(target) == registered.digest:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     partial = folder.parent / f".{uuid4().hex}"
     try:
-        _fetch(registered, store, partial / registered.name)
+        _fetch(registered, store, partial / registered.exact_name)
         os.rename(partial, folder)
     except OSError as error:
         if _digest_at(target) != registered.digest:  # else another process was faster
@@ -222,13 +293,19 @@ def _refuse_revoked(catalog: Catalog, registered: RegisteredModel, settings: Set
     try:
         check_model(
             catalog,
-            name=registered.name,
+            name=registered.exact_name,
             digest=registered.digest,
             data_sha256=registered.training_data_sha256,
+            sources=_source_digests(registered),
         )
     except RevokedError:
         shutil.rmtree(cached_folder(registered, settings), ignore_errors=True)
         raise
+
+
+def _source_digests(registered: RegisteredModel) -> list[str]:
+    training = json.loads(registered.config).get("training") or {}
+    return [each["sha256"] for each in training.get("sources", ()) if each["sha256"]]
 
 
 def _digest_at(path: Path) -> str | None:

@@ -25,7 +25,7 @@ from datagen.fingerprint import fingerprint
 from datagen.images import Image, decode_png, encode_png, sha256_hex
 from datagen.plan import attempt_key, attempt_seed, augmentation_seed
 from datagen.recipe import suggest
-from datagen.registry import models_dirs
+from datagen.registry import models_dirs_of_stored
 from datagen.resolve import ResolvedRecipe, resolve_stored
 from datagen.settings import Settings
 from datagen.stages.pack import png_text
@@ -94,8 +94,7 @@ def remake_sample(
     row = find_sample(catalog, version, text)
     job = get_job(catalog, version.job_id)
     assert job is not None
-    model_name = json.loads(job.recipe_body)["generator"]["model"]
-    folders = models_dirs(catalog, store, settings, [model_name])
+    folders = models_dirs_of_stored(catalog, store, settings, job.recipe_body)
     resolved = resolve_stored(job.recipe_body, folders)
     raw = _sample_again(resolved, settings, job, row)
     png = _finish_again(resolved, job, row, raw)

@@ -47,6 +47,7 @@ from datagen.errors import (
     StoreError,
 )
 from datagen.generators.model_directory import describe_model, model_names
+from datagen.generators.model_versions import pinned_name
 from datagen.registry import model_prefix
 from datagen.settings import Settings
 from datagen.store import Store
@@ -190,12 +191,11 @@ def _find_subject(catalog: Catalog, settings: Settings, text: str) -> _Subject:
             )
         return _Subject(SOURCE, Ref(text, text), models, None)
     if "@" in text:
-        row = find_any_version(catalog, text)
-        return _Subject(VERSION, Ref(f"{row.name}@{row.version}", row.digest), [], row)
+        return _find_version_subject(catalog, settings, text)
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", text):
         raise InputError(
             f"cannot revoke {text[:80]!r}: expected the sha256 of training data, the name of a "
-            "model, or a version as NAME@VERSION"
+            "model, or a version of a data set or model as NAME@VERSION"
         )
     models = find_models(catalog, settings, text)
     if not models:
@@ -206,13 +206,25 @@ def _find_subject(catalog: Catalog, settings: Settings, text: str) -> _Subject:
     return _Subject(MODEL, models[0], models, None)
 
 
+def _find_version_subject(catalog: Catalog, settings: Settings, text: str) -> _Subject:
+    """Of a data set, else of a model."""
+    try:
+        row = find_any_version(catalog, text)
+    except NotFoundError:
+        if not (models := find_models(catalog, settings, text)):
+            raise
+        return _Subject(MODEL, models[0], models, None)
+    return _Subject(VERSION, Ref(f"{row.name}@{row.version}", row.digest), [], row)
+
+
 def _models_here(
     settings: Settings, *, name: str | None = None, source: str | None = None
 ) -> list[Ref]:
-    """Of the service's own folders: they need not have been used yet."""
+    """Of the service's own folders: they need not have been used yet. name: of all versions, or of
+    one as NAME@VERSION."""
     found = []
     for path in model_names([settings.models_dir]).values():
-        if name is not None and path.name != name:
+        if name is not None and name not in (path.name.partition("@")[0], pinned_name(path.name)):
             continue
         try:
             model = describe_model(path)
@@ -250,7 +262,7 @@ def _erase(catalog: Catalog, store: Store, tombstone: Tombstone, *, limit: int) 
     num_deleted = _delete_attempts(
         catalog, store, attempts_of_model(catalog, tombstone.digest, limit=_CHUNK)
     )
-    model = tombstone.subject.split(" ")[0]
+    model = tombstone.subject.split(" ")[0].partition("@")[0]
     unfinished = [
         version_prefix(job.tenant, job.name, job.version)
         for job in cancelled_jobs(catalog, tombstone.digest)

@@ -30,7 +30,8 @@ LAYERS = (
     ("generators", "augment", "filters", "formats", "store", "catalog"),
     ("training", "evaluation"),
     ("resolve", "synthetic_images"),
-    ("fingerprint", "versions", "registry", "sources", "home_models", "half_precision"),
+    ("fingerprint", "versions", "registry", "sources", "half_precision"),
+    ("home_models",),
     ("attachments", "approval", "review"),
     ("stages",),
     ("engine",),
@@ -56,6 +57,8 @@ HOMES = {
     "httpx": {"client"},
     "c2pa": {"credentials"},
     "opacus": {"training"},
+    "peft": {"generators"},
+    "transformers": {"generators"},
     "celery": set[str](),
     "kombu": set[str](),
     "redis": set[str](),
@@ -67,6 +70,7 @@ LIGHT = ("cli", "recipe", "resolve", "store", "augment", "filters", "formats", "
 HEAVY = {
     *("torch", "diffusers", "albumentations", "pyarrow", "cv2", "PIL", "safetensors"),
     *("sqlalchemy", "alembic", "boto3", "botocore", "psycopg"),
+    *("accelerate", "peft", "transformers", "huggingface_hub"),
     *("fastapi", "uvicorn", "httpx", "jwt", "prometheus_client", "celery", "redis"),
 }
 

@@ -29,6 +29,7 @@ from datagen.registry import (
     model_prefix,
     models_dirs,
     register_model,
+    remove_registered,
 )
 from datagen.revocation import revoke
 from datagen.settings import Settings
@@ -97,18 +98,30 @@ def test_registering_again_changes_nothing(
     assert [model.name for model in list_models(catalog)] == ["xray"]
 
 
-def test_a_name_is_one_model_for_ever(
+def test_another_model_of_a_name_is_its_next_version(
     catalog: Catalog, store: Store, place: Settings, folder: Path, tmp_path: Path
 ) -> None:
     first = register_model(catalog, store, place, folder, created_by=None)
-    before = keys(store)
     other = save_random_model(tmp_path / "other" / "xray", TINY["cgan"], seed=1).path
+    second = register_model(catalog, store, place, other, created_by=None)
 
-    with pytest.raises(ConflictError, match="exists with another digest"):
-        register_model(catalog, store, place, other, created_by=None)
-
+    assert (first.exact_name, second.exact_name) == ("xray", "xray@2")
+    assert get_model(catalog, "xray") == second
+    for text, wanted in (("xray", second), ("xray@2", second), ("xray@1", first)):
+        found = find_model(text, models_dirs(catalog, store, place, [text]))
+        assert (found.name, found.digest) == (wanted.exact_name, wanted.digest)
+    deprecate_model(catalog, "xray", 2, reason="blurred")
     assert get_model(catalog, "xray") == first
-    assert keys(store) == before
+    assert register_model(catalog, store, place, folder, created_by=None) == first
+
+
+def test_a_removed_model_leaves_nothing(
+    catalog: Catalog, store: Store, place: Settings, folder: Path
+) -> None:
+    model = register_model(catalog, store, place, folder, created_by=None)
+    cached = materialize(model, store, place)
+    remove_registered(catalog, store, place, model)
+    assert (keys(store), list_models(catalog), cached.exists()) == ([], [], False)
 
 
 def test_what_an_interrupted_registration_left_gives_way(
@@ -168,6 +181,15 @@ def test_a_pickle_is_refused_and_not_stored(
     assert list_models(catalog) == []
 
 
+def test_a_model_of_a_pipeline_on_one_machine_is_refused(
+    catalog: Catalog, store: Store, place: Settings, tmp_path: Path
+) -> None:
+    folder = save_random_model(tmp_path / "tuned", TINY["lora"]).path
+    with pytest.raises(ModelError, match=r"network.pipeline .* is a folder"):
+        register_model(catalog, store, place, folder, created_by=None)
+    assert keys(store) == []
+
+
 def test_a_class_that_is_no_generator_is_refused(
     catalog: Catalog, store: Store, place: Settings, folder: Path
 ) -> None:
@@ -210,14 +232,14 @@ def test_a_deprecated_model_can_be_used_on(
 ) -> None:
     register_model(catalog, store, place, folder, created_by=None)
 
-    first = deprecate_model(catalog, "xray", reason="use xray-2")
-    second = deprecate_model(catalog, "xray", reason="use xray-3")
+    first = deprecate_model(catalog, "xray", 1, reason="use xray-2")
+    second = deprecate_model(catalog, "xray", 1, reason="use xray-3")
 
     assert first.deprecated_at == second.deprecated_at
     assert second.deprecated_reason == "use xray-3"
     assert find_model("xray", models_dirs(catalog, store, place, ["xray"])).name == "xray"
     with pytest.raises(NotFoundError):
-        deprecate_model(catalog.of("them"), "xray", reason="not mine")
+        deprecate_model(catalog.of("them"), "xray", 1, reason="not mine")
 
 
 def test_a_revoked_model_is_neither_found_nor_registered_again(

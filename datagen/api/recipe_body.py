@@ -5,7 +5,6 @@ Called by the routers that take a recipe.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from pydantic_core import CoreSchema
 from datagen.api.dependencies import Context
 from datagen.faults import MAX_PROBLEMS, InvalidRecipe
 from datagen.recipe import Recipe
-from datagen.registry import models_dirs
+from datagen.registry import models_dirs, models_dirs_of_stored
 from datagen.resolve import ResolvedRecipe, check_real_data, resolve_recipe, resolve_stored
 from datagen.schema_faults import details_of, problems_of
 
@@ -66,7 +65,8 @@ def resolve_in(context: Context, recipe: Recipe) -> ResolvedRecipe:
 
 def resolve_again(context: Context, body: str) -> ResolvedRecipe:
     """body: a recipe that a job pinned. Raises JobError if its model is another one by now."""
-    return resolve_stored(body, models_for(context, json.loads(body)["generator"]["model"]))
+    folders = models_dirs_of_stored(context.catalog, context.store, context.settings, body)
+    return resolve_stored(body, folders)
 
 
 def models_for(context: Context, model: str) -> Sequence[Path]:

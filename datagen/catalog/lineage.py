@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import func, literal, select, tuple_
 
 from datagen.catalog.catalog import Catalog
-from datagen.catalog.rows import CANCELLED, PUBLISHED, VersionRow
+from datagen.catalog.rows import ACTIVE_STATES, CANCELLED, FAILED, PUBLISHED, VersionRow
 from datagen.catalog.tables import (
     contexts,
     dataset_versions,
@@ -156,9 +156,16 @@ def _jobs_beside(job_id: int) -> Any:
     return select(jobs.c.id).where(jobs.c.context_id == own)
 
 
-def dependents(catalog: Catalog, digest: str) -> list[str]:
-    """What was made with a model and is kept, in words: versions that are not revoked, as
-    NAME@VERSION, and jobs that run or may be retried."""
+class Dependents(NamedTuple):
+    """In words. kept: versions that are not revoked, as NAME@VERSION, and failed jobs, which may be
+    retried. running: jobs."""
+
+    kept: list[str]
+    running: list[str]
+
+
+def dependents(catalog: Catalog, digest: str) -> Dependents:
+    """What was made with a model, or is being made."""
     query = (
         select(jobs.c.uid, jobs.c.state, jobs.c.name, jobs.c.version)
         .join(contexts, contexts.c.id == jobs.c.context_id)
@@ -174,5 +181,6 @@ def dependents(catalog: Catalog, digest: str) -> list[str]:
     )
     with catalog.reading() as connection:
         rows = connection.execute(query).all()
-    published = [f"{row.name}@{row.version}" for row in rows if row.state == PUBLISHED]
-    return published + [f"job {row.uid}" for row in rows if row.state != PUBLISHED]
+    kept = [f"{row.name}@{row.version}" for row in rows if row.state == PUBLISHED]
+    kept += [f"job {row.uid}" for row in rows if row.state == FAILED]
+    return Dependents(kept, [f"job {row.uid}" for row in rows if row.state in ACTIVE_STATES])

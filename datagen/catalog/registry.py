@@ -1,11 +1,12 @@
-"""Models that tenants registered. Their files lie in the store; see datagen/registry.py."""
+"""Models that tenants registered, in versions. Their files lie in the store; see
+datagen/registry.py."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Row, Select, insert, select, update
+from sqlalchemy import ColumnElement, Select, delete, insert, literal, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from datagen.catalog.catalog import Catalog
@@ -13,11 +14,13 @@ from datagen.catalog.connection import now_s
 from datagen.catalog.tables import registered_models
 from datagen.errors import ConflictError, NotFoundError
 
+_NUM_TRIES = 5
+
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """config: config.json, as it was registered. training_data_sha256: None if it was trained on
-    nothing."""
+    """version: 1 for the first model of its name. config: config.json, as it was registered.
+    training_data_sha256: None if it was trained on nothing."""
 
     tenant: str
     name: str
@@ -33,6 +36,11 @@ class RegisteredModel:
     revoked_at: float | None
     revoked_reason: str | None
 
+    @property
+    def exact_name(self) -> str:
+        """What resolved recipes call it: NAME for the first version, else NAME@VERSION."""
+        return self.name if self.version == 1 else f"{self.name}@{self.version}"
+
 
 def insert_model(
     catalog: Catalog,
@@ -44,75 +52,107 @@ def insert_model(
     size_bytes: int,
     created_by: str | None,
 ) -> RegisteredModel:
-    """The same model under the same name is there already: that one. Raises ConflictError if the
-    name is another model's."""
+    """The next version of its name; the same model under that name is there already: that one.
+
+    Raises ConflictError if others keep registering models of the name.
+    """
     assert catalog.tenant is not None, "models are registered for one tenant"
-    try:
-        with catalog.transaction() as connection:
-            connection.execute(
-                insert(registered_models).values(
-                    tenant=catalog.tenant,
-                    name=name,
-                    digest=digest,
-                    config=config,
-                    training_data_sha256=training_data_sha256,
-                    size_bytes=size_bytes,
-                    created_by=created_by,
-                    created_at=now_s(connection),
+    for _ in range(_NUM_TRIES):
+        known = models_named(catalog, name)
+        for model in known:
+            if model.digest == digest:
+                return model
+        try:
+            with catalog.transaction() as connection:
+                connection.execute(
+                    insert(registered_models).values(
+                        tenant=catalog.tenant,
+                        name=name,
+                        version=known[-1].version + 1 if known else 1,
+                        digest=digest,
+                        config=config,
+                        training_data_sha256=training_data_sha256,
+                        size_bytes=size_bytes,
+                        created_by=created_by,
+                        created_at=now_s(connection),
+                    )
                 )
-            )
-    except IntegrityError:
-        pass
-    found = get_model(catalog, name)
-    if found is None or found.digest != digest:
-        raise ConflictError(
-            f"model {name!r} exists with another digest, and a model never changes; register it "
-            "under another name"
-        )
+        except IntegrityError:
+            continue  # another registration took the number
+    found = get_model_of_digest(catalog, name, digest)
+    if found is None:
+        raise ConflictError(f"models {name!r} are being registered by others; try again")
     return found
 
 
-def get_model(catalog: Catalog, name: str) -> RegisteredModel | None:
+def get_model(catalog: Catalog, name: str, version: int | None = None) -> RegisteredModel | None:
+    """version: None for the newest that is neither deprecated nor revoked, else the newest."""
+    known = models_named(catalog, name)
+    if version is not None:
+        return next((model for model in known if model.version == version), None)
+    kept = [model for model in known if model.revoked_at is None]
+    open_ = [model for model in kept if model.deprecated_at is None]
+    return next(reversed(open_ or kept or known), None)
+
+
+def get_model_of_digest(catalog: Catalog, name: str, digest: str) -> RegisteredModel | None:
+    return next((model for model in models_named(catalog, name) if model.digest == digest), None)
+
+
+def models_named(catalog: Catalog, name: str) -> list[RegisteredModel]:
+    """All versions, the oldest first."""
+    query = _select_model(catalog).where(registered_models.c.name == name)
     with catalog.reading() as connection:
-        query = _select_model(catalog).where(registered_models.c.name == name)
-        return _model(connection.execute(query).first())
+        rows = connection.execute(query.order_by(registered_models.c.version))
+        return [RegisteredModel(**row._mapping) for row in rows]
 
 
 def list_models(
-    catalog: Catalog, *, after: str | None = None, limit: int = 200
+    catalog: Catalog, *, after: tuple[str, int] | None = None, limit: int = 200
 ) -> list[RegisteredModel]:
-    """By name, those that were revoked as well. after: the last name of the page before."""
-    query = _select_model(catalog).order_by(registered_models.c.name).limit(limit)
+    """By name and version, those that were revoked as well. after: the last of the page before."""
+    place = tuple_(registered_models.c.name, registered_models.c.version)
+    query = (
+        _select_model(catalog)
+        .order_by(registered_models.c.name, registered_models.c.version)
+        .limit(limit)
+    )
     if after is not None:
-        query = query.where(registered_models.c.name > after)
+        query = query.where(place > tuple_(literal(after[0]), literal(after[1])))
     with catalog.reading() as connection:
         return [RegisteredModel(**row._mapping) for row in connection.execute(query)]
 
 
-def deprecate_model(catalog: Catalog, name: str, *, reason: str) -> RegisteredModel:
+def deprecate_model(catalog: Catalog, name: str, version: int, *, reason: str) -> RegisteredModel:
     """It can be used on; whoever looks is told. A second time changes the reason alone.
 
     Raises NotFoundError.
     """
+    found = get_model(catalog, name, version)
+    if found is None:
+        raise NotFoundError(f"model {name!r} is not registered")
     with catalog.transaction() as connection:
-        row = connection.execute(
-            _select_model(catalog).where(registered_models.c.name == name)
-        ).first()
-        if row is None:
-            raise NotFoundError(f"model {name!r} is not registered")
+        at = found.deprecated_at or now_s(connection)
         connection.execute(
             update(registered_models)
-            .where(registered_models.c.tenant == row.tenant, registered_models.c.name == name)
-            .values(deprecated_at=row.deprecated_at or now_s(connection), deprecated_reason=reason)
+            .where(*_is(found))
+            .values(deprecated_at=at, deprecated_reason=reason)
         )
-    found = get_model(catalog, name)
-    assert found is not None
-    return found
+    return replace(found, deprecated_at=at, deprecated_reason=reason)
+
+
+def delete_model(catalog: Catalog, model: RegisteredModel) -> None:
+    with catalog.transaction() as connection:
+        connection.execute(delete(registered_models).where(*_is(model)))
+
+
+def _is(model: RegisteredModel) -> tuple[ColumnElement[bool], ...]:
+    return (
+        registered_models.c.tenant == model.tenant,
+        registered_models.c.name == model.name,
+        registered_models.c.version == model.version,
+    )
 
 
 def _select_model(catalog: Catalog) -> Select[Any]:
     return select(registered_models).where(catalog.owns(registered_models.c.tenant))
-
-
-def _model(row: Row[Any] | None) -> RegisteredModel | None:
-    return None if row is None else RegisteredModel(**row._mapping)

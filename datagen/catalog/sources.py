@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, Select, func, insert, or_, select, tuple_, union, update
+from sqlalchemy import Row, Select, func, insert, literal, or_, select, tuple_, union, update
 from sqlalchemy.exc import IntegrityError
 
 from datagen.catalog.catalog import Catalog
@@ -21,7 +21,7 @@ from datagen.catalog.tables import (
     source_uses,
     sources,
 )
-from datagen.catalog.tombstones import Ref
+from datagen.catalog.tombstones import Ref, registered_name
 from datagen.errors import ConflictError
 
 _ROWS_AT_ONCE = 10_000
@@ -192,8 +192,8 @@ def models_derived(catalog: Catalog, found: Sequence[Source]) -> list[Ref]:
     digests = sorted({source.digest for source in found})
     here = catalog.owns(source_uses.c.tenant) & _of_sources(found)
     read_as = select(source_uses.c.data_sha256).where(here)
-    trained = select(source_uses.c.model_name, source_uses.c.model_digest).where(here)
-    registered = select(registered_models.c.name, registered_models.c.digest).where(
+    trained = select(literal(2), source_uses.c.model_name, source_uses.c.model_digest).where(here)
+    registered = select(literal(0), registered_name(), registered_models.c.digest).where(
         catalog.owns(registered_models.c.tenant),
         or_(
             registered_models.c.training_data_sha256.in_(read_as),
@@ -202,7 +202,7 @@ def models_derived(catalog: Catalog, found: Sequence[Source]) -> list[Ref]:
     )
     of_trained = models.c.digest.in_(select(source_uses.c.model_digest).where(here))
     used = (
-        select(models.c.name, models.c.digest)
+        select(literal(1), models.c.name, models.c.digest)
         .join(contexts, contexts.c.model_digest == models.c.digest)
         .where(
             catalog.owns(contexts.c.tenant),
@@ -210,8 +210,10 @@ def models_derived(catalog: Catalog, found: Sequence[Source]) -> list[Ref]:
         )
     )
     with catalog.reading() as connection:
-        rows = connection.execute(union(trained, registered, used))
-        return sorted({Ref(str(row[0]), str(row[1])) for row in rows})
+        rows = sorted(tuple(row) for row in connection.execute(union(trained, registered, used)))
+    # A worker trained it before its version had a number: the registry knows better.
+    names = {digest: name for _, name, digest in reversed(rows)}
+    return sorted(Ref(str(name), str(digest)) for digest, name in names.items())
 
 
 def mark_withdrawn(catalog: Catalog, found: Sequence[Source], *, reason: str) -> None:

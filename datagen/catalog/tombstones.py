@@ -12,7 +12,21 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    String,
+    and_,
+    case,
+    cast,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.connection import now_s
@@ -129,15 +143,22 @@ def check_model(
 
 
 def models_of_name(catalog: Catalog, name: str) -> list[Ref]:
-    """Registered by the tenant, or used by its jobs."""
+    """Registered by the tenant, or used by its jobs: all versions of NAME; of NAME@VERSION, that
+    one."""
+    base, _, version = name.partition("@")
+    exact = base if version == "1" else name
+    of_used, of_registered = models.c.name == exact, registered_name() == exact
+    if not version:
+        of_used = or_(of_used, models.c.name.startswith(f"{name}@", autoescape=True))
+        of_registered = registered_models.c.name == name
     used = (
         select(models.c.name, models.c.digest)
         .join(contexts, contexts.c.model_digest == models.c.digest)
-        .where(models.c.name == name, catalog.owns(contexts.c.tenant))
+        .where(of_used, catalog.owns(contexts.c.tenant))
         .distinct()
     )
-    registered = select(registered_models.c.name, registered_models.c.digest).where(
-        registered_models.c.name == name, catalog.owns(registered_models.c.tenant)
+    registered = select(registered_name(), registered_models.c.digest).where(
+        of_registered, catalog.owns(registered_models.c.tenant)
     )
     with catalog.reading() as connection:
         return _refs([*connection.execute(registered), *connection.execute(used)])
@@ -151,7 +172,7 @@ def models_of_source(catalog: Catalog, sha256: str) -> list[Ref]:
         .where(models.c.config.contains(sha256), catalog.owns(contexts.c.tenant))
         .distinct()
     )
-    registered = select(registered_models.c.name, registered_models.c.digest).where(
+    registered = select(registered_name(), registered_models.c.digest).where(
         registered_models.c.training_data_sha256 == sha256,
         catalog.owns(registered_models.c.tenant),
     )
@@ -162,6 +183,15 @@ def models_of_source(catalog: Catalog, sha256: str) -> list[Ref]:
             if ((json.loads(row.config).get("training") or {}).get("data_sha256")) == sha256
         ]
         return _refs([*connection.execute(registered), *rows])
+
+
+def registered_name() -> ColumnElement[str]:
+    """Of a registered model, as resolved recipes call it: NAME, or NAME@VERSION of later ones."""
+    version = registered_models.c.version
+    return case(
+        (version == 1, registered_models.c.name),
+        else_=registered_models.c.name + "@" + cast(version, String),
+    )
 
 
 def find_descent(catalog: Catalog, found: Sequence[Ref], version: VersionRow | None) -> Descent:

@@ -86,11 +86,49 @@ def test_the_same_model_again_is_the_same(api: Api, folder: Path) -> None:
     assert first.json() == again.json()
 
 
-def test_another_model_of_a_name_is_refused(api: Api, folder: Path, tmp_path: Path) -> None:
-    upload(api.acme, contents(folder))
+def test_another_model_of_a_name_is_its_next_version(
+    api: Api, folder: Path, tmp_path: Path
+) -> None:
+    first = upload(api.acme, contents(folder)).json()
     other = save_random_model(tmp_path / "xray", TINY["cgan"], seed=1).path
-    assert problem(upload(api.acme, contents(other))) == (409, "conflict")
+    answer = upload(api.acme, contents(other))
+    second = answer.json()
+    assert (answer.status_code, first["version"], second["version"]) == (201, 1, 2)
+    assert api.acme.get("/models/xray").json() == second
+    assert api.acme.get("/models/xray@1").json() == first
+    assert problem(api.acme.get("/models/xray@3")) == (404, "not-found")
+    page = api.acme.get("/models", params={"limit": 4}).json()
+    rest = api.acme.get("/models", params={"cursor": page["next_cursor"]}).json()["items"]
+    assert [(m["name"], m["version"]) for m in page["items"][-1:] + rest] == [
+        ("xray", 1),
+        ("xray", 2),
+    ]
+    assert problem(api.acme.post("/models/xray/deprecate", json={"reason": "x"}))[0] == 409
+    api.acme.post("/models/xray@2/deprecate", json={"reason": "blurred"})
+    assert api.acme.get("/models/xray").json() == first
+    assert upload(api.acme, contents(other)).status_code == 200
     assert problem(upload(api.acme, contents(other), name="noise")) == (409, "conflict")
+
+
+def test_a_model_goes_once_nothing_depends_on_it(any_api: Api, folder: Path) -> None:
+    api = any_api
+    upload(api.acme, contents(folder))
+    sizes = {"image_size": [8, 12]}
+    api.publish(TINY_RECIPE | sizes)
+    running = api.submit(TINY_RECIPE | sizes | {"name": "later"}, key="later")
+    with api.client(api.key("submit")) as client:
+        assert client.delete("/models/xray").status_code == 403
+    assert problem(api.acme.delete("/models/noise")) == (409, "conflict")
+    assert running["id"] in api.acme.delete("/models/xray").json()["detail"]
+    api.acme.post(f"/jobs/{running['id']}/cancel")
+    assert "tiny@1 depend" in api.acme.delete("/models/xray").json()["detail"]
+    api.acme.post("/models/xray/deprecate", json={"reason": "old"})
+    assert api.acme.delete("/models/xray").status_code == 204
+    assert problem(api.acme.get("/models/xray")) == (404, "not-found")
+    assert not list(api.store.list("acme/models/"))
+    assert api.acme.get("/datasets/tiny/versions/1").status_code == 200
+    actions = [row["action"] for row in api.acme.get("/audit").json()["items"]]
+    assert "model.remove" in actions
 
 
 def test_another_tenants_models_do_not_exist(api: Api, folder: Path, tmp_path: Path) -> None:

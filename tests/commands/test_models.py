@@ -73,7 +73,7 @@ def test_a_name_is_the_newest_version_that_is_not_deprecated(two: list[Model]) -
     assert parsed("models", "show", "tiny")["name"] == "tiny@2"
     assert parsed("models", "show", "tiny@1")["digest"] == two[0].digest
     assert parsed("models", "import", two[0].path)["is_new"] is False
-    assert parsed("models", "deprecate", "tiny", "--reason", "blurred")["name"] == "tiny@2"
+    assert parsed("models", "deprecate", "tiny@2", "--reason", "blurred")["name"] == "tiny@2"
     assert parsed("models", "show", "tiny")["name"] == "tiny"
     assert parsed("models", "show", "tiny@2")["deprecated"] == "blurred"
     assert "tiny@2 (deprecated)" in datagen("models", "ls").output
@@ -95,6 +95,7 @@ def test_a_model_that_data_sets_depend_on_is_not_removed(two: list[Model]) -> No
     run("first", "tiny@1")
     told = refused("models", "rm", "tiny@1")
     assert "first@1 depend on it; deprecate it" in told
+    assert "name one: tiny@1, tiny@2" in refused("models", "rm", "tiny")
     assert parsed("models", "rm", "tiny@2")["digest"] == two[1].digest
     assert parsed("models", "deprecate", "tiny", "--reason", "old")["name"] == "tiny"
     assert parsed("models", "rm", "tiny")["removed"] is True
