@@ -37,6 +37,7 @@ def submit_training(
     read the images.
     """
     _check_init(recipe)
+    _check_pipeline(recipe)
     images = Registrar(catalog, settings, recipe_name=recipe.name, created_by=created_by)
     try:
         at = located(recipe, images)
@@ -71,6 +72,15 @@ def _check_init(recipe: ModelRecipe) -> None:
     if recipe.init is not None and not _MODEL.fullmatch(recipe.init):
         expected = "the name of a model, as NAME or NAME@VERSION"
         raise field_error("init", recipe.init, expected)
+
+
+def _check_pipeline(recipe: ModelRecipe) -> None:
+    """A hub id (lora), which the operator put into the cache: a folder would be one of the worker's
+    machine, whoever's it is."""
+    pipeline = recipe.network.get("pipeline")
+    if recipe.generator == "lora" and pipeline and not recipe.network.get("revision"):
+        expected = "a hub id with network.revision: no folder is readable here"
+        raise field_error("network.pipeline", pipeline, expected)
 
 
 def located(recipe: ModelRecipe, images: Registrar) -> ModelRecipe:

@@ -159,6 +159,14 @@ def test_an_unknown_source_and_a_folder_to_start_from_are_refused(api: Api) -> N
     assert refused.json()["errors"][0]["field"] == "recipe.init"
 
 
+def test_a_pipeline_of_the_workers_machine_is_refused(api: Api) -> None:
+    content = recipe() | {"generator": "lora", "objective": {}}
+    refused = post(api.acme, content | {"network": {"pipeline": "/models/secret"}})
+    assert refused.json()["errors"][0]["field"] == "recipe.network.pipeline"
+    pinned = {"pipeline": "owner/name", "revision": "0" * 40}
+    assert post(api.acme, content | {"network": pinned}).status_code == 201
+
+
 def test_lists_by_page_state_and_name(api: Api) -> None:
     for number in range(3):
         assert post(api.acme, recipe() | {"name": f"toy-{number}"}, key=f"k{number}").is_success
