@@ -23,10 +23,10 @@ from datagen.catalog.catalog import Catalog
 from datagen.catalog.training_claims import (
     begin_registering,
     claim_training,
+    collecting,
     commit_checkpoint,
     ended_trainings,
     fail_training,
-    mark_training_collected,
     publish_training,
     release_training,
     renew_training,
@@ -59,6 +59,8 @@ logger = logging.getLogger(__name__)
 PROGRESS_S = 2.0
 # After its end, a worker that has not heard of it may still store a checkpoint.
 GRACE_S = 3_600.0
+# How long one that failed may be retried from its checkpoint; afterwards, from the beginning.
+FAILED_S = 30 * 86_400.0
 _CHUNK = 100
 # What of a training's folder is not needed to go on elsewhere.
 _NOT_KEPT = ("lock", "shipped.safetensors")
@@ -324,13 +326,16 @@ def _scratch_folder(settings: Settings, claim: Training) -> Iterator[Path]:
 # --- leftovers ------------------------------------------------------------------------------------
 
 
-def collect_trainings(catalog: Catalog, store: Store, *, grace_s: float = GRACE_S) -> int:
-    """Deletes the checkpoints of trainings that were published or cancelled; a failed one keeps
-    its own. Returns objects deleted."""
+def collect_trainings(
+    catalog: Catalog, store: Store, *, grace_s: float = GRACE_S, failed_s: float = FAILED_S
+) -> int:
+    """Deletes the checkpoints of trainings that have ended. Returns objects deleted."""
     num_deleted = 0
-    for training in ended_trainings(catalog, grace_s=grace_s, limit=_CHUNK):
-        for found in list(store.list(checkpoint_prefix(training))):
-            store.delete(found.key)
-            num_deleted += 1
-        mark_training_collected(catalog, training.id)
+    for training in ended_trainings(catalog, grace_s=grace_s, failed_s=failed_s, limit=_CHUNK):
+        with collecting(catalog, training) as is_same:
+            if is_same:
+                found = [each.key for each in store.list(checkpoint_prefix(training))]
+                for key in found:
+                    store.delete(key)
+                num_deleted += len(found)
     return num_deleted

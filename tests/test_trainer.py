@@ -170,6 +170,8 @@ def test_a_permanent_error_fails_it_with_the_reason_and_a_retry_goes_on(
     assert failed.state == "FAILED"
     assert str(data) in str(failed.error)
     assert str(settings.home) not in str(failed.error)
+    assert collect_trainings(catalog, store, grace_s=-1) == 0
+    assert state_of(catalog, training).collected_at is None, "it may be retried for a month"
     moved.rename(data)
     retry_training(catalog, training.uid)
     trainer(catalog, store, settings).step()
@@ -233,6 +235,11 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(
     failed = state_of(catalog, training)
     assert failed.state == "FAILED"
     assert "is not the checkpoint that was stored" in str(failed.error)
+    assert collect_trainings(catalog, store, failed_s=-1) >= 1
+    assert list(store.list(checkpoint_prefix(training))) == []
+    retry_training(catalog, training.uid)
+    trainer(catalog, store, settings).step()
+    assert state_of(catalog, training).state == "PUBLISHED", "it began anew"
 
 
 def test_progress_is_told(catalog: Catalog, store: Store, settings: Settings, data: Path) -> None:

@@ -166,29 +166,42 @@ def has_waiting(catalog: Catalog) -> bool:
 # --- leftovers ------------------------------------------------------------------------------------
 
 
-def ended_trainings(catalog: Catalog, *, grace_s: float, limit: int) -> list[Training]:
-    """Published or cancelled so long ago that no worker writes checkpoints of them any more."""
+def ended_trainings(
+    catalog: Catalog, *, grace_s: float, failed_s: float, limit: int
+) -> list[Training]:
+    """Published or cancelled so long ago that no worker writes checkpoints of them any more, or
+    failed so long ago that nobody retries them."""
     with catalog.reading() as connection:
-        query = (
-            select(trainings)
-            .where(
-                catalog.owns(trainings.c.tenant),
-                trainings.c.state.in_((PUBLISHED, CANCELLED)),
-                trainings.c.collected_at.is_(None),
-                trainings.c.ended_at < now_s(connection) - grace_s,
-            )
-            .limit(limit)
+        now = now_s(connection)
+        is_over = trainings.c.state.in_((PUBLISHED, CANCELLED))
+        due = or_(
+            and_(is_over, trainings.c.ended_at < now - grace_s),
+            and_(trainings.c.state == FAILED, trainings.c.ended_at < now - failed_s),
         )
-        return [Training(**row._mapping) for row in connection.execute(query)]
+        query = select(trainings).where(
+            catalog.owns(trainings.c.tenant), trainings.c.collected_at.is_(None), due
+        )
+        rows = connection.execute(query.order_by(trainings.c.id).limit(limit))
+        return [Training(**row._mapping) for row in rows]
 
 
-def mark_training_collected(catalog: Catalog, training_id: int) -> None:
+@contextmanager
+def collecting(catalog: Catalog, training: Training) -> Iterator[bool]:
+    """Nobody retries the training while the block deletes its checkpoint. Yields False if somebody
+    did, or if another has collected it."""
+    same = and_(
+        trainings.c.id == training.id,
+        trainings.c.state == training.state,
+        trainings.c.fence == training.fence,
+        trainings.c.collected_at.is_(None),
+    )
     with catalog.transaction() as connection:
-        connection.execute(
-            update(trainings)
-            .where(trainings.c.id == training_id)
-            .values(collected_at=now_s(connection), checkpoint=None)
-        )
+        found = connection.execute(select(trainings.c.id).where(same).with_for_update()).first()
+        yield found is not None
+        if found is not None:
+            values: dict[str, Any] = {"collected_at": now_s(connection)}
+            values |= {"checkpoint": None, "checkpoint_images_seen": None}
+            connection.execute(update(trainings).where(same).values(values))
 
 
 def _fail_spent(connection: Connection, training: Training) -> None:
