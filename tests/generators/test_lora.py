@@ -173,6 +173,18 @@ def test_a_resumed_tuning_goes_on_bit_for_bit(pipeline: Path) -> None:
     assert all(torch.equal(t, second.state()[name]) for name, t in whole.state().items())
 
 
+def test_saving_memory_changes_little(pipeline: Path) -> None:
+    """Gradient checkpointing nothing at all, bfloat16 its rounding."""
+    plain = objective_of(pipeline)
+    expected = [step(plain, number) for number in range(2)]
+    saving = objective_of(pipeline, gradient_checkpointing=True)
+    assert [step(saving, number) for number in range(2)] == expected
+    rounded = objective_of(pipeline, precision="bfloat16")
+    losses = [step(rounded, number) for number in range(2)]
+    assert losses != expected
+    assert losses == pytest.approx(expected, rel=0.02)
+
+
 def test_a_checkpoint_of_another_pipeline_is_refused(pipeline: Path, tmp_path: Path) -> None:
     state = objective_of(pipeline).state()
     other = objective_of(save_tiny_pipeline(tmp_path / "other", seed=1))
