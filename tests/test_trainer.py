@@ -12,14 +12,18 @@ import pytest
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.registry import get_model
 from datagen.catalog.schema import migrate
+from datagen.catalog.sources import Terms, uses_of
 from datagen.catalog.training_claims import requeue_expired
 from datagen.catalog.trainings import Training, cancel_training, get_training, retry_training
-from datagen.errors import StoreUnavailableError
+from datagen.errors import RevokedError, StoreUnavailableError
 from datagen.settings import Settings
+from datagen.sources import find_source, register_images
 from datagen.store import Store, open_store
 from datagen.trainer import Trainer, checkpoint_prefix, collect_trainings
+from datagen.training.model_recipe import DataSource, ModelRecipe
 from datagen.training.session import train_model
 from datagen.trainings import submit_training
+from datagen.withdrawal import withdraw
 from tests.places import PLACES, place_of
 from tests.training.tiny_data import tiny_recipe, write_tiny_data
 
@@ -196,6 +200,52 @@ def test_an_unknown_fault_is_tried_again_and_told(
     assert failed.state == "FAILED"
     assert "begun 2 times" in str(failed.error)
     assert "CUDA error" in str(failed.error)
+
+
+@pytest.fixture
+def registered(catalog: Catalog, settings: Settings, data: Path) -> ModelRecipe:
+    """Names the images by a source of the tenant."""
+    recipe = tiny_recipe("cgan", data, num_images=16)
+    terms = Terms("CC-BY-4.0", "Wards of a test", "research", (), "consent", "me", None)
+    register_images(catalog.of("acme"), settings, recipe.data, name="wards", terms=terms)
+    content = recipe.data.model_dump(exclude_unset=True, exclude={"path", "licence", "source"})
+    source = DataSource.model_validate(content | {"registered": "wards@1"})
+    return recipe.model_copy(update={"data": source})
+
+
+def test_a_registered_source_is_read_and_remembered(
+    catalog: Catalog, store: Store, settings: Settings, registered: ModelRecipe
+) -> None:
+    acme = catalog.of("acme")
+    training, _ = submit_training(acme, registered, settings, idempotency_key="k", created_by=None)
+    trainer(catalog, store, settings).step()
+    done = state_of(catalog, training)
+    assert (done.state, done.error) == ("PUBLISHED", None)
+    [use] = uses_of(acme, [find_source(acme, "wards")])
+    assert (use.model_name, use.model_digest) == ("tiny-cgan", done.model_digest)
+    model = get_model(acme, "tiny-cgan")
+    assert model is not None
+    assert json.loads(model.config)["licence"] == "CC-BY-4.0"
+
+
+def test_a_source_that_is_withdrawn_meanwhile_trains_nothing(
+    catalog: Catalog, store: Store, settings: Settings, registered: ModelRecipe
+) -> None:
+    acme = catalog.of("acme")
+    training, _ = submit_training(acme, registered, settings, idempotency_key="k", created_by=None)
+    worker = trainer(catalog, store, settings)
+
+    def withdraw_once() -> None:
+        withdraw(acme, settings, "wards", reason="asked to", actor="ops")
+
+    worker.on_progress = withdraw_once
+    worker.step()
+    failed = state_of(catalog, training)
+    assert failed.state == "FAILED"
+    assert "withdrawn" in str(failed.error)
+    assert get_model(acme, "tiny-cgan") is None
+    with pytest.raises(RevokedError):
+        submit_training(acme, registered, settings, idempotency_key="again", created_by=None)
 
 
 def test_a_store_that_is_away_for_a_while_costs_no_step(
