@@ -5,22 +5,22 @@ Called by the API (submit_training) and by trainer.py, which looks again where i
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from datagen.catalog.catalog import Catalog
+from datagen.catalog.tombstones import MODEL, get_tombstone
 from datagen.catalog.trainings import NewTraining, Training, create_training
-from datagen.errors import InputError, NotFoundError, RevokedError
+from datagen.errors import ConflictError, InputError, NotFoundError, RevokedError
 from datagen.faults import field_error
+from datagen.generators.model_directory import model_names
+from datagen.generators.model_versions import MODEL_NAME, versions_among
 from datagen.recipe import canonical_json
 from datagen.settings import Settings
 from datagen.sources import Registrar
 from datagen.training.model_recipe import DataSource, ModelRecipe, model_recipe_digest
 from datagen.training.remote_images import s3_address
-
-_MODEL = re.compile(r"[a-z0-9][a-z0-9-]{0,62}(@[1-9][0-9]{0,8})?")
 
 
 def submit_training(
@@ -33,9 +33,11 @@ def submit_training(
 ) -> tuple[Training, bool]:
     """The recipe's training, and whether it is new; see create_training. settings: the tenant's.
 
-    Raises InvalidRecipe if there is no such source or model to start from, or if workers may not
-    read the images.
+    Raises InvalidRecipe if there is no such source, or if workers may not read the images or what
+    training begins with; ConflictError if the name is the service's own model's; RevokedError if
+    the name or the source was revoked.
     """
+    _check_name(catalog, recipe.name, settings)
     _check_init(recipe)
     _check_pipeline(recipe)
     images = Registrar(catalog, settings, recipe_name=recipe.name, created_by=created_by)
@@ -67,9 +69,18 @@ def _content(recipe: ModelRecipe) -> dict[str, Any]:
     return content
 
 
+def _check_name(catalog: Catalog, name: str, settings: Settings) -> None:
+    """Registering would refuse it as well, hours later."""
+    if versions_among(name, model_names([settings.models_dir])):
+        raise ConflictError(f"model {name!r} is the service's own; choose another name")
+    revoked = get_tombstone(catalog, MODEL, name)
+    if revoked is not None:
+        raise RevokedError(f"model {name!r} was revoked: {revoked.reason}; choose another name")
+
+
 def _check_init(recipe: ModelRecipe) -> None:
     """A model by its name: a folder would be one of the worker's machine."""
-    if recipe.init is not None and not _MODEL.fullmatch(recipe.init):
+    if recipe.init is not None and not MODEL_NAME.fullmatch(recipe.init):
         expected = "the name of a model, as NAME or NAME@VERSION"
         raise field_error("init", recipe.init, expected)
 

@@ -99,7 +99,7 @@ class TrainingView(BaseModel):
 
 _MADE: dict[int | str, dict[str, Any]] = {
     200: {"model": TrainingView, "description": "The key or the recipe has this training already"},
-    **problem_responses(409, 429),
+    **problem_responses(409, 410, 429),
 }
 
 

@@ -167,6 +167,19 @@ def test_a_pipeline_of_the_workers_machine_is_refused(api: Api) -> None:
     assert post(api.acme, content | {"network": pinned}).status_code == 201
 
 
+def test_a_name_that_no_model_can_have_is_refused_at_once(api: Api) -> None:
+    [own, *_] = [each["name"] for each in api.acme.get("/models").json()["items"]]
+    refused = post(api.acme, recipe() | {"name": own})
+    assert (refused.status_code, "service's own" in refused.text) == (409, True)
+    with api.catalog.transaction() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO tombstones (tenant, kind, subject, digest, reason, actor, created_at) "
+            "VALUES ('acme', 'model', 'tiny-cgan', 'd', 'asked to', 'ops', 1)"
+        )
+    assert post(api.acme, recipe()).status_code == 410
+    assert post(api.other, recipe()).status_code == 201
+
+
 def test_lists_by_page_state_and_name(api: Api) -> None:
     for number in range(3):
         assert post(api.acme, recipe() | {"name": f"toy-{number}"}, key=f"k{number}").is_success
