@@ -40,9 +40,9 @@ class ClassDiversity:
     def is_low(self) -> bool:
         """Lower than chance makes real images look, and than 0.8.
 
-        Of 10,000 pairs of real sets (Fashion-MNIST, features of the judge), one in 1000 had a
-        spread below 0.74 at n = 30, 0.88 at 100, 0.91 at 200, and a coverage below 0.73, 0.87,
-        0.91: about what the margins below say.
+        Of 5000 pairs of real sets (benchmarks/collapse.py), one in 1000 had a spread below 0.76
+        at n = 30, 0.85 at 100, 0.91 at 200, and a coverage below 0.73, 0.87, 0.91: about what the
+        margin says.
         """
         margin = 1.3 / math.sqrt(self.num)
         return self.spread < min(_LOW_SPREAD, 1 - margin) or self.coverage < min(
