@@ -26,6 +26,7 @@ from datagen.catalog.sources import (
 from datagen.catalog.tombstones import SOURCE, get_tombstone
 from datagen.errors import ConflictError, InputError, NotFoundError, RevokedError
 from datagen.generators.model_directory import Model, SourceFact
+from datagen.real_images.opening import open_source
 from datagen.real_images.reading import Reading, content_digest
 from datagen.recipe import suggest
 from datagen.settings import Settings
@@ -139,10 +140,13 @@ def register_images(
     terms: Terms,
     profile: str | None = None,
     created_by: str | None = None,
+    max_images: int | None = None,
+    max_bytes: int | None = None,
 ) -> tuple[Source, bool]:
     """Reads the images of data.path, a folder, a file or s3://bucket/prefix, and registers them.
 
-    profile: of the AWS configuration, that may read them. Raises as read_training_images and
+    profile: of the AWS configuration, that may read them. max_images, max_bytes: what is read at
+    most, and copied from S3. Raises as read_training_images and
     register do, and InputError for synthetic images that data does not allow.
     """
     check_terms(terms)
@@ -151,8 +155,11 @@ def register_images(
         folder=settings.home / "training",
         endpoint_url=settings.s3_endpoint_url,
         profile=profile,
+        max_bytes=max_bytes,
     )
     with place as images:
+        if max_images is not None:
+            _check_number(images, data, max_images)
         # Small, whatever their size: digests are of the pixels as they lie in the files.
         small = data.model_copy(update={"path": images, "image_size": _SIDE_PX})
         reading = read_training_images(small)
@@ -172,6 +179,17 @@ def register_images(
         created_by=created_by,
     )
     return register(catalog, new)
+
+
+def _check_number(images: Path, data: DataSource, most: int) -> None:
+    """Before a pixel is read. Raises InputError."""
+    source = open_source(images, kind=None if data.format == "auto" else data.format)
+    num = len(source.list(source.part(None, images)).entries)
+    if num > most:
+        raise InputError(
+            f"data {data.place}: {num:,} images; expected at most {most:,} here: register them by "
+            "`datagen sources register`, or by training on them"
+        )
 
 
 class Registrar:

@@ -18,10 +18,16 @@ _NUM_THREADS = 16
 
 @contextmanager
 def local_images(
-    path: Path, *, folder: Path, endpoint_url: str | None, profile: str | None = None
+    path: Path,
+    *,
+    folder: Path,
+    endpoint_url: str | None,
+    profile: str | None = None,
+    max_bytes: int | None = None,
 ) -> Iterator[Path]:
     """Yields path itself; of s3://bucket/prefix, a copy in a new folder below `folder`, which is
     gone when the block ends: what is kept could be stale. profile: of the AWS configuration.
+    max_bytes: of all objects.
 
     Raises InputError if nothing lies there, StoreError if it cannot be read.
     """
@@ -32,7 +38,7 @@ def local_images(
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="images-", dir=folder) as place:
         copy = Path(place, path.name)
-        fetch_images(store, copy, address=address)
+        fetch_images(store, copy, address=address, max_bytes=max_bytes or _MAX_BYTES)
         yield copy
 
 
