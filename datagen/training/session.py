@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -50,6 +51,7 @@ from datagen.training.processes import Processes, launched_processes
 _TIMED_BATCHES = 3
 _MAX_SHOWN_CLASSES = 100
 CHECK_FILE = "data_check.json"
+_ENDED = "ended"
 
 
 def train_model(
@@ -93,8 +95,9 @@ def train_model(
     torch.set_num_threads(recipe.schedule.num_threads)
     with _alone_in(work) if processes.is_first else nullcontext():
         if processes.is_first:
-            _check_same_data(work, data_parts.real)
+            _begin_or_go_on(work, recipe, data_parts.real)
             (work / CHECK_FILE).write_text(data_parts.check.model_dump_json(indent=2) + "\n")
+        processes.wait()  # what another training left may have been removed
         private = judge = None
         if recipe.privacy is not None:
             private = prepare_private(recipe, config, data_parts.train_part, folder=work)
@@ -116,7 +119,11 @@ def train_model(
         )
         done = _Done(recipe, config, trained, judge, private, data_parts, parent, processes)
         if processes.is_first:
-            _write(done, work=work, out=out)
+            model = _write(done, work=work, out=out)
+            if trained.progress.stopped or (
+                trained.progress.images_seen >= recipe.schedule.num_images
+            ):
+                (work / _ENDED).write_text(model.digest + "\n")
     processes.wait()
     model = load_model(out)
     processes.wait()  # before whoever called moves it
@@ -250,16 +257,28 @@ def _alone_in(work: Path) -> Iterator[None]:
         yield
 
 
-def _check_same_data(work: Path, real: RealImages) -> None:
-    """A checkpoint goes on with the images it began with, wherever they lie now."""
-    note, digest = work / "data.sha256", real.digest()
-    if not note.exists():
-        note.write_text(digest + "\n")
-    elif note.read_text().strip() != digest:
+def _begin_or_go_on(work: Path, recipe: ModelRecipe, real: RealImages) -> None:
+    """A checkpoint goes on with the images it began with, wherever they lie now. One of a training
+    that has ended, and whose model is written, gives way to that of another recipe or images."""
+    notes = {"data.sha256": real.digest(), "recipe.sha256": model_recipe_digest(recipe)}
+    known = {name: _line(work / name) for name in notes}
+    if (work / _ENDED).exists() and known != notes:
+        for path in work.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "lock":
+                path.unlink()
+    elif known["data.sha256"] not in (None, notes["data.sha256"]):
         raise TrainingError(
             f"the training in {work} began with other images; give it those, "
             "or choose another folder"
         )
+    for name, digest in notes.items():
+        (work / name).write_text(digest + "\n")
+
+
+def _line(path: Path) -> str | None:
+    return path.read_text().strip() if path.exists() else None
 
 
 @dataclass(frozen=True)

@@ -154,10 +154,24 @@ def test_no_time_writes_the_best_weights_so_far(recipe: ModelRecipe, tmp_path: P
     assert files[0] == files[1]
 
 
-def test_a_training_does_not_go_on_with_other_images(
+def test_once_it_has_ended_another_training_may_begin_in_its_place(
     recipe: ModelRecipe, data: Path, tmp_path: Path
 ) -> None:
     train_model(recipe, out=tmp_path / "a", work=tmp_path / "work")
+    write_idx(data / "train-images-idx3-ubyte.gz", tiny_images(240, seed=1)[0])
+    again = train_model(recipe, out=tmp_path / "b", work=tmp_path / "work")
+    alone = train_model(recipe, out=tmp_path / "c", work=tmp_path / "fresh")
+    assert again.digest == alone.digest
+
+
+def test_a_training_does_not_go_on_with_other_images(
+    recipe: ModelRecipe, data: Path, tmp_path: Path
+) -> None:
+    def interrupt(progress: object, losses: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_model(recipe, out=tmp_path / "a", work=tmp_path / "work", report=interrupt)
     write_idx(data / "train-images-idx3-ubyte.gz", tiny_images(240, seed=1)[0])
     with pytest.raises(TrainingError, match="began with other images"):
         train_model(recipe, out=tmp_path / "b", work=tmp_path / "work")
