@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +87,16 @@ def test_only_the_added_layers_ship(pipeline: Path) -> None:
     assert all(name.endswith(("lora_A.weight", "lora_B.weight")) for name in names)
 
 
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize(
+    ("prediction_type", "is_xl"), [("epsilon", False), ("v_prediction", False), ("epsilon", True)]
+)
 def test_samples_equal_those_of_diffusers_pipeline_with_the_same_layers(
-    prediction_type: str, tmp_path: Path
+    prediction_type: str, is_xl: bool, tmp_path: Path
 ) -> None:
     """Its DDIM, its guidance, its loader of LoRA files, its VAE; our noise."""
-    from diffusers import DDIMScheduler, StableDiffusionPipeline
+    from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 
-    folder = save_tiny_pipeline(tmp_path / "tiny", prediction_type=prediction_type)
+    folder = save_tiny_pipeline(tmp_path / "tiny", prediction_type=prediction_type, is_xl=is_xl)
     objective = objective_of(folder)
     for number in range(10):
         step(objective, number)
@@ -101,7 +104,8 @@ def test_samples_equal_those_of_diffusers_pipeline_with_the_same_layers(
     save_file(objective.ema_weights(), path)
     sampler = loaded(config_of(folder), path, sampler="ddim", guidance_scale=3.0)
     found = sampler.sample([7], [1])
-    reference = StableDiffusionPipeline.from_pretrained(folder)
+    kind: Any = StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline
+    reference = kind.from_pretrained(folder)
     reference.set_progress_bar_config(disable=True)
     reference.scheduler = DDIMScheduler.from_config(
         reference.scheduler.config, timestep_spacing="trailing", set_alpha_to_one=True
@@ -198,7 +202,7 @@ def test_class_dropout_trains_the_empty_prompt(pipeline: Path) -> None:
     objective.parts.unet.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[2]))
     for number in range(8):
         step(objective, number)
-    empty = (torch.cat(seen) == objective.parts.prompts[-1]).all(dim=(1, 2))
+    empty = (torch.cat(seen) == objective.parts.prompts.hidden[-1]).all(dim=(1, 2))
     assert 16 < int(empty.sum()) < 48
 
 
@@ -310,6 +314,14 @@ def test_configs_that_cannot_be_tuned_are_refused(
     config = ModelConfig("lora", CLASS_NAMES, network=network, **given)
     with pytest.raises(ModelError, match=message):
         SPEC.objective(config, SPEC.objective_options(), seed=0)
+
+
+def test_the_extra_that_is_missing_is_named(
+    pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ModelError, match=r"peft not installed; `pip install 'datagen\[lora\]'`"):
+        objective_of(pipeline)
 
 
 def test_a_model_that_names_no_digest_is_refused(pipeline: Path, tuned: Path) -> None:

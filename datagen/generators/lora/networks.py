@@ -11,29 +11,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from peft import LoraConfig
-from safetensors import SafetensorError
 from torch import nn
-from transformers import CLIPTextModel, CLIPTokenizer
-from transformers.utils import logging
 
 from datagen.errors import ModelError
 from datagen.generators.lora.options import LoraNetwork
 from datagen.generators.lora.pipeline_files import PipelineFiles
+from datagen.generators.lora.pipeline_parts import load_part
+from datagen.generators.lora.prompts import Prompts, encode_prompts
 from datagen.generators.weights import channels_last
 
 # Of the tensors that ship: what diffusers' load_lora_weights and PEFT expect.
 _PREFIX = "unet."
 _NAME = "added"
-
-# What the libraries raise on files of the right kind with wrong contents.
-_LOADING = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
 
 Adapter = dict[str, nn.Parameter]
 
@@ -42,7 +37,6 @@ Adapter = dict[str, nn.Parameter]
 class TextToImage:
     """The frozen parts, float32.
 
-    prompts: (K + 1, T, D) float32, of the K classes and, last, of the empty prompt: the null class.
     alphas: (num_train_timesteps,) float32 on the CPU, the share of signal in a noised latent's
     variance (alpha-bar in Ho et al. 2020, arXiv 2006.11239). is_velocity: the UNet predicts v in
     place of the noise.
@@ -50,13 +44,9 @@ class TextToImage:
 
     unet: UNet2DConditionModel
     vae: AutoencoderKL
-    prompts: torch.Tensor
+    prompts: Prompts
     alphas: torch.Tensor
     is_velocity: bool
-
-    @property
-    def null_class(self) -> int:
-        return len(self.prompts) - 1
 
     @property
     def scaling_factor(self) -> float:
@@ -64,13 +54,15 @@ class TextToImage:
         return float(self.vae.config["scaling_factor"])
 
 
-def load_pipeline(files: PipelineFiles, prompts: Sequence[str], *, device: str) -> TextToImage:
-    """Raises ModelError if the weights do not fit the configurations."""
+def load_pipeline(
+    files: PipelineFiles, prompts: Sequence[str], *, image_size: tuple[int, int], device: str
+) -> TextToImage:
+    """prompts: of the classes. Raises ModelError if the weights do not fit the configurations."""
     schedule = files.configs.schedule
     with torch.random.fork_rng(devices=[]):  # the libraries initialise what they then load
-        encoded = _encode(files.folder, [*prompts, ""], device=device)
-        unet = _load(UNet2DConditionModel, files.folder / "unet")
-        vae = _load(AutoencoderKL, files.folder / "vae")
+        encoded = encode_prompts(files, prompts, image_size=image_size, device=device)
+        unet = load_part(UNet2DConditionModel, files.folder / "unet")
+        vae = load_part(AutoencoderKL, files.folder / "vae")
     return TextToImage(
         channels_last(unet.requires_grad_(False).eval().to(device)),
         channels_last(vae.requires_grad_(False).eval().to(device)),
@@ -122,13 +114,14 @@ def load_tuned(
     prompts: Sequence[str],
     weights: Path,
     *,
+    image_size: tuple[int, int],
     device: str,
 ) -> TextToImage:
     """The pipeline with the low-rank layers of a safetensors file added into its own: equal in
     speed to the untuned one. Raises ModelError if they do not fit."""
     from safetensors.torch import load_file
 
-    parts = load_pipeline(files, prompts, device=device)
+    parts = load_pipeline(files, prompts, image_size=image_size, device=device)
     adapter = add_adapter(parts.unet, network, seed=0)
     found = load_file(weights)
     for name in sorted(adapter.keys() | found.keys()):
@@ -146,67 +139,3 @@ def load_tuned(
     parts.unet.unload_lora()
     parts.unet.requires_grad_(False)
     return parts
-
-
-@contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    """transformers draws one for each file that it reads."""
-    was_enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            logging.enable_progress_bar()
-
-
-@_without_progress_bars()
-def _load(kind: Any, folder: Path) -> Any:
-    """One network in float32. kind: a class of diffusers or transformers."""
-    try:
-        network, found = kind.from_pretrained(
-            folder,
-            torch_dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except _LOADING as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"pipeline folder {folder}: cannot be loaded: {reason}") from None
-    lacking = [*found["missing_keys"], *found["mismatched_keys"]]
-    if lacking:
-        raise ModelError(
-            f"pipeline folder {folder}: {len(lacking)} tensors are missing or of another shape "
-            f"than config.json says, such as {str(lacking[0])[:200]}; save the pipeline again"
-        )
-    return network
-
-
-@torch.no_grad()
-def _encode(folder: Path, prompts: Sequence[str], *, device: str) -> torch.Tensor:
-    """(N, T, D) float32. One call a prompt: its bits do not depend on how many classes there are.
-
-    The text encoder is gone afterwards: prompts never change.
-    """
-    try:
-        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    except _LOADING as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(
-            f"pipeline folder {folder / 'tokenizer'}: cannot be loaded: {reason}"
-        ) from None
-    encoder = _load(CLIPTextModel, folder / "text_encoder").eval().to(device)
-    length = int(encoder.config.max_position_embeddings)
-    rows = []
-    for prompt in prompts:
-        ids = tokenizer(
-            prompt, padding="max_length", max_length=length, truncation=False, return_tensors="pt"
-        ).input_ids
-        if ids.shape[1] > length:
-            raise ModelError(
-                f"network.prompts: {prompt[:100]!r} has {ids.shape[1]} tokens; expected at most "
-                f"{length}: shorten it"
-            )
-        rows.append(encoder(ids.to(device))[0][0].float())
-    return torch.stack(rows)

@@ -33,12 +33,25 @@ class _Config(BaseModel):
 class PipelineIndex(_Config):
     """model_index.json: the classes, of which only these are ever built."""
 
-    pipeline: Literal["StableDiffusionPipeline"] = Field(alias="_class_name")
+    pipeline: Literal["StableDiffusionPipeline", "StableDiffusionXLPipeline"] = Field(
+        alias="_class_name"
+    )
     unet: tuple[Literal["diffusers"], Literal["UNet2DConditionModel"]]
     vae: tuple[Literal["diffusers"], Literal["AutoencoderKL"]]
     text_encoder: tuple[Literal["transformers"], Literal["CLIPTextModel"]]
     tokenizer: tuple[Literal["transformers"], Literal["CLIPTokenizer", "CLIPTokenizerFast"]]
     scheduler: tuple[Literal["diffusers"], str]
+    text_encoder_2: (
+        tuple[Literal["transformers"], Literal["CLIPTextModelWithProjection"]] | None
+    ) = None
+    tokenizer_2: (
+        tuple[Literal["transformers"], Literal["CLIPTokenizer", "CLIPTokenizerFast"]] | None
+    ) = None
+    force_zeros_for_empty_prompt: bool = True
+
+    @property
+    def is_xl(self) -> bool:
+        return self.pipeline == "StableDiffusionXLPipeline"
 
 
 class NoiseSchedule(_Config):
@@ -67,7 +80,9 @@ class UnetConfig(_Config):
     cross_attention_dim: _Channels = 1280
     class_embed_type: None = None
     num_class_embeds: None = None
-    addition_embed_type: None = None
+    addition_embed_type: Literal["text_time"] | None = None
+    addition_time_embed_dim: _Channels | None = None
+    projection_class_embeddings_input_dim: _Channels | None = None
     encoder_hid_dim_type: None = None
     time_cond_proj_dim: None = None
 
@@ -91,11 +106,12 @@ class VaeConfig(_Config):
 
 
 class TextConfig(_Config):
-    """text_encoder/config.json; the defaults are transformers'."""
+    """text_encoder/config.json and that of text_encoder_2; the defaults are transformers'."""
 
     model_type: Literal["clip_text_model"]
     vocab_size: int = Field(default=49408, strict=True, ge=1, le=1_000_000)
     hidden_size: _Channels = 512
+    projection_dim: _Channels = 512
     intermediate_size: int = Field(default=2048, strict=True, ge=1, le=65_536)
     num_hidden_layers: int = Field(default=12, strict=True, ge=1, le=64)
     max_position_embeddings: int = Field(default=77, strict=True, ge=2, le=1024)

@@ -29,27 +29,26 @@ from datagen.recipe import canonical_json
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
+NUM_SIZE_IDS = 6  # of the image before a crop, of the crop's corner, and of the image wanted
+
 _INDEX = "model_index.json"
 _TEXT_BYTES, _WEIGHTS_BYTES = 16 << 20, 16 << 30
 _NETWORK = ("config.json", "diffusion_pytorch_model.safetensors")
-# Folder -> the files that it must hold, and those that it may.
+_TEXT = ("config.json", "model.safetensors")
+_VOCABULARY = ("vocab.json", "merges.txt")
+_TOKENIZER = (
+    *_VOCABULARY,
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+)
+# Folder -> the files that it must hold. Tokenizers may hold some of _TOKENIZER.
 _REQUIRED: dict[str, tuple[str, ...]] = {
     "scheduler": ("scheduler_config.json",),
-    "text_encoder": ("config.json", "model.safetensors"),
+    "text_encoder": _TEXT,
     "tokenizer": (),
     "unet": _NETWORK,
     "vae": _NETWORK,
 }
-_TOKENIZER = ("vocab.json", "merges.txt")
-_OPTIONAL: dict[str, tuple[str, ...]] = {
-    "tokenizer": (
-        *_TOKENIZER,
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-    ),
-}
+_REQUIRED_XL = _REQUIRED | {"text_encoder_2": _TEXT, "tokenizer_2": ()}
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")
 _REMEDY = "give a folder that diffusers' save_pretrained wrote with safe_serialization"
@@ -57,11 +56,14 @@ _REMEDY = "give a folder that diffusers' save_pretrained wrote with safe_seriali
 
 @dataclass(frozen=True)
 class PipelineConfigs:
-    """Read off its configuration files."""
+    """Read off its configuration files. is_xl: two text encoders, and a UNet that is told the size
+    of the image. zero_empty_prompt: its encoding is all zeros."""
 
     schedule: NoiseSchedule
     unet: UnetConfig
     vae: VaeConfig
+    is_xl: bool
+    zero_empty_prompt: bool
 
     def latent_shape(self, image_size: tuple[int, int]) -> tuple[int, int, int]:
         """(C, h, w) of images of (height, width)."""
@@ -86,8 +88,10 @@ def open_pipeline(network: LoraNetwork) -> PipelineFiles:
     """
     folder, root = _locate(network)
     try:
-        files = _checked_files(folder, root)
-        configs = _read_configs(folder)
+        _check_file(_INDEX, folder / _INDEX, root)
+        index = _parse(folder / _INDEX, PipelineIndex)
+        files = _checked_files(folder, root, is_xl=index.is_xl)
+        configs = _read_configs(folder, index)
         digests = {name: _sha256(path) for name, path in files.items()}
     except OSError as error:
         raise ModelError(f"pipeline {folder}: cannot be read ({error}); {_REMEDY}") from None
@@ -138,27 +142,25 @@ def _cached_snapshot(repository: str, revision: str) -> tuple[Path, Path]:
 
 def _download_patterns() -> Iterator[str]:
     yield _INDEX
-    for part, names in _REQUIRED.items():
-        for name in (*names, *_OPTIONAL.get(part, ())):
+    for part, names in _REQUIRED_XL.items():
+        for name in names or _TOKENIZER:
             yield f"{part}/{name}"
 
 
-def _checked_files(folder: Path, root: Path) -> dict[str, Path]:
+def _checked_files(folder: Path, root: Path, *, is_xl: bool) -> dict[str, Path]:
     """Relative name -> path of each file that is used, sorted by name."""
     files = {_INDEX: folder / _INDEX}
-    for part, required in _REQUIRED.items():
-        known = (*required, *_OPTIONAL.get(part, ()))
+    for part, required in (_REQUIRED_XL if is_xl else _REQUIRED).items():
         if not (folder / part).is_dir():
             raise ModelError(f"pipeline {folder}: folder {part} is missing; {_REMEDY}")
         names = {path.name for path in (folder / part).iterdir()}
-        for name in sorted(names.difference(known)):
+        for name in sorted(names.difference(required or _TOKENIZER)):
             raise ModelError(f"pipeline {folder}: {_refusal(part, name)}")
         for name in sorted(set(required) - names):
             raise ModelError(f"pipeline {folder}: {part}/{name} is missing; {_REMEDY}")
+        if not required and "tokenizer.json" not in names and not names.issuperset(_VOCABULARY):
+            raise ModelError(f"pipeline {folder}: {part}/tokenizer.json is missing; {_REMEDY}")
         files |= {f"{part}/{name}": folder / part / name for name in names}
-    tokenizer = {Path(name).name for name in files if name.startswith("tokenizer/")}
-    if "tokenizer.json" not in tokenizer and not tokenizer.issuperset(_TOKENIZER):
-        raise ModelError(f"pipeline {folder}: tokenizer/tokenizer.json is missing; {_REMEDY}")
     for name, path in files.items():
         _check_file(name, path, root)
     return dict(sorted(files.items()))
@@ -188,24 +190,29 @@ def _check_file(name: str, path: Path, root: Path) -> None:
         )
 
 
-def _read_configs(folder: Path) -> PipelineConfigs:
-    _parse(folder / _INDEX, PipelineIndex)
+def _read_configs(folder: Path, index: PipelineIndex) -> PipelineConfigs:
     schedule = _parse(folder / "scheduler" / "scheduler_config.json", NoiseSchedule)
     unet = _parse(folder / "unet" / "config.json", UnetConfig)
     vae = _parse(folder / "vae" / "config.json", VaeConfig)
-    text = _parse(folder / "text_encoder" / "config.json", TextConfig)
-    pairs = {
-        "in_channels": (unet.in_channels, vae.latent_channels),
-        "out_channels": (unet.out_channels, vae.latent_channels),
-        "cross_attention_dim": (unet.cross_attention_dim, text.hidden_size),
+    parts = ("text_encoder", "text_encoder_2") if index.is_xl else ("text_encoder",)
+    texts = [_parse(folder / part / "config.json", TextConfig) for part in parts]
+    expected = {
+        "in_channels": vae.latent_channels,
+        "out_channels": vae.latent_channels,
+        "cross_attention_dim": sum(text.hidden_size for text in texts),
+        "addition_embed_type": "text_time" if index.is_xl else None,
     }
-    for name, (found, expected) in pairs.items():
-        if found != expected:
+    if index.is_xl:
+        sizes = NUM_SIZE_IDS * (unet.addition_time_embed_dim or 0)
+        expected["projection_class_embeddings_input_dim"] = texts[-1].projection_dim + sizes
+    for name, value in expected.items():
+        if getattr(unet, name) != value:
             raise ModelError(
-                f"pipeline {folder}: unet/config.json: {name} {found}; expected {expected}, as its "
-                "VAE and text encoder have it; only plain text-to-image pipelines are tuned"
+                f"pipeline {folder}: unet/config.json: {name} {getattr(unet, name)}; expected "
+                f"{value}, as its other parts have it; only plain text-to-image pipelines are tuned"
             )
-    return PipelineConfigs(schedule, unet, vae)
+    zero_empty_prompt = index.is_xl and index.force_zeros_for_empty_prompt
+    return PipelineConfigs(schedule, unet, vae, index.is_xl, zero_empty_prompt)
 
 
 def _parse(path: Path, schema: type[Schema]) -> Schema:

@@ -11,6 +11,7 @@ from datagen.generators.edm.samplers import Denoise, Sample, sample_dpmpp_2m, sa
 from datagen.generators.interface import Images
 from datagen.generators.lora.networks import TextToImage
 from datagen.generators.lora.options import LoraOptions
+from datagen.generators.lora.prompts import Condition
 from datagen.generators.seeded import seeded_normal
 from datagen.generators.weights import pad_batch, to_uint8_nhwc
 
@@ -44,30 +45,33 @@ class LoraSampler:
     def sample(self, seeds: Sequence[int], class_ids: Sequence[int]) -> Images:
         """Returns (N, H, W, C) uint8; see interface.Sampler."""
         padded_seeds, padded_ids = pad_batch(seeds, class_ids, self.batch_size)
-        prompts = self.parts.prompts
+        device = self.parts.prompts.hidden.device
         # Drawn on the CPU, whatever the device: the same seeds give the same noise.
         noise = torch.from_numpy(seeded_normal(padded_seeds, self.latent_shape))
-        latents = self._denoised(noise.to(prompts.device), prompts[padded_ids])
+        latents = self._denoised(noise.to(device), torch.tensor(padded_ids, device=device))
         images = self.parts.vae.decode(latents / self.parts.scaling_factor, return_dict=False)[0]
         if self.image_shape[0] == 1:
             images = images.mean(1, keepdim=True)
         return to_uint8_nhwc(images)[: len(seeds)]
 
-    def _denoised(self, noise: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
-        """noise: (N, c, h, w) standard normal. prompts: (N, T, D)."""
+    def _denoised(self, noise: torch.Tensor, class_ids: torch.Tensor) -> torch.Tensor:
+        """noise: (N, c, h, w) standard normal. class_ids: (N,)."""
         self.network.eval()
         levels = noise_levels(self.parts.alphas, self.options.num_inference_steps)
         sigmas = [*levels, 0.0]
         start = noise * math.sqrt(1 + sigmas[0] ** 2)
-        return _SAMPLERS[self.options.sampler](self._denoise(levels, prompts), start, sigmas)
+        return _SAMPLERS[self.options.sampler](self._denoise(levels, class_ids), start, sigmas)
 
-    def _denoise(self, levels: dict[float, int], prompts: torch.Tensor) -> Denoise:
+    def _denoise(self, levels: dict[float, int], class_ids: torch.Tensor) -> Denoise:
         """The UNet, which sees latents of unit variance, as an estimate of the clean latents."""
-        null = self.parts.prompts[-1].expand_as(prompts).contiguous()
+        prompts = self.parts.prompts
+        wanted, null = (
+            prompts.of(ids) for ids in (class_ids, torch.full_like(class_ids, prompts.null_class))
+        )
 
         def denoise(x: torch.Tensor, sigma: float) -> torch.Tensor:
             alpha = 1 / (1 + sigma**2)
-            predicted = self._guided(x * math.sqrt(alpha), levels[sigma], prompts, null)
+            predicted = self._guided(x * math.sqrt(alpha), levels[sigma], wanted, null)
             if self.parts.is_velocity:
                 return alpha * x - math.sqrt(1 - alpha) * predicted
             return x - sigma * predicted
@@ -75,18 +79,24 @@ class LoraSampler:
         return denoise
 
     def _guided(
-        self, noisy: torch.Tensor, timestep: int, prompts: torch.Tensor, null: torch.Tensor
+        self, noisy: torch.Tensor, timestep: int, wanted: Condition, null: Condition
     ) -> torch.Tensor:
         """Classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598, equation 6, with w + 1 as
         the scale). Two calls at the one batch shape, never one call at twice it: the shape decides
         an image's bits."""
         scale = self.options.guidance_scale
         noisy = noisy.contiguous(memory_format=torch.channels_last)
-        conditional: torch.Tensor = self.network(noisy, timestep, prompts, return_dict=False)[0]
+        conditional = self._predicted(noisy, timestep, wanted)
         if scale == 1:
             return conditional
-        unconditional: torch.Tensor = self.network(noisy, timestep, null, return_dict=False)[0]
+        unconditional = self._predicted(noisy, timestep, null)
         return unconditional + scale * (conditional - unconditional)
+
+    def _predicted(self, noisy: torch.Tensor, timestep: int, told: Condition) -> torch.Tensor:
+        out: torch.Tensor = self.network(
+            noisy, timestep, told.hidden, added_cond_kwargs=told.added, return_dict=False
+        )[0]
+        return out
 
 
 def noise_levels(alphas: torch.Tensor, num_steps: int) -> dict[float, int]:

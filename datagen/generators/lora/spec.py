@@ -90,7 +90,9 @@ class LoraSpec:
         files = self._open(config, network)
         prompts = network.class_prompts(config.class_names)
         return LoraSampler(
-            load_tuned(files, network, prompts, weights, device=device),
+            load_tuned(
+                files, network, prompts, weights, image_size=config.image_size, device=device
+            ),
             batch_size=batch_size,
             image_shape=(config.channels, *config.image_size),
             latent_shape=files.configs.latent_shape(config.image_size),

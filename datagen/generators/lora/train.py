@@ -47,7 +47,9 @@ class LoraObjective:
         self.files = files
         self.device = torch.device(device)
         prompts = network.class_prompts(config.class_names)
-        self.parts: TextToImage = load_pipeline(files, prompts, device=device)
+        self.parts: TextToImage = load_pipeline(
+            files, prompts, image_size=config.image_size, device=device
+        )
         self.adapter: Adapter = add_adapter(self.parts.unet, network, seed=seed)
         # The pipeline is held once: the moving average is of the added layers alone.
         self.average = {name: p.detach().clone() for name, p in self.adapter.items()}
@@ -74,18 +76,20 @@ class LoraObjective:
         num = len(real)
         latents = self._encode(real, rng)
         dropped = torch.rand(num, generator=rng) < self.options.class_dropout
-        rows = class_ids.masked_fill(dropped.to(self.device), self.parts.null_class)
+        rows = class_ids.masked_fill(dropped.to(self.device), self.parts.prompts.null_class)
         timesteps = torch.randint(len(self.parts.alphas), (num,), generator=rng)
         noise = torch.randn(latents.shape, generator=rng).to(self.device)
         alpha = self.parts.alphas[timesteps].to(self.device)
         signal, spread = (part.sqrt().view(-1, 1, 1, 1) for part in (alpha, 1 - alpha))
         noisy = signal * latents + spread * noise
         target = signal * noise - spread * latents if self.parts.is_velocity else noise
+        condition = self.parts.prompts.of(rows)
         with autocast(self.device, self.options.precision):
             predicted = self.parts.unet(
                 noisy.contiguous(memory_format=torch.channels_last),
                 timesteps.to(self.device),
-                self.parts.prompts[rows],
+                condition.hidden,
+                added_cond_kwargs=condition.added,
                 return_dict=False,
             )[0]
         errors: torch.Tensor = (predicted.float() - target).square().mean(dim=(1, 2, 3))
@@ -129,7 +133,7 @@ class LoraObjective:
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
         """Raises ModelError if it belongs to another pipeline."""
-        if not torch.equal(state["pipeline_sha256"], self._pipeline_digest()):
+        if not torch.equal(state["pipeline_sha256"].cpu(), self._pipeline_digest()):
             raise ModelError(
                 f"pipeline {self.files.folder}: the checkpoint was made on another pipeline; put "
                 "that one there, or train into another folder"
