@@ -291,6 +291,10 @@ def test_base_weights_that_do_not_fit_their_configuration_are_refused(
     path.write_bytes(b"\0" * 100)
     with pytest.raises(ModelError, match="vae: cannot be loaded"):
         objective_of(folder)
+    tokenizer = folder / "tokenizer" / "tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text().replace('"id": 53', '"id": 99').replace("53", "99"))
+    with pytest.raises(ModelError, match="tokens above 54, which the text encoder"):
+        objective_of(folder)
 
 
 @pytest.mark.parametrize(

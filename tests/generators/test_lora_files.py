@@ -96,6 +96,7 @@ def change(name: str, **changes: Any) -> Callable[[Path], None]:
         (change("model_index.json", unet=["my_code", "Net"]), "unet"),
         (change("model_index.json", text_encoder=["transformers", "AutoModel"]), "text_encoder"),
         (change("text_encoder/config.json", auto_map={"AutoModel": "x--y"}), "auto_map"),
+        (change("text_encoder/config.json", attn_implementation="x/y"), "attn_implementation"),
         (change("unet/config.json", quantization_config={"a": 1}), "quantization_config"),
         (change("unet/config.json", layers_per_block=10**6), "layers_per_block"),
         (change("unet/config.json", block_out_channels=[8] * 1000), "block_out_channels"),

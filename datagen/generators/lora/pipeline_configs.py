@@ -12,7 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 _IGNORE = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 # They make the libraries load code or other weights than those beside the configuration.
-_FORBIDDEN_KEYS = ("auto_map", "quantization_config", "adapter_config", "custom_pipelines")
+_FORBIDDEN_KEYS = (
+    *("auto_map", "quantization_config", "adapter_config", "custom_pipelines"),
+    *("attn_implementation", "_attn_implementation", "_attn_implementation_internal"),
+)
 
 _Channels = Annotated[int, Field(strict=True, ge=1, le=8192)]
 _Layers = Annotated[int, Field(strict=True, ge=1, le=16)]

@@ -16,7 +16,10 @@ from transformers.utils import logging
 from datagen.errors import ModelError
 
 # What the libraries raise on files of the right kind with wrong contents.
-_LOADING = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
+_LOADING = (
+    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError),
+    *(RuntimeError, SafetensorError, TypeError, ValueError),
+)
 
 
 def load_tokenizer(folder: Path) -> Any:

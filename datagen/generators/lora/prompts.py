@@ -92,4 +92,9 @@ def _encode(tokenizer: Any, encoder: Any, prompt: str) -> Any:
             f"network.prompts: {prompt[:100]!r} has {ids.shape[1]} tokens; expected at most "
             f"{length}: shorten it"
         )
+    if int(ids.max()) >= int(encoder.config.vocab_size):
+        raise ModelError(
+            f"pipeline: the tokenizer has tokens above {encoder.config.vocab_size}, which the text "
+            "encoder does not know; save the pipeline again, as one"
+        )
     return encoder(ids.to(encoder.device), output_hidden_states=True)
