@@ -23,7 +23,7 @@ from datagen.catalog.sources import (
     record_use,
     today,
 )
-from datagen.catalog.tombstones import SOURCE, get_tombstone
+from datagen.catalog.tombstones import MODEL, SOURCE, Ref, commit_revoked, get_tombstone
 from datagen.errors import ConflictError, InputError, NotFoundError, RevokedError
 from datagen.generators.model_directory import Model, SourceFact
 from datagen.real_images.opening import open_source
@@ -260,8 +260,7 @@ class Registrar:
     def record(self, model: Model) -> None:
         """That the model was trained on its sources, inherited ones too.
 
-        Raises RevokedError if one of them was withdrawn while it trained: it is known as derived,
-        so that withdrawing again revokes it.
+        Raises RevokedError if one of them was withdrawn meanwhile: the model is revoked then.
         """
         training = model.facts.training
         assert training is not None
@@ -277,11 +276,25 @@ class Registrar:
         for fact in training.sources:
             source = get_source(self._catalog, fact.name, fact.version)
             if source is not None and source.withdrawn_at is not None:
-                raise RevokedError(
-                    f"source {source.label} was withdrawn while {model.name} was trained on it: "
-                    f"{source.withdrawn_reason}; `datagen sources withdraw {source.label}` once "
-                    "more revokes the model"
-                )
+                self._revoke(model, source)
+
+    def _revoke(self, model: Model, source: Source) -> None:
+        """By its digest: the name may be another version's."""
+        reason = f"{source.withdrawn_reason} (trained on source {source.label})"
+        ref = Ref(f"{model.name} {model.digest[:16]}", model.digest)
+        commit_revoked(
+            self._catalog,
+            ref,
+            kind=MODEL,
+            models_found=[ref],
+            version=None,
+            reason=reason,
+            actor=self._created_by or "datagen",
+        )
+        raise RevokedError(
+            f"source {source.label} was withdrawn while {model.name} was trained on it: "
+            f"{source.withdrawn_reason}; the model is revoked (digest {model.digest})"
+        )
 
     def _found(
         self, data: DataSource, reading: Reading, known: Collection[Source], depth: int

@@ -14,18 +14,21 @@ from PIL import Image
 
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.schema import migrate
-from datagen.catalog.sources import Source, Terms
+from datagen.catalog.sources import Source, Terms, uses_of
 from datagen.errors import ConflictError, InputError, NotFoundError, RevokedError
 from datagen.formats.webdataset import export as export_webdataset
+from datagen.generators.model_directory import TrainingFacts, load_model
 from datagen.images import encode_png
+from datagen.registry import check_usable
 from datagen.settings import Settings
 from datagen.sources import Registrar, check_terms, find_source, register_images
 from datagen.store import open_store
-from datagen.training.admission import admit_unregistered
+from datagen.training.admission import Admission, admit_unregistered
 from datagen.training.dataset import read_training_images
 from datagen.training.model_recipe import DataSource
 from datagen.versions import open_version
 from datagen.withdrawal import withdraw
+from tests.generators.tiny_models import TINY, save_random_model
 from tests.published import publish
 
 TERMS = Terms(
@@ -269,10 +272,6 @@ def test_ordinary_metadata_is_no_mark(tmp_path: Path) -> None:
 def test_training_on_an_inherited_source_is_recorded(
     register: Register, catalog: Catalog, settings: Settings, tmp_path: Path
 ) -> None:
-    from datagen.catalog.sources import uses_of
-    from datagen.generators.model_directory import TrainingFacts, load_model
-    from tests.generators.tiny_models import TINY, save_random_model
-
     source = register(write_images(tmp_path / "data"))
     registrar = Registrar(catalog, settings, recipe_name="tiny", created_by=None)
     data = registrar.locate(DataSource(registered="wards", held_out=2))
@@ -290,12 +289,16 @@ def test_training_on_an_inherited_source_is_recorded(
     )
     model = save_random_model(settings.models_dir / "tiny", TINY["noise"])
     parent = replace(model, facts=model.facts.model_copy(update={"training": training}))
-    child = type(admission)().after(parent)
+    child = Admission().after(parent)
     assert child.sources == admission.sources
     registrar.record(parent)
     registrar.record(parent)
     [use] = uses_of(catalog, [source])
     assert (use.model_name, use.model_digest) == ("tiny", load_model(model.path).digest)
     withdraw(catalog, settings, "wards", reason="over", actor="test")
-    with pytest.raises(RevokedError, match="withdrawn while tiny was trained"):
-        registrar.record(parent)
+    late = save_random_model(settings.models_dir / "late", TINY["cgan"])
+    check_usable(catalog, late)
+    with pytest.raises(RevokedError, match="withdrawn while late was trained"):
+        registrar.record(replace(late, facts=parent.facts))
+    with pytest.raises(RevokedError, match="over"):
+        check_usable(catalog, replace(late, name="other"))
