@@ -6,6 +6,7 @@ from datagen.generators.cgan.spec import CganSpec
 from datagen.generators.ect.spec import EctSpec
 from datagen.generators.edm.spec import EdmSpec
 from datagen.generators.interface import GeneratorSpec
+from datagen.generators.latent.spec import LatentEdmSpec
 from datagen.generators.lora.spec import LoraSpec
 from datagen.generators.noise.spec import NoiseSpec
 from datagen.generators.vae.spec import VaeSpec
@@ -14,6 +15,7 @@ GENERATORS: dict[str, GeneratorSpec] = {
     "cgan": CganSpec(),
     "ect": EctSpec(),
     "edm": EdmSpec(),
+    "latent-edm": LatentEdmSpec(),
     "lora": LoraSpec(),
     "noise": NoiseSpec(),
     "vae": VaeSpec(),

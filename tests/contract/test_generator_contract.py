@@ -26,7 +26,8 @@ NUM_CLASSES = 3
 SEEDS = [5, 2**63 - 1, 2**62 + 12345, 0, 77, 2**32 + 5]
 CLASS_IDS = [0, 1, 2, 0, 1, 2]
 
-_BY_STEPS, _GUIDED = ("ect", "edm", "lora"), ("edm", "lora")
+_BY_STEPS = ("ect", "edm", "latent-edm", "lora")
+_GUIDED = ("edm", "latent-edm", "lora")
 
 # generator, options: every sampler and the two-call path of guidance count as a case.
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -40,6 +41,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("edm", {"num_inference_steps": 2, "sampler": "heun"}),
     ("edm", {"num_inference_steps": 2, "sampler": "euler", "guidance_scale": 0.5}),
     ("lora", {"num_inference_steps": 2}),
+    ("latent-edm", {"num_inference_steps": 2}),
     ("noise", {}),
     ("noise", {"channels": 1}),
     ("vae", {}),

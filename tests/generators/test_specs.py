@@ -26,6 +26,7 @@ from tests.generators.tiny_models import TINY, save_random_model
         ("edm", {"num_inference_steps": 4, "sampler": "heun"}),
         ("edm", {"num_inference_steps": 4, "sampler": "heun", "guidance_scale": 0}),
         ("edm", {"num_inference_steps": 1, "sampler": "euler"}),
+        ("latent-edm", {"num_inference_steps": 4, "guidance_scale": 1.5}),
         ("lora", {"num_inference_steps": 3}),
         ("lora", {"num_inference_steps": 3, "guidance_scale": 1.0, "sampler": "ddim"}),
         ("vae", {}),
@@ -106,6 +107,11 @@ def config_of(generator: str, image_size: tuple[int, int], **network: Any) -> Mo
         (config_of("edm", (30, 28), widths=[16, 16]), "multiples of 4"),
         (config_of("edm", (28, 28), widths=[16, 16, 16]), "multiples of 8"),
         (config_of("edm", (28, 28), widths=[24]), "multiples of norm_num_groups 16"),
+        (config_of("latent-edm", (28, 28)), "generator latent-edm: .* multiples of 8"),
+        (
+            config_of("latent-edm", (32, 32), autoencoder_widths=[16, 24]),
+            "autoencoder_widths .* multiples of norm_num_groups 16",
+        ),
         (config_of("vae", (28, 28), widths=[16, 16, 16]), "generator vae: .* multiples of 8"),
     ],
 )
@@ -122,6 +128,7 @@ def test_sizes_that_cannot_be_built_are_refused(config: ModelConfig, message: st
     [
         config_of("cgan", (1024, 1024), latent_dim=1024, widths=[1024, 1024], num_blocks=16),
         config_of("edm", (1024, 1024), widths=[1024] * 6, layers_per_block=8),
+        config_of("latent-edm", (1024, 1024), widths=[1024] * 6, layers_per_block=8),
         config_of("vae", (1024, 1024), widths=[1024] * 6, num_blocks=16),
     ],
 )

@@ -32,6 +32,13 @@ TINY = {
     ),
     "ect": ModelConfig("ect", CLASS_NAMES, (8, 12), 3, _TINY_UNET),
     "edm": ModelConfig("edm", CLASS_NAMES, (8, 12), 3, _TINY_UNET),
+    "latent-edm": ModelConfig(
+        "latent-edm",
+        CLASS_NAMES,
+        (8, 12),
+        3,
+        _TINY_UNET | {"patch_px": 1, "autoencoder_widths": [4, 8]},
+    ),
     "lora": _TINY_LORA,
     "noise": ModelConfig("noise", (), (0, 0), 0, {}),
     "vae": ModelConfig("vae", CLASS_NAMES, (8, 12), 3, {"latent_dim": 4, "widths": [4, 8]}),
@@ -47,6 +54,13 @@ SHIPPED_SIZE = {
     ),
     "edm": ModelConfig(
         "edm", CLASS_NAMES, (28, 28), 1, {"patch_px": 2, "widths": [64, 128], "sigma_data": 0.7}
+    ),
+    "latent-edm": ModelConfig(
+        "latent-edm",
+        CLASS_NAMES,
+        (28, 28),
+        1,
+        {"widths": [64, 128], "autoencoder_widths": [32, 64]},
     ),
     "lora": _TINY_LORA,
     "noise": ModelConfig("noise", (), (0, 0), 0, {}),

@@ -32,9 +32,13 @@ class EdmSampler:
         self.image_shape = image_shape
         self.options = options
 
-    @torch.inference_mode()
     def sample(self, seeds: Sequence[int], class_ids: Sequence[int]) -> Images:
         """Returns (N, H, W, C) uint8; see interface.Sampler."""
+        return to_uint8_nhwc(self.draw(seeds, class_ids))[: len(seeds)]
+
+    @torch.inference_mode()
+    def draw(self, seeds: Sequence[int], class_ids: Sequence[int]) -> torch.Tensor:
+        """Returns (batch_size, *image_shape) float32, the first of the seeds, the rest padding."""
         options = self.options
         padded_seeds, padded_ids = pad_batch(seeds, class_ids, self.batch_size)
         sigmas = karras_sigmas(
@@ -46,8 +50,7 @@ class EdmSampler:
         # Drawn on the CPU, whatever the device: the same seeds give the same noise.
         noise = torch.from_numpy(seeded_normal(padded_seeds, self.image_shape)).to(self.device)
         ids = torch.tensor(padded_ids, device=self.device)
-        images = SAMPLERS[options.sampler](self._guided(ids), noise * sigmas[0], sigmas)
-        return to_uint8_nhwc(images)[: len(seeds)]
+        return SAMPLERS[options.sampler](self._guided(ids), noise * sigmas[0], sigmas)
 
     def _guided(self, class_ids: torch.Tensor) -> Denoise:
         """Classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598, equation 6, with w + 1 as

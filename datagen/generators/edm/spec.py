@@ -48,6 +48,14 @@ class EdmSpec:
                 f"expected multiples of norm_num_groups {network.norm_num_groups}"
             )
 
+    def check_augmentation(self, network: EdmNetwork, options: EdmObjectiveOptions) -> None:
+        """Raises ModelError if a network would not be told of augmentations."""
+        if options.augment_probability and not network.augment_dim:
+            raise ModelError(
+                f"generator {self.name}: network.augment_dim 0: expected 9 where "
+                "objective.augment_probability is above 0, or the augmentations would be learned"
+            )
+
     def fit(
         self,
         config: ModelConfig,
@@ -92,10 +100,6 @@ class EdmSpec:
         assert isinstance(options, EdmObjectiveOptions)
         self.check(config)
         network = EdmNetwork.model_validate(config.network)
-        if options.augment_probability and not network.augment_dim:
-            raise ModelError(
-                "generator edm: network.augment_dim 0: expected 9 where "
-                "objective.augment_probability is above 0, or the augmentations would be learned"
-            )
+        self.check_augmentation(network, options)
         check_num_parameters(lambda: EdmDenoiser(config, network))
         return EdmObjective(config, options, seed=seed, device=device)

@@ -10,6 +10,7 @@ import torch
 
 from datagen.generators.edm.augmentation import augment
 from datagen.generators.edm.averaged import AveragedDenoiser
+from datagen.generators.edm.networks import EdmDenoiser
 from datagen.generators.edm.options import EdmObjectiveOptions, EdmOptions
 from datagen.generators.edm.sample import EdmSampler
 from datagen.generators.interface import ModelConfig, Update
@@ -35,32 +36,9 @@ class EdmObjective(AveragedDenoiser):
     def losses(
         self, real: torch.Tensor, class_ids: torch.Tensor, *, rng: torch.Generator
     ) -> torch.Tensor:
-        """(N,): the weighted squared error of one draw of noise, a mean over pixels."""
-        num, data = len(real), self.network.sigma_data
-        dropped = torch.rand(num, generator=rng) < self.options.class_dropout
-        class_ids = class_ids.masked_fill(dropped.to(self.device), self.network.null_class)
-        real, augment_labels = self._augmented(real, rng=rng)
-        log_sigma = torch.randn(num, generator=rng) * self.options.p_std + self.options.p_mean
-        sigma = log_sigma.exp().to(self.device)
-        noise = torch.randn(real.shape, generator=rng).to(self.device) * sigma.view(-1, 1, 1, 1)
-        weight = (sigma**2 + data**2) / (sigma * data) ** 2
-        with autocast(self.device, self.options.precision):
-            denoised = self.network(real + noise, sigma, class_ids, augment_labels)
-        errors: torch.Tensor = (denoised - real).square().mean(dim=(1, 2, 3))
-        return weight * errors
-
-    def _augmented(
-        self, real: torch.Tensor, *, rng: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The images and their labels. Off, it draws nothing: trainings from before it repeat."""
-        options = self.options
-        if options.augment_probability == 0:
-            return real, None
-        return augment(
-            real,
-            probability=options.augment_probability,
-            transforms=options.augment_with,
-            rng=rng,
+        real, augment_labels = augmented(real, self.options, rng=rng)
+        return denoising_losses(
+            self.network, real, class_ids, augment_labels, options=self.options, rng=rng
         )
 
     def ema_sampler(self, batch_size: int) -> EdmSampler:
@@ -68,3 +46,43 @@ class EdmObjective(AveragedDenoiser):
         return EdmSampler(
             self.ema, batch_size=batch_size, image_shape=self.image_shape, options=options
         )
+
+
+def augmented(
+    real: torch.Tensor, options: EdmObjectiveOptions, *, rng: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The images and their labels. Off, it draws nothing: trainings from before it repeat."""
+    if options.augment_probability == 0:
+        return real, None
+    return augment(
+        real,
+        probability=options.augment_probability,
+        transforms=options.augment_with,
+        rng=rng,
+    )
+
+
+def denoising_losses(
+    network: EdmDenoiser,
+    clean: torch.Tensor,
+    class_ids: torch.Tensor,
+    augment_labels: torch.Tensor | None,
+    *,
+    options: EdmObjectiveOptions,
+    rng: torch.Generator,
+) -> torch.Tensor:
+    """(N,): the weighted squared error of one draw of noise, a mean over values.
+
+    clean: (N, C, H, W) float32, of standard deviation network.sigma_data. rng: on the CPU.
+    """
+    num, data, device = len(clean), network.sigma_data, clean.device
+    dropped = torch.rand(num, generator=rng) < options.class_dropout
+    class_ids = class_ids.masked_fill(dropped.to(device), network.null_class)
+    log_sigma = torch.randn(num, generator=rng) * options.p_std + options.p_mean
+    sigma = log_sigma.exp().to(device)
+    noise = torch.randn(clean.shape, generator=rng).to(device) * sigma.view(-1, 1, 1, 1)
+    weight = (sigma**2 + data**2) / (sigma * data) ** 2
+    with autocast(device, options.precision):
+        denoised = network(clean + noise, sigma, class_ids, augment_labels)
+    errors: torch.Tensor = (denoised - clean).square().mean(dim=(1, 2, 3))
+    return weight * errors
