@@ -91,43 +91,85 @@ def train_model(
     if not processes.is_first:  # the first one speaks for all
         on_check, admit = (lambda check: None), (lambda source, reading: Admission())
     data_parts = _read_parts(recipe, on_check, admit, parent)
-    config = _config_of(recipe, data_parts.images)
+    begun = _Begun(recipe, _config_of(recipe, data_parts.images), data_parts, parent, processes)
     torch.set_num_threads(recipe.schedule.num_threads)
     with _alone_in(work) if processes.is_first else nullcontext():
         if processes.is_first:
-            _begin_or_go_on(work, recipe, data_parts.real)
-            (work / CHECK_FILE).write_text(data_parts.check.model_dump_json(indent=2) + "\n")
+            _begin_or_go_on(work, recipe, data_parts)
         processes.wait()  # what another training left may have been removed
-        private = judge = None
-        if recipe.privacy is not None:
-            private = prepare_private(recipe, config, data_parts.train_part, folder=work)
-        elif processes.is_first:
-            judge = HeldOutJudge(
-                data_parts.train_part, data_parts.held_out, config=config, seed=recipe.seed
-            )
-        trained = train(
-            recipe,
-            private.objective if private else _objective_of(recipe, config, parent, processes),
-            train_part=data_parts.train_part,
-            judge=judge,
-            folder=work,
-            private_draw=private.draw if private else None,
-            processes=processes,
+        done = _train(
+            begun,
+            work=work,
             max_seconds=max_seconds,
             report=report,
             on_checkpoint=on_checkpoint,
         )
-        done = _Done(recipe, config, trained, judge, private, data_parts, parent, processes)
         if processes.is_first:
             model = _write(done, work=work, out=out)
-            if trained.progress.stopped or (
-                trained.progress.images_seen >= recipe.schedule.num_images
-            ):
+            if done.is_whole:
                 (work / _ENDED).write_text(model.digest + "\n")
     processes.wait()
     model = load_model(out)
     processes.wait()  # before whoever called moves it
     return model
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What a training is of. recipe: with its parent and length as they are in this call."""
+
+    recipe: ModelRecipe
+    config: ModelConfig
+    data_parts: _DataParts
+    parent: Model | None
+    processes: Processes
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A training at its end. judge: of the first process; None after private training."""
+
+    begun: _Begun
+    trained: Trained
+    judge: HeldOutJudge | None
+    private: PrivateTraining | None
+
+    @property
+    def is_whole(self) -> bool:
+        """Nothing is left to train."""
+        progress, schedule = self.trained.progress, self.begun.recipe.schedule
+        return bool(progress.stopped) or progress.images_seen >= schedule.num_images
+
+
+def _train(
+    begun: _Begun,
+    *,
+    work: Path,
+    max_seconds: float | None,
+    report: Report,
+    on_checkpoint: OnCheckpoint,
+) -> _Done:
+    recipe, config, data_parts = begun.recipe, begun.config, begun.data_parts
+    private = judge = None
+    if recipe.privacy is not None:
+        private = prepare_private(recipe, config, data_parts.train_part, folder=work)
+    elif begun.processes.is_first:
+        judge = HeldOutJudge(
+            data_parts.train_part, data_parts.held_out, config=config, seed=recipe.seed
+        )
+    trained = train(
+        recipe,
+        private.objective if private else _objective_of(begun),
+        train_part=data_parts.train_part,
+        judge=judge,
+        folder=work,
+        private_draw=private.draw if private else None,
+        processes=begun.processes,
+        max_seconds=max_seconds,
+        report=report,
+        on_checkpoint=on_checkpoint,
+    )
+    return _Done(begun, trained, judge, private)
 
 
 @dataclass(frozen=True)
@@ -194,12 +236,11 @@ def _check_processes(recipe: ModelRecipe, processes: Processes) -> None:
         )
 
 
-def _objective_of(
-    recipe: ModelRecipe, config: ModelConfig, parent: Model | None, processes: Processes
-) -> Objective:
+def _objective_of(begun: _Begun) -> Objective:
+    recipe, config, parent = begun.recipe, begun.config, begun.parent
     spec = GENERATORS[recipe.generator]
     options = spec.objective_options.model_validate(recipe.objective)
-    objective = spec.objective(config, options, seed=recipe.seed, device=processes.device)
+    objective = spec.objective(config, options, seed=recipe.seed, device=begun.processes.device)
     if parent is not None and parent.weights is not None:
         from safetensors.torch import load_file
 
@@ -257,12 +298,13 @@ def _alone_in(work: Path) -> Iterator[None]:
         yield
 
 
-def _begin_or_go_on(work: Path, recipe: ModelRecipe, real: RealImages) -> None:
+def _begin_or_go_on(work: Path, recipe: ModelRecipe, data_parts: _DataParts) -> None:
     """A checkpoint goes on with the images it began with, wherever they lie now. One of a training
-    that has ended, and whose model is written, gives way to that of another recipe or images."""
-    notes = {"data.sha256": real.digest(), "recipe.sha256": model_recipe_digest(recipe)}
+    that has ended, and whose model is written, gives way to that of another recipe or images; but
+    not to a private one, which spends the budget of its images once."""
+    notes = {"data.sha256": data_parts.real.digest(), "recipe.sha256": model_recipe_digest(recipe)}
     known = {name: _line(work / name) for name in notes}
-    if (work / _ENDED).exists() and known != notes:
+    if (work / _ENDED).exists() and known != notes and recipe.privacy is None:
         for path in work.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
@@ -275,31 +317,19 @@ def _begin_or_go_on(work: Path, recipe: ModelRecipe, real: RealImages) -> None:
         )
     for name, digest in notes.items():
         (work / name).write_text(digest + "\n")
+    (work / CHECK_FILE).write_text(data_parts.check.model_dump_json(indent=2) + "\n")
 
 
 def _line(path: Path) -> str | None:
     return path.read_text().strip() if path.exists() else None
 
 
-@dataclass(frozen=True)
-class _Done:
-    """A training at its end. judge: None after private training."""
-
-    recipe: ModelRecipe
-    config: ModelConfig
-    trained: Trained
-    judge: HeldOutJudge | None
-    private: PrivateTraining | None
-    data_parts: _DataParts
-    parent: Model | None
-    processes: Processes
-
-
 def _write(done: _Done, *, work: Path, out: Path) -> Model:
     """Measures the weights as they will be shipped, through the sampler that will load them."""
     from safetensors.torch import save_file
 
-    recipe, config, private = done.recipe, done.config, done.private
+    begun, private = done.begun, done.private
+    recipe, config, device = begun.recipe, begun.config, begun.processes.device
     weights = {
         name: tensor.to(getattr(torch, recipe.weights_dtype)).contiguous()
         for name, tensor in done.trained.weights.items()
@@ -308,7 +338,6 @@ def _write(done: _Done, *, work: Path, out: Path) -> Model:
     options = spec.options()
     shipped = work / "shipped.safetensors"
     save_file(weights, shipped)
-    device = done.processes.device
     sampler = spec.load(config, shipped, options, batch_size=spec.batch_size, device=device)
     judgement = done.judge.judge(sampler) if done.judge else None
     facts = ModelFacts(
@@ -322,7 +351,7 @@ def _write(done: _Done, *, work: Path, out: Path) -> Model:
             device=device_name(device),
         ),
         privacy=private.facts(done.trained.progress.step) if private else None,
-        parent=done.parent.digest if done.parent else None,
+        parent=begun.parent.digest if begun.parent else None,
         code_version=__version__,
     )
     curves = curves_png(done.trained.progress.history)
@@ -337,7 +366,7 @@ def _write(done: _Done, *, work: Path, out: Path) -> Model:
             config,
             facts,
             num_parameters=num_parameters,
-            check=done.data_parts.check,
+            check=begun.data_parts.check,
             has_curves=curves is not None,
         ),
         sheet_png=sample_sheet(_shown(config, sampler)),
@@ -348,17 +377,17 @@ def _write(done: _Done, *, work: Path, out: Path) -> Model:
 def _training_facts(done: _Done, judgement: Judgement | None) -> TrainingFacts:
     """judgement: None after private training, whose facts hold nothing that was read off the images
     but how many there are."""
-    recipe, progress, judge = done.recipe, done.trained.progress, done.judge
-    data_parts = done.data_parts
+    begun, progress, judge = done.begun, done.trained.progress, done.judge
+    recipe, data_parts = begun.recipe, begun.data_parts
     warnings = []
     if judgement is not None:
-        names = done.config.class_names
+        names = begun.config.class_names
         warnings = judgement.diversity.warnings(names, generator=recipe.generator)
     return TrainingFacts(
         images_seen=progress.images_seen,
         best_images_seen=progress.best_images_seen,
         seconds=round(progress.seconds, 1),
-        device=_trained_on(done.processes, recipe.schedule.num_threads),
+        device=_trained_on(begun.processes, recipe.schedule.num_threads),
         kid_held_out=judgement.kid if judgement else None,
         figures=judgement.figures() if judgement else {},
         warnings=tuple(warnings),

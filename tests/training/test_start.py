@@ -78,7 +78,8 @@ def test_a_checkpoint_belongs_to_the_model_it_started_from(data: Path, tmp_path:
     trained("cgan", data, tmp_path)
     recipe = tiny_recipe("cgan", data, num_images=16)
     folders = {"models_dirs": [tmp_path / "models"]}
-    train_model(recipe, out=tmp_path / "a", work=tmp_path / "w", init="parent", **folders)
+    place = {"out": tmp_path / "a", "work": tmp_path / "w"}
+    train_model(recipe, **place, init="parent", max_seconds=1e-9, **folders)
     with pytest.raises(Exception, match="another model recipe"):
         train_model(recipe, out=tmp_path / "b", work=tmp_path / "w")
 
