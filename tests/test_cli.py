@@ -262,6 +262,8 @@ def test_a_trained_model_is_at_hand_for_recipes(tmp_path: Path, recipe: Path) ->
     assert model["training"]["images_seen"] == 32
     again = one_object(succeed(*train, "--resume"))
     assert (again["name"], again["is_new"]) == ("tiny-cgan", False), "a model never changes"
+    model_recipe.write_text(model_recipe.read_text().replace("seed: 3", "seed: 4"))
+    assert one_object(succeed(*train))["name"] == "tiny-cgan@2"
     [source] = one_object(succeed("sources", "ls", "--json"))["sources"]
     assert (source["name"], source["version"], source["num_images"]) == ("made-up", 1, 240)
     assert [fact["name"] for fact in model["training"]["sources"]] == ["made-up"]

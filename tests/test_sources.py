@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,19 +16,31 @@ from PIL import Image
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.schema import migrate
 from datagen.catalog.sources import Source, Terms, uses_of
-from datagen.errors import ConflictError, InputError, NotFoundError, RevokedError
+from datagen.catalog.tombstones import Ref
+from datagen.errors import ConflictError, InputError, NotFoundError, RevokedError, StoreError
 from datagen.formats.webdataset import export as export_webdataset
-from datagen.generators.model_directory import TrainingFacts, load_model
+from datagen.generators.model_directory import (
+    SourceFact,
+    TrainingFacts,
+    change_facts,
+    load_model,
+)
 from datagen.images import encode_png
 from datagen.registry import check_usable
 from datagen.settings import Settings
-from datagen.sources import Registrar, check_terms, find_source, register_images
+from datagen.sources import (
+    Registrar,
+    check_terms,
+    find_source,
+    register_images,
+    source_fact,
+)
 from datagen.store import open_store
 from datagen.training.admission import Admission, admit_unregistered
 from datagen.training.dataset import read_training_images
 from datagen.training.model_recipe import DataSource
 from datagen.versions import open_version
-from datagen.withdrawal import withdraw
+from datagen.withdrawal import derived_of, withdraw
 from tests.generators.tiny_models import TINY, save_random_model
 from tests.published import publish
 
@@ -190,6 +203,56 @@ def test_a_withdrawn_source_trains_nothing_by_any_way(
         register(tmp_path / "data", name="others")
 
 
+def test_models_that_nobody_used_yet_are_found_by_their_facts(
+    register: Register, catalog: Catalog, settings: Settings, tmp_path: Path
+) -> None:
+    source = register(write_images(tmp_path / "data"))
+    model = save_random_model(settings.models_dir / "tiny", TINY["noise"])
+    change_facts(model, training=trained_on(source_fact(source)))
+    derived = derived_of(catalog, settings, "wards")
+    assert derived.descent.models == [Ref("tiny", model.digest)]
+    other = save_random_model(settings.models_dir / "other", TINY["cgan"])
+    withdraw(catalog, settings, "wards", reason="over", actor="test")
+    check_usable(catalog, other)
+    with pytest.raises(RevokedError, match="over"):
+        check_usable(catalog, model)
+
+
+def test_images_in_s3_are_read_with_the_keys_of_their_profile(
+    register: Register,
+    s3_endpoint: str,
+    s3_url: str,
+    settings: Settings,
+    catalog: Catalog,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_images(tmp_path / "data")
+    store = open_store(s3_url, endpoint_url=s3_endpoint)
+    for path in (tmp_path / "data").rglob("*.png"):
+        store.put_file(path.relative_to(tmp_path / "data").as_posix(), path)
+    keys = tmp_path / "credentials"
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    lines = [f"{name.lower()} = {os.environ[name]}" for name in names]
+    keys.write_text("\n".join(["[wards-reader]", *lines]))
+    for name in names:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(keys))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    there = replace(settings, s3_endpoint_url=s3_endpoint)
+    data = source_of(Path(s3_url))
+
+    with pytest.raises(StoreError, match="nobody"):
+        register_images(catalog, there, data, name="wards", terms=TERMS, profile="nobody")
+    source, _ = register_images(
+        catalog, there, data, name="wards", terms=TERMS, profile="wards-reader"
+    )
+
+    assert (source.num_images, source.location, source.profile) == (12, s3_url, "wards-reader")
+    assert os.environ.get("AWS_SECRET_ACCESS_KEY") is None
+    assert register(tmp_path / "data").digest == source.digest
+
+
 def test_an_unknown_source_is_named_with_what_there_is(
     register: Register, catalog: Catalog, tmp_path: Path
 ) -> None:
@@ -224,6 +287,20 @@ def test_our_own_images_are_recognised_with_and_without_their_mark(
     Image.fromarray(reading.images.images[0][..., 0]).save(folder / "a" / "taken.png")
     with pytest.raises(InputError, match=r"1 image of 13 is synthetic, .*taken.png"):
         admit(source_of(folder, image_size=8))
+
+
+def trained_on(*facts: SourceFact) -> TrainingFacts:
+    return TrainingFacts(
+        images_seen=1,
+        best_images_seen=1,
+        seconds=1,
+        device="a test",
+        num_train=10,
+        num_held_out=2,
+        recipe_digest="0" * 64,
+        seed=0,
+        sources=facts,
+    )
 
 
 def replace_allow(data: DataSource) -> DataSource:
@@ -276,17 +353,7 @@ def test_training_on_an_inherited_source_is_recorded(
     registrar = Registrar(catalog, settings, recipe_name="tiny", created_by=None)
     data = registrar.locate(DataSource(registered="wards", held_out=2))
     admission = registrar.admit(data, read_training_images(data))
-    training = TrainingFacts(
-        images_seen=1,
-        best_images_seen=1,
-        seconds=1,
-        device="a test",
-        num_train=10,
-        num_held_out=2,
-        recipe_digest="0" * 64,
-        seed=0,
-        sources=admission.sources,
-    )
+    training = trained_on(*admission.sources)
     model = save_random_model(settings.models_dir / "tiny", TINY["noise"])
     parent = replace(model, facts=model.facts.model_copy(update={"training": training}))
     child = Admission().after(parent)

@@ -7,6 +7,7 @@ from alembic.config import Config
 
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.jobs import list_jobs
+from datagen.catalog.registry import list_models
 from datagen.catalog.schema import migrate
 from datagen.catalog.versions import list_versions
 from datagen.resources import migrations_dir
@@ -37,11 +38,29 @@ def test_jobs_and_versions_of_the_first_schema_are_those_of_the_local_tenant(
     assert (version.name, version.num_samples, version.revoked_at) == ("small", 100, None)
 
 
+def test_models_registered_before_there_were_versions_are_the_first(
+    empty_catalog: Catalog,
+) -> None:
+    _to_schema(
+        empty_catalog,
+        "0003",
+        "INSERT INTO registered_models (tenant, name, digest, config, size_bytes, created_at) "
+        "VALUES ('local', 'xray', 'd', '{}', 1, 1)",
+    )
+    migrate(empty_catalog)
+    [model] = list_models(empty_catalog.of("local"))
+    assert (model.name, model.version, model.exact_name) == ("xray", 1, "xray")
+
+
 def _to_first_schema(catalog: Catalog) -> None:
+    _to_schema(catalog, "0001", *ROWS)
+
+
+def _to_schema(catalog: Catalog, revision: str, *rows: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(migrations_dir()))
     with catalog.transaction(keep_references=False) as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-        for row in ROWS:
+        command.upgrade(config, revision)
+        for row in rows:
             connection.exec_driver_sql(row)

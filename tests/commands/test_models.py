@@ -103,6 +103,19 @@ def test_a_model_that_data_sets_depend_on_is_not_removed(two: list[Model]) -> No
     assert "came with datagen" in refused("models", "rm", "noise")
 
 
+def test_a_version_is_revoked_alone_and_a_name_with_all_of_them(two: list[Model]) -> None:
+    run("first", "tiny@1")
+    run("newest", "tiny@2")
+    planned = parsed("revoke", "tiny", "--dry-run")
+    assert [m["name"] for m in planned["models"]] == ["tiny", "tiny@2"]
+    assert [v["name"] for v in planned["versions"]] == ["first", "newest"]
+    done = parsed("revoke", "tiny@2", "--reason", "blurred", "--yes")
+    assert (done["kind"], [v["name"] for v in done["versions"]]) == ("model", ["newest"])
+    assert "identical" in datagen("remake", "first", "disc-0").output
+    assert "blurred" in refused("show", "newest")
+    assert "blurred" in refused("models", "import", two[1].path)
+
+
 def test_an_exported_model_can_be_imported(two: list[Model]) -> None:
     assert parsed("models", "export", "tiny@1", "out/other")["digest"] == two[0].digest
     assert "never changes" in refused("models", "export", "tiny@1", "out/other")
