@@ -34,9 +34,9 @@ NUM_IMAGES = 100
 _CARD = """
 ## Half precision
 
-The weights are those of the model of digest `{parent}`, stored as float16. Of {num} images of equal
-seeds, {share:.2%} of the pixels differ from that model's: by {mean:.3g} grey levels of 255 on average
-over all pixels, and by {largest} at most.
+The weights are those of the model of digest `{parent}`, stored as float16. Of {num} images of
+equal seeds, {share:.2%} of the pixels differ from that model's: by {mean:.3g} grey levels of 255 on
+average over all pixels, and by {largest} at most.
 """
 
 

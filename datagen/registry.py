@@ -257,6 +257,7 @@ def check_usable(catalog: Catalog, model: Model, *, name: str | None = None) -> 
         digest=model.digest,
         data_sha256=None if training is None else training.data_sha256,
         sources=[fact.sha256 for fact in sources if fact.sha256 is not None],
+        parent=model.facts.parent,
     )
 
 
@@ -297,6 +298,7 @@ def _refuse_revoked(catalog: Catalog, registered: RegisteredModel, settings: Set
             digest=registered.digest,
             data_sha256=registered.training_data_sha256,
             sources=_source_digests(registered),
+            parent=json.loads(registered.config).get("parent"),
         )
     except RevokedError:
         shutil.rmtree(cached_folder(registered, settings), ignore_errors=True)

@@ -33,6 +33,7 @@ from datagen.catalog.tombstones import (
     get_tombstone,
     mark_erased,
     models_of_name,
+    models_of_parent,
     models_of_source,
     spread,
     unerased,
@@ -181,6 +182,18 @@ def find_source(catalog: Catalog, settings: Settings, sha256: str) -> list[Ref]:
     return sorted({*models_of_source(catalog, sha256), *_models_here(settings, source=sha256)})
 
 
+def with_descendants(catalog: Catalog, settings: Settings, found: Iterable[Ref]) -> list[Ref]:
+    """The models, and those whose weights began from one of them, of whatever generation."""
+    known, waiting = set[Ref](), list(found)
+    while waiting:
+        model = waiting.pop()
+        if model not in known:
+            known.add(model)
+            waiting += models_of_parent(catalog, model.digest)
+            waiting += _models_here(settings, parent=model.digest)
+    return sorted(known)
+
+
 def _find_subject(catalog: Catalog, settings: Settings, text: str) -> _Subject:
     if re.fullmatch(r"[0-9a-f]{64}", text):
         models = find_source(catalog, settings, text)
@@ -189,7 +202,7 @@ def _find_subject(catalog: Catalog, settings: Settings, text: str) -> _Subject:
                 f"source {text}: no model was trained on it; `datagen models show NAME` tells a "
                 "model's training data"
             )
-        return _Subject(SOURCE, Ref(text, text), models, None)
+        return _Subject(SOURCE, Ref(text, text), with_descendants(catalog, settings, models), None)
     if "@" in text:
         return _find_version_subject(catalog, settings, text)
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", text):
@@ -203,7 +216,7 @@ def _find_subject(catalog: Catalog, settings: Settings, text: str) -> _Subject:
         if get_version(catalog, text) is not None:
             hint = f"; it is a data set: revoke its versions, such as {text}@1"
         raise NotFoundError(f"model {text!r} does not exist{hint}")
-    return _Subject(MODEL, models[0], models, None)
+    return _Subject(MODEL, models[0], with_descendants(catalog, settings, models), None)
 
 
 def _find_version_subject(catalog: Catalog, settings: Settings, text: str) -> _Subject:
@@ -213,12 +226,16 @@ def _find_version_subject(catalog: Catalog, settings: Settings, text: str) -> _S
     except NotFoundError:
         if not (models := find_models(catalog, settings, text)):
             raise
-        return _Subject(MODEL, models[0], models, None)
+        return _Subject(MODEL, models[0], with_descendants(catalog, settings, models), None)
     return _Subject(VERSION, Ref(f"{row.name}@{row.version}", row.digest), [], row)
 
 
 def _models_here(
-    settings: Settings, *, name: str | None = None, source: str | None = None
+    settings: Settings,
+    *,
+    name: str | None = None,
+    source: str | None = None,
+    parent: str | None = None,
 ) -> list[Ref]:
     """Of the service's own folders: they need not have been used yet. name: of all versions, or of
     one as NAME@VERSION."""
@@ -231,7 +248,9 @@ def _models_here(
         except ModelError:
             continue  # no recipe can use it
         training = model.facts.training
-        if source is None or (training is not None and training.data_sha256 == source):
+        if source is not None and (training is None or training.data_sha256 != source):
+            continue
+        if parent is None or model.facts.parent == parent:
             found.append(Ref(model.name, model.digest))
     return found
 

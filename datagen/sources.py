@@ -23,7 +23,14 @@ from datagen.catalog.sources import (
     record_use,
     today,
 )
-from datagen.catalog.tombstones import MODEL, SOURCE, Ref, commit_revoked, get_tombstone
+from datagen.catalog.tombstones import (
+    MODEL,
+    SOURCE,
+    Ref,
+    check_model,
+    commit_revoked,
+    get_tombstone,
+)
 from datagen.errors import ConflictError, InputError, NotFoundError, RevokedError
 from datagen.generators.model_directory import Model, SourceFact
 from datagen.real_images.opening import open_source
@@ -256,6 +263,19 @@ class Registrar:
         check_trainable(self._catalog, source)
         depth = max(synthetic.depth, source.depth)
         return Admission((source_fact(source),), depth)
+
+    def check_parent(self, parent: Model) -> None:
+        """Of a model to start from. Raises RevokedError if it, or what it comes from, was."""
+        training = parent.facts.training
+        sources = () if training is None else training.sources
+        check_model(
+            self._catalog,
+            name=parent.name,
+            digest=parent.digest,
+            data_sha256=None if training is None else training.data_sha256,
+            sources=[fact.sha256 for fact in sources if fact.sha256],
+            parent=parent.facts.parent,
+        )
 
     def record(self, model: Model) -> None:
         """That the model was trained on its sources, inherited ones too.

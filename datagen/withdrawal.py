@@ -27,6 +27,7 @@ from datagen.catalog.tombstones import (
 from datagen.errors import InputError, ModelError
 from datagen.generators.model_directory import describe_model, model_names
 from datagen.revocation import find_source as find_models_of
+from datagen.revocation import with_descendants
 from datagen.settings import Settings
 from datagen.sources import each_source, find_source, parse_source
 
@@ -102,7 +103,7 @@ def _models(catalog: Catalog, settings: Settings, found: list[Source]) -> list[R
     models = {*models_derived(catalog, found), *_models_here(settings, found)}
     for sha256 in read_as:
         models.update(find_models_of(catalog, settings, sha256))
-    return sorted(models)
+    return with_descendants(catalog, settings, models)
 
 
 def _models_here(settings: Settings, found: list[Source]) -> list[Ref]:

@@ -118,13 +118,16 @@ def check_model(
     digest: str,
     data_sha256: str | None,
     sources: Collection[str] = (),
+    parent: str | None = None,
 ) -> None:
-    """sources: digests of the registered sources that it was trained on. Raises RevokedError if the
-    model, under any name, or what it was trained on was revoked."""
+    """sources: digests of the registered sources that it was trained on. parent: of the model that
+    its weights began from. Raises RevokedError if the model, under any name, or what it comes from
+    was revoked."""
+    digests = [digest, *([parent] if parent else [])]
     conditions = [
         and_(
             tombstones.c.kind == MODEL,
-            or_(tombstones.c.subject == name, tombstones.c.digest == digest),
+            or_(tombstones.c.subject == name, tombstones.c.digest.in_(digests)),
         )
     ]
     trained_on = {*sources, *([data_sha256] if data_sha256 is not None else [])}
@@ -183,6 +186,22 @@ def models_of_source(catalog: Catalog, sha256: str) -> list[Ref]:
             if ((json.loads(row.config).get("training") or {}).get("data_sha256")) == sha256
         ]
         return _refs([*connection.execute(registered), *rows])
+
+
+def models_of_parent(catalog: Catalog, digest: str) -> list[Ref]:
+    """Those whose weights began from that model, registered by the tenant or used by its jobs."""
+    used = (
+        select(models.c.name, models.c.digest, models.c.config)
+        .join(contexts, contexts.c.model_digest == models.c.digest)
+        .where(models.c.config.contains(digest), catalog.owns(contexts.c.tenant))
+        .distinct()
+    )
+    registered = select(
+        registered_name(), registered_models.c.digest, registered_models.c.config
+    ).where(registered_models.c.config.contains(digest), catalog.owns(registered_models.c.tenant))
+    with catalog.reading() as connection:
+        rows = [*connection.execute(registered), *connection.execute(used)]
+    return _refs([row[:2] for row in rows if json.loads(row[2]).get("parent") == digest])
 
 
 def registered_name() -> ColumnElement[str]:

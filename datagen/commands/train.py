@@ -83,7 +83,7 @@ def train(
         return
     from datagen.home_models import keep_if_new, next_folder
     from datagen.training.data_check import DataCheck, check_text
-    from datagen.training.session import train_model
+    from datagen.training.session import find_parent, train_model
 
     if resume:
         _check_begun(settings.home / "training" / wanted.name)
@@ -98,6 +98,9 @@ def train(
     try:
         with progress_bar() as report, _open_images(wanted, settings) as (located, registrar):
             report("read images", 0, total)
+            parent = find_parent(located, init, [settings.models_dir])
+            if parent is not None:
+                registrar.check_parent(parent)
             model = train_model(
                 located,
                 out=out or next_folder(settings.models_dir, wanted.name),

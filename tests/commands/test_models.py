@@ -135,6 +135,11 @@ def test_half_precision_is_measured_and_written_down(two: list[Model]) -> None:
     assert two[0].digest in card
     assert parsed("models", "import", "out/tiny")["name"] == "tiny@3"
     assert "in half precision already" in refused("models", "export", "tiny", "again", "--half")
+    run("first", "tiny@1")
+    revoked = parsed("revoke", "tiny@1", "--reason", "no consent", "--yes")
+    assert [m["name"] for m in revoked["models"]] == ["tiny", "tiny@3"]
+    Path("out/tiny").rename("out/another")
+    assert "no consent" in refused("models", "import", "out/another")
 
 
 def test_equal_weights_draw_equal_images(two: list[Model]) -> None:
