@@ -29,7 +29,7 @@ from datagen.catalog.registry import (
     insert_model,
 )
 from datagen.catalog.tenants import check_upload
-from datagen.catalog.tombstones import check_model
+from datagen.catalog.tombstones import check_model, trained_on
 from datagen.errors import (
     ConflictError,
     InputError,
@@ -291,23 +291,19 @@ def cached_folder(registered: RegisteredModel, settings: Settings) -> Path:
 
 
 def _refuse_revoked(catalog: Catalog, registered: RegisteredModel, settings: Settings) -> None:
+    config = json.loads(registered.config)
     try:
         check_model(
             catalog,
             name=registered.exact_name,
             digest=registered.digest,
             data_sha256=registered.training_data_sha256,
-            sources=_source_digests(registered),
-            parent=json.loads(registered.config).get("parent"),
+            sources=trained_on(config),
+            parent=config.get("parent"),
         )
     except RevokedError:
         shutil.rmtree(cached_folder(registered, settings), ignore_errors=True)
         raise
-
-
-def _source_digests(registered: RegisteredModel) -> list[str]:
-    training = json.loads(registered.config).get("training") or {}
-    return [each["sha256"] for each in training.get("sources", ()) if each["sha256"]]
 
 
 def _digest_at(path: Path) -> str | None:

@@ -36,6 +36,7 @@ from datagen.catalog.tombstones import (
     models_of_parent,
     models_of_source,
     spread,
+    trained_on,
     unerased,
 )
 from datagen.catalog.versions import get_version
@@ -247,8 +248,7 @@ def _models_here(
             model = describe_model(path)
         except ModelError:
             continue  # no recipe can use it
-        training = model.facts.training
-        if source is not None and (training is None or training.data_sha256 != source):
+        if source is not None and source not in trained_on(model.facts.model_dump()):
             continue
         if parent is None or model.facts.parent == parent:
             found.append(Ref(model.name, model.digest))

@@ -126,7 +126,7 @@ def register(catalog: Catalog, new: NewSource) -> tuple[Source, bool]:
             "the first not '-'"
         )
     known = sorted(_same_images(catalog, new.class_digests), key=lambda source: source.created_at)
-    _refuse_withdrawn(catalog, known, new.digest)
+    _refuse_withdrawn(known, new.digest)
     equal = [source for source in known if source.digest == new.digest]
     if equal and equal[-1].name != new.name:
         raise ConflictError(
@@ -246,15 +246,10 @@ class Registrar:
         synthetic = find_synthetic(self._catalog, self._settings, data.place, reading)
         refuse_synthetic(data, reading, synthetic.names)
         self._data_sha256 = real_images(reading).digest()
-        revoked = get_tombstone(self._catalog, SOURCE, self._data_sha256)
-        if revoked is not None:
-            raise RevokedError(
-                f"data {data.place}: these images were revoked: {revoked.reason}; nothing may be "
-                "trained on them"
-            )
         digests = reading.class_digests()
         known = _same_images(self._catalog, digests)
-        _refuse_withdrawn(self._catalog, known, content_digest(digests))
+        _refuse_withdrawn(known, content_digest(digests))
+        self._refuse_revoked(data, (self._data_sha256, content_digest(digests)))
         if self._wanted is not None:
             _check_unchanged(self._wanted, digests, data)
             source = self._wanted
@@ -297,6 +292,15 @@ class Registrar:
             source = get_source(self._catalog, fact.name, fact.version)
             if source is not None and source.withdrawn_at is not None:
                 self._revoke(model, source)
+
+    def _refuse_revoked(self, data: DataSource, digests: Collection[str]) -> None:
+        for digest in digests:
+            revoked = get_tombstone(self._catalog, SOURCE, digest)
+            if revoked is not None:
+                raise RevokedError(
+                    f"data {data.place}: these images were revoked: {revoked.reason}; nothing may "
+                    "be trained on them"
+                )
 
     def _revoke(self, model: Model, source: Source) -> None:
         """By its digest: the name may be another version's."""
@@ -400,7 +404,7 @@ def _same_images(catalog: Catalog, class_digests: Collection[str]) -> list[Sourc
     return [each for each in each_source(catalog) if not wanted.isdisjoint(each.class_digests)]
 
 
-def _refuse_withdrawn(catalog: Catalog, known: Collection[Source], digest: str) -> None:
+def _refuse_withdrawn(known: Collection[Source], digest: str) -> None:
     for source in known:
         if source.withdrawn_at is not None:
             what = "these images are" if source.digest == digest else "some of these images are"

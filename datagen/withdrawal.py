@@ -24,8 +24,7 @@ from datagen.catalog.tombstones import (
     commit_revoked,
     find_descent,
 )
-from datagen.errors import InputError, ModelError
-from datagen.generators.model_directory import describe_model, model_names
+from datagen.errors import InputError
 from datagen.revocation import find_source as find_models_of
 from datagen.revocation import with_descendants
 from datagen.settings import Settings
@@ -99,23 +98,9 @@ def _found(catalog: Catalog, text: str) -> list[Source]:
 
 def _models(catalog: Catalog, settings: Settings, found: list[Source]) -> list[Ref]:
     """In the catalog and in the folders of the home, used or not."""
-    read_as = {use.data_sha256 for use in uses_of(catalog, found)}
-    models = {*models_derived(catalog, found), *_models_here(settings, found)}
-    for sha256 in read_as:
+    digests = {source.digest for source in found}
+    digests |= {use.data_sha256 for use in uses_of(catalog, found)}
+    models = set(models_derived(catalog, found))
+    for sha256 in digests:
         models.update(find_models_of(catalog, settings, sha256))
     return with_descendants(catalog, settings, models)
-
-
-def _models_here(settings: Settings, found: list[Source]) -> list[Ref]:
-    digests = {source.digest for source in found}
-    models = []
-    for path in model_names([settings.models_dir]).values():
-        try:
-            model = describe_model(path)
-        except ModelError:
-            continue  # no recipe can use it
-        training = model.facts.training
-        facts = () if training is None else training.sources
-        if any(fact.sha256 in digests for fact in facts):
-            models.append(Ref(model.name, model.digest))
-    return models

@@ -8,7 +8,7 @@ and by whatever is about to use a model (check_model).
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -168,24 +168,27 @@ def models_of_name(catalog: Catalog, name: str) -> list[Ref]:
 
 
 def models_of_source(catalog: Catalog, sha256: str) -> list[Ref]:
-    """Those trained on it that the tenant registered, or whose jobs used them."""
+    """Those trained on it that the tenant registered, or whose jobs used them. sha256: of the
+    images as a training read them, or of a registered source."""
     used = (
         select(models.c.name, models.c.digest, models.c.config)
         .join(contexts, contexts.c.model_digest == models.c.digest)
         .where(models.c.config.contains(sha256), catalog.owns(contexts.c.tenant))
         .distinct()
     )
-    registered = select(registered_name(), registered_models.c.digest).where(
-        registered_models.c.training_data_sha256 == sha256,
-        catalog.owns(registered_models.c.tenant),
-    )
+    registered = select(
+        registered_name(), registered_models.c.digest, registered_models.c.config
+    ).where(registered_models.c.config.contains(sha256), catalog.owns(registered_models.c.tenant))
     with catalog.reading() as connection:
-        rows = [
-            (row.name, row.digest)
-            for row in connection.execute(used)
-            if ((json.loads(row.config).get("training") or {}).get("data_sha256")) == sha256
-        ]
-        return _refs([*connection.execute(registered), *rows])
+        rows = [*connection.execute(registered), *connection.execute(used)]
+    return _refs([row[:2] for row in rows if sha256 in trained_on(json.loads(row[2]))])
+
+
+def trained_on(config: Mapping[str, Any]) -> set[str]:
+    """config: config.json of a model. Digests of its training data and of its sources."""
+    training = config.get("training") or {}
+    found = [training.get("data_sha256"), *(s["sha256"] for s in training.get("sources", ()))]
+    return {digest for digest in found if digest is not None}
 
 
 def models_of_parent(catalog: Catalog, digest: str) -> list[Ref]:
