@@ -41,9 +41,9 @@ from datagen.errors import (
 )
 from datagen.failpoints import failpoint
 from datagen.heartbeat import Heartbeat
+from datagen.registrar import Registrar
 from datagen.registry import models_dirs, register_model
 from datagen.settings import Settings
-from datagen.sources import Registrar
 from datagen.store import Store
 from datagen.training.model_recipe import parse_model_recipe
 from datagen.training.remote_images import local_images

@@ -17,8 +17,8 @@ from datagen.faults import field_error
 from datagen.generators.model_directory import model_names
 from datagen.generators.model_versions import MODEL_NAME, versions_among
 from datagen.recipe import canonical_json
+from datagen.registrar import Registrar
 from datagen.settings import Settings
-from datagen.sources import Registrar
 from datagen.training.model_recipe import DataSource, ModelRecipe, model_recipe_digest
 from datagen.training.remote_images import s3_address
 

@@ -31,7 +31,7 @@ LAYERS = (
     ("training", "evaluation"),
     ("resolve", "synthetic_images"),
     ("fingerprint", "versions", "registry", "sources", "half_precision"),
-    ("home_models",),
+    ("home_models", "registrar"),
     ("attachments", "approval", "review"),
     ("stages",),
     ("engine",),

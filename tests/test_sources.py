@@ -26,10 +26,10 @@ from datagen.generators.model_directory import (
     load_model,
 )
 from datagen.images import encode_png
+from datagen.registrar import Registrar
 from datagen.registry import check_usable
 from datagen.settings import Settings
 from datagen.sources import (
-    Registrar,
     check_terms,
     find_source,
     register_images,

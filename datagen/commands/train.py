@@ -18,8 +18,8 @@ from datagen.commands.progress import progress_bar
 from datagen.errors import InputError
 
 if TYPE_CHECKING:
+    from datagen.registrar import Registrar
     from datagen.settings import Settings
-    from datagen.sources import Registrar
     from datagen.training.model_recipe import DataSource, ModelRecipe
 
 _folder = DataPath(path_type=Path, file_okay=False)
@@ -147,7 +147,7 @@ def _open_images(
     wanted: ModelRecipe, settings: Settings
 ) -> Iterator[tuple[ModelRecipe, Registrar]]:
     """The recipe with its images where they can be read, and what registers them."""
-    from datagen.sources import Registrar
+    from datagen.registrar import Registrar
 
     with open_catalog(settings) as catalog:
         registrar = Registrar(catalog, settings, recipe_name=wanted.name, created_by=None)

@@ -95,12 +95,25 @@ def read_images(
         pixels.append(fitted(picture.pixels, size, fit))
     notes = [*notes, *_broken_notes(path, broken, len(entries))]
     notes += [f"{path.name}: {line}" for line in changes.lines()]
+    images = _image_set(path, kept, class_names, pixels, notes)
+    left_out = tuple(name for name, _ in broken)
+    return Reading(images, left_out, changes.sizes, tuple(digests), marks)
+
+
+def _image_set(
+    path: Path,
+    kept: Sequence[Entry],
+    class_names: Sequence[str],
+    pixels: list[NDArray[np.uint8]],
+    notes: list[str],
+) -> ImageSet:
+    """Of one size; empties the list of pixels. Classes without an image are left out."""
     present = {entry.class_name for entry in kept}
     used_names = tuple(name for name in class_names if name in present)
     if len(used_names) == 1:
         notes.append(f"{path.name}: one class only, {used_names[0]}")
     class_id = {name: i for i, name in enumerate(used_names)}
-    images = ImageSet(
+    return ImageSet(
         images=_stack(pixels),
         class_ids=np.array([class_id[entry.class_name] for entry in kept], np.int64),
         class_names=used_names,
@@ -109,8 +122,6 @@ def read_images(
         attributes=_attributes(kept),
         notes=tuple(notes),
     )
-    left_out = tuple(name for name, _ in broken)
-    return Reading(images, left_out, changes.sizes, tuple(digests), marks)
 
 
 def _broken_notes(path: Path, broken: list[tuple[str, str]], num: int) -> list[str]:
