@@ -20,11 +20,11 @@ from datagen.generators.model_directory import (
     CURVES_FILE,
     REFERENCE_FILE,
     SHEET_FILE,
-    HalfPrecision,
     Model,
     load_model,
     save_model,
 )
+from datagen.generators.model_facts import HalfPrecision
 
 if TYPE_CHECKING:
     import torch

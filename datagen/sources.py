@@ -23,7 +23,7 @@ from datagen.catalog.sources import (
     today,
 )
 from datagen.errors import ConflictError, InputError, NotFoundError, RevokedError
-from datagen.generators.model_directory import SourceFact
+from datagen.generators.model_facts import SourceFact
 from datagen.real_images.opening import open_source
 from datagen.real_images.reading import content_digest
 from datagen.recipe import suggest

@@ -12,7 +12,7 @@ import pytest
 
 from datagen.forecast import Forecast, forecast, run_pilot
 from datagen.forecast.refills import expected_rounds
-from datagen.generators.model_directory import Throughput
+from datagen.generators.model_facts import Throughput
 from datagen.plan import Plan
 from datagen.recipe import Limits
 from datagen.resolve import ResolvedRecipe, resolve

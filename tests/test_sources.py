@@ -19,12 +19,8 @@ from datagen.catalog.sources import Source, Terms, uses_of
 from datagen.catalog.tombstones import Ref
 from datagen.errors import ConflictError, InputError, NotFoundError, RevokedError, StoreError
 from datagen.formats.webdataset import export as export_webdataset
-from datagen.generators.model_directory import (
-    SourceFact,
-    TrainingFacts,
-    change_facts,
-    load_model,
-)
+from datagen.generators.model_directory import change_facts, load_model
+from datagen.generators.model_facts import SourceFact, TrainingFacts
 from datagen.images import encode_png
 from datagen.registrar import Registrar
 from datagen.registry import check_usable

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from datagen.errors import InputError
 from datagen.faults import plural
-from datagen.generators.model_directory import Model, SourceFact
+from datagen.generators.model_directory import Model
+from datagen.generators.model_facts import SourceFact
 from datagen.real_images.reading import Reading
 from datagen.training.model_recipe import DataSource
 

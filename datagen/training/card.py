@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from datagen.faults import plural
 from datagen.generators.interface import ModelConfig
-from datagen.generators.model_directory import (
+from datagen.generators.model_facts import (
     ModelFacts,
     PrivacyFacts,
     SourceFact,

@@ -23,13 +23,15 @@ from datagen.generators import GENERATORS
 from datagen.generators.interface import ModelConfig, Objective, Sampler
 from datagen.generators.model_directory import (
     Model,
+    find_model,
+    load_model,
+    save_model,
+)
+from datagen.generators.model_facts import (
     ModelFacts,
     SourceFact,
     Throughput,
     TrainingFacts,
-    find_model,
-    load_model,
-    save_model,
 )
 from datagen.image_set import ImageSet
 from datagen.training.admission import Admission, Admit, admit_unregistered

@@ -12,7 +12,8 @@ import torch
 
 from datagen.generators import GENERATORS
 from datagen.generators.interface import ModelConfig
-from datagen.generators.model_directory import Model, ModelFacts, save_model
+from datagen.generators.model_directory import Model, save_model
+from datagen.generators.model_facts import ModelFacts
 from tests.generators.tiny_pipeline import save_tiny_pipeline
 
 CLASS_NAMES = ("disc", "ring", "bar")

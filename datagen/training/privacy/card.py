@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datagen.generators.model_directory import NoisedSteps, PrivacyFacts
+from datagen.generators.model_facts import NoisedSteps, PrivacyFacts
 
 _TEMPLATE = """\
 ## Privacy

@@ -18,7 +18,7 @@ from datagen.generators import GENERATORS
 from datagen.generators.cgan.options import CganObjectiveOptions
 from datagen.generators.edm.options import EdmObjectiveOptions
 from datagen.generators.interface import ModelConfig, Objective
-from datagen.generators.model_directory import NoisedSteps, PrivacyFacts
+from datagen.generators.model_facts import NoisedSteps, PrivacyFacts
 from datagen.training.dataset import RealImages
 from datagen.training.model_recipe import ModelRecipe, Privacy, model_recipe_digest
 from datagen.training.privacy.accountant import (
