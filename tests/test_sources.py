@@ -51,11 +51,21 @@ TERMS = Terms(
 )
 
 
-@pytest.fixture
-def catalog(settings: Settings) -> Iterator[Catalog]:
-    settings.home.mkdir()
-    catalog = Catalog(settings.database_url, settings.tenant)
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A catalog's file, to be copied: to make one takes long."""
+    path = tmp_path_factory.mktemp("empty") / "catalog.sqlite3"
+    catalog = Catalog(f"sqlite:///{path}")
     migrate(catalog)
+    catalog.close()
+    return path
+
+
+@pytest.fixture
+def catalog(settings: Settings, empty: Path) -> Iterator[Catalog]:
+    settings.home.mkdir()
+    shutil.copyfile(empty, settings.home / "catalog.sqlite3")
+    catalog = Catalog(settings.database_url, settings.tenant)
     yield catalog
     catalog.close()
 

@@ -110,7 +110,7 @@ def _add_reading(routes: APIRouter) -> None:
         well."""
         after = page.after(context.tenant, "models", (str, int))
         place = (str(after[0]), int(after[1])) if after else ("", 0)
-        own = (view for view in _own_models(context) if _place(view) > place)
+        own = sorted((v for v in _own_models(context) if _place(v) > place), key=_place)
         mine = (
             _registered_view(row)
             for row in list_models(context.catalog, after=place, limit=page.limit + 1)
@@ -258,10 +258,11 @@ def _find(context: Context, name: str) -> ModelView:
 
 
 def _own_models(context: Context) -> Iterator[ModelView]:
-    for path in model_names([context.settings.models_dir]).values():
+    for name, path in model_names([context.settings.models_dir]).items():
         try:
+            parse_model_name(name)
             model = describe_model(path)
-        except ModelError:
+        except (InputError, ModelError):
             continue  # the operator's to mend: no recipe can use it
         yield _own_view(context, model)
 

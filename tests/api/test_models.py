@@ -97,7 +97,11 @@ def test_another_model_of_a_name_is_its_next_version(
     assert api.acme.get("/models/xray").json() == second
     assert api.acme.get("/models/xray@1").json() == first
     assert problem(api.acme.get("/models/xray@3")) == (404, "not-found")
-    page = api.acme.get("/models", params={"limit": 4}).json()
+    own = api.settings.models_dir  # names that no recipe could use are no harm
+    save_random_model(own / "a@2", TINY["cgan"], seed=1)
+    save_random_model(own / "Upper", TINY["cgan"], seed=2)
+    page = api.acme.get("/models", params={"limit": 5}).json()
+    assert (page["items"][0]["name"], page["items"][0]["version"]) == ("a", 2)
     rest = api.acme.get("/models", params={"cursor": page["next_cursor"]}).json()["items"]
     assert [(m["name"], m["version"]) for m in page["items"][-1:] + rest] == [
         ("xray", 1),
