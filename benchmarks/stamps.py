@@ -42,7 +42,8 @@ def write_images(stamps: Path, folder: Path) -> dict[str, int]:
                 square = Image.new("RGBA", (max(picture.size),) * 2, "white")
                 corner = tuple((square.width - side) // 2 for side in picture.size)
                 square.alpha_composite(picture.convert("RGBA"), corner)
-                square.convert("RGB").save(folder / kind / path.name)
+                name = "-".join(path.relative_to(stamps).parts[-2:])
+                square.convert("RGB").save(folder / kind / name)
         counts[kind] = len(paths)
     return counts
 
