@@ -21,7 +21,7 @@ _MAX_WARNINGS = 5
 
 _REMEDIES = {
     "cgan": "raise objective.gamma, or set objective.augment_target or objective.minibatch_stddev",
-    "vae": "lower objective.kl_weight, or give it a larger network.latent_dim",
+    "vae": "train longer, or lower objective.kl_weight",
 }
 _REMEDY = "keep earlier weights, or train on more images of it"
 
@@ -67,7 +67,11 @@ class Diversity:
 
     def warnings(self, class_names: Sequence[str], *, generator: str = "") -> list[str]:
         """A sentence for each class that is low, the lowest first. generator: names the remedy."""
-        low = [(found.spread, c, found) for c, found in self.classes.items() if found.is_low]
+        low = [
+            (min(found.spread, found.coverage), c, found)
+            for c, found in self.classes.items()
+            if found.is_low
+        ]
         remedy = _REMEDIES.get(generator, _REMEDY)
         lines = [
             f"class {class_names[c]}: samples are {found.spread:.0%} as diverse as real images and "

@@ -105,7 +105,9 @@ def test_minima_and_means_are_over_classes() -> None:
 
 
 def test_the_worst_classes_are_named_first_and_the_rest_counted() -> None:
-    found = Diversity({c: ClassDiversity(200, 0.7 - c / 100, 0.5) for c in range(8)})
+    """By the lower of their two figures."""
+    found = Diversity({c: ClassDiversity(200, 0.7 - c / 100, 0.7) for c in range(8)})
+    found.classes[2] = ClassDiversity(200, 0.9, 0.3)
     lines = found.warnings([f"c{c}" for c in range(8)])
-    assert [line.split(":")[0] for line in lines[:5]] == [f"class c{c}" for c in (7, 6, 5, 4, 3)]
+    assert [line.split(":")[0] for line in lines[:5]] == [f"class c{c}" for c in (2, 7, 6, 5, 4)]
     assert lines[5:] == ["3 more classes likewise"]
