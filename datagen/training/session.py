@@ -47,7 +47,7 @@ from datagen.training.judge import NUM_SHOWN, HeldOutJudge, Judgement, sample_cl
 from datagen.training.loop import OnCheckpoint, Report, Trained, train
 from datagen.training.model_recipe import ModelRecipe, model_recipe_digest
 from datagen.training.pictures import curves_png, sample_sheet
-from datagen.training.privacy.plan import PrivateTraining, prepare_private
+from datagen.training.privacy.plan import RELEASE_FILE, PrivateTraining, prepare_private
 from datagen.training.processes import Processes, launched_processes
 
 _TIMED_BATCHES = 3
@@ -303,10 +303,11 @@ def _alone_in(work: Path) -> Iterator[None]:
 def _begin_or_go_on(work: Path, recipe: ModelRecipe, data_parts: _DataParts) -> None:
     """A checkpoint goes on with the images it began with, wherever they lie now. One of a training
     that has ended, and whose model is written, gives way to that of another recipe or images; but
-    not to a private one, which spends the budget of its images once."""
+    not to or from a private one, which spends the budget of its images once."""
     notes = {"data.sha256": data_parts.real.digest(), "recipe.sha256": model_recipe_digest(recipe)}
     known = {name: _line(work / name) for name in notes}
-    if (work / _ENDED).exists() and known != notes and recipe.privacy is None:
+    is_private = recipe.privacy is not None or (work / RELEASE_FILE).exists()
+    if (work / _ENDED).exists() and known != notes and not is_private:
         for path in work.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)

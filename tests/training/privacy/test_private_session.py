@@ -8,7 +8,10 @@ import pytest
 
 from datagen.errors import InputError, TrainingError
 from datagen.generators.model_directory import Model
-from datagen.training.model_recipe import ModelRecipe, Privacy
+from datagen.generators.model_facts import SourceFact
+from datagen.real_images.reading import Reading
+from datagen.training.admission import Admission
+from datagen.training.model_recipe import DataSource, ModelRecipe, Privacy
 from datagen.training.privacy.plan import RELEASE_FILE
 from datagen.training.session import train_model
 from tests.training.tiny_data import tiny_recipe, write_tiny_data
@@ -26,7 +29,15 @@ def private_recipe(generator: str, data: Path, *, num_images: int = 16) -> Model
 
 
 def trained(recipe: ModelRecipe, folder: Path, name: str = "m") -> Model:
-    return train_model(recipe, out=folder / name, work=folder / f"work-{name}")
+    return train_model(recipe, out=folder / name, work=folder / f"work-{name}", admit=admit)
+
+
+def admit(source: DataSource, reading: Reading) -> Admission:
+    """As a registered source."""
+    fact = SourceFact(
+        name="wards", version=2, sha256="a" * 64, licence="MIT", permitted_use="tests"
+    )
+    return Admission((fact,))
 
 
 @pytest.mark.slow
@@ -41,8 +52,15 @@ def test_a_private_model_says_what_it_spent_and_nothing_of_the_images(
     assert privacy.audited_epsilon <= privacy.epsilon <= 4.0
     assert privacy.epsilon > 3.9
     assert (training.kid_held_out, training.kid_real, training.data_sha256) == (None, None, None)
+    assert [(fact.label, fact.sha256) for fact in training.sources] == [("wards@2", None)]
     card = (model.path / "README.md").read_text()
-    for text in ("one image added or removed", "accountant (PRV", "95% confidence", "0.001"):
+    for text in (
+        "source `wards@2` | tests",
+        "one image added or removed",
+        "accountant (PRV",
+        "95% confidence",
+        "0.001",
+    ):
         assert text in card
     assert "{" not in card
     assert "IT DOES" not in card
