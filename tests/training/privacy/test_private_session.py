@@ -81,6 +81,9 @@ def test_a_release_is_made_once_and_its_length_is_part_of_the_budget(
     assert release.read_bytes() == before
     with pytest.raises(TrainingError, match="another model recipe"):
         train_model(recipe, out=tmp_path / "b", work=tmp_path / "work-m", num_images=32)
+    public = recipe.model_copy(update={"privacy": None})
+    with pytest.raises(TrainingError, match="another model recipe"):
+        train_model(public, out=tmp_path / "c", work=tmp_path / "work-m")
 
 
 @pytest.mark.slow
