@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from datagen.errors import ModelError
 from datagen.generators import GENERATORS
 from datagen.generators.cgan.adaptation import AdaptiveProbability
 from datagen.generators.cgan.augmentation import augment, cut_out, recolor
@@ -252,6 +253,18 @@ def test_each_penalty_has_its_own_value() -> None:
     fake = objective_of(penalty="r1")._penalty(images(seed=1), images(), torch.arange(8) % 3, rng())
     assert found["r1r2"] == pytest.approx(found["r1"] + fake.item())
     assert found["wgan-gp"] < 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"augment_target": 0.6, "translation_px": 0}, "augment_target 0.6: .*set translation_px"),
+        ({"minibatch_stddev": 1}, "minibatch_stddev 1: .* 4 is usual"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        GENERATORS["cgan"].objective(CONFIG, CganObjectiveOptions(**options), seed=0)
 
 
 # --- together -------------------------------------------------------------------------------------

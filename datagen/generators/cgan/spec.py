@@ -79,7 +79,24 @@ class CganSpec:
 
         assert isinstance(options, CganObjectiveOptions)
         self.check(config)
+        _check_together(options)
         network = CganNetwork.model_validate(config.network)
         check_num_parameters(lambda: build_generator(config, network))
         check_num_parameters(lambda: build_discriminator(config, network, options))
         return CganObjective(config, options, seed=seed, device=device)
+
+
+def _check_together(options: CganObjectiveOptions) -> None:
+    """Raises ModelError for what each option allows and together does nothing."""
+    if options.augment_target and not (
+        options.translation_px or options.color or options.cutout_share
+    ):
+        raise ModelError(
+            f"generator cgan: objective.augment_target {options.augment_target}: expected an "
+            "augmentation to adapt; set translation_px, color or cutout_share, or leave it out"
+        )
+    if options.minibatch_stddev == 1:
+        raise ModelError(
+            "generator cgan: objective.minibatch_stddev 1: expected 0 (off) or a group of 2 images "
+            "or more; 4 is usual"
+        )
