@@ -100,7 +100,7 @@ class StopAt:
         return self.inner.step(real, class_ids, update)
 
 
-@pytest.mark.parametrize("generator", ["cgan", "edm"])
+@pytest.mark.parametrize("generator", ["cgan", "edm", "vae"])
 def test_an_interrupted_run_ends_with_the_weights_of_an_undisturbed_one(
     generator: str, data: Path, tmp_path: Path
 ) -> None:
