@@ -9,8 +9,8 @@ One network, diffusers' UNet2DModel, and one batch size, in turns in one process
   squared error, backward, clipping, Adam; no EMA;
 - in memory: the objective's step on one batch that was converted before.
 
-"ours / plain" is a ratio of images/s (above 1: faster than the plain loop); "ours / in memory" is one
-of times (1.05: 5% goes into loading). Medians over the steps of a round; the median round.
+"ours / plain" is a ratio of images/s (above 1: faster than the plain loop); "ours / in memory" is
+one of times (1.05: 5% goes into loading). Medians over a round's steps; the median round.
 """
 
 from __future__ import annotations
