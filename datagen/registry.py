@@ -42,7 +42,9 @@ from datagen.filters import FILTERS
 from datagen.generators.model_directory import (
     CARD_FILE,
     CONFIG_FILE,
+    CURVES_FILE,
     REFERENCE_FILE,
+    SHEET_FILE,
     WEIGHTS_FILE,
     Model,
     UnknownModelError,
@@ -63,7 +65,7 @@ from datagen.settings import Settings
 from datagen.store import Store
 
 # In this order: the config is put last, so that a folder with one is whole.
-FILES = (WEIGHTS_FILE, REFERENCE_FILE, CARD_FILE, CONFIG_FILE)
+FILES = (WEIGHTS_FILE, REFERENCE_FILE, SHEET_FILE, CURVES_FILE, CARD_FILE, CONFIG_FILE)
 
 _NUM_PROBES = 4
 _SHOWN = 5
