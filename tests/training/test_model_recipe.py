@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from datagen.errors import RecipeError
-from datagen.generators.model_directory import load_model, model_names
+from datagen.generators.model_directory import find_model, load_model, model_names
 from datagen.real_images.opening import Kind
 from datagen.training.model_recipe import (
     ModelRecipe,
@@ -53,6 +53,10 @@ def test_shipped_models_were_trained_by_the_recipes_of_their_names() -> None:
         training = load_model(path).facts.training
         if training is not None:
             recipe = load_model_recipe(RECIPES / f"{name}.yaml")
+            if recipe.init is not None:  # trained with it pinned, and with its network
+                parent = find_model(recipe.init, [])
+                network = recipe.network or parent.config.network
+                recipe = recipe.model_copy(update={"init": parent.digest, "network": network})
             assert training.recipe_digest == model_recipe_digest(recipe), name
 
 
