@@ -140,6 +140,7 @@ class Trainer:
                 heartbeat,
                 folder,
                 files=claim.files,
+                images_seen=claim.checkpoint_images_seen or 0,
             ).run()
 
     def _give_back(self, claim: Training, error: BaseException, *, count_try: bool) -> None:
@@ -158,7 +159,7 @@ class Trainer:
 class _Run:
     """One claim's work. catalog, settings: the tenant's. folder: for as long as it lasts.
 
-    files: of the stored checkpoint, name -> sha256.
+    files: of the stored checkpoint, name -> sha256. images_seen: so far.
     """
 
     catalog: Catalog
@@ -168,7 +169,7 @@ class _Run:
     heartbeat: Heartbeat
     folder: Path
     files: dict[str, str]
-    images_seen: int = 0
+    images_seen: int
     told: float = field(default_factory=time.monotonic)
 
     @property
@@ -281,6 +282,8 @@ class _Run:
         found = [path for path in self.work.rglob("*") if _is_kept(path)]
         paths = {path.relative_to(self.work).as_posix(): path for path in sorted(found)}
         files = {name: _sha256(path) for name, path in paths.items()}
+        if files == self.files:
+            return
         for name, sha256 in files.items():
             if sha256 not in self.files.values():
                 self.store.put_file(prefix + sha256, paths[name])

@@ -202,6 +202,35 @@ def test_an_unknown_fault_is_tried_again_and_told(
     assert "CUDA error" in str(failed.error)
 
 
+def test_a_model_that_cannot_be_registered_fails_its_training_in_the_end(
+    catalog: Catalog,
+    store: Store,
+    settings: Settings,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    training = submit(catalog, settings, data)
+
+    def fault(*args: object, **options: object) -> None:
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr("datagen.trainer.register_model", fault)
+    worker = trainer(catalog, store, replace(settings, max_tries=2))
+    assert worker.step()
+    waiting = state_of(catalog, training)
+    assert (waiting.state, waiting.tries, waiting.checkpoint_images_seen) == ("QUEUED", 1, 48)
+    assert worker.step()
+    waiting = state_of(catalog, training)
+    assert (waiting.state, waiting.tries, waiting.checkpoint_images_seen) == ("QUEUED", 2, 48)
+    assert not worker.step()
+    failed = state_of(catalog, training)
+    assert (failed.state, "RuntimeError: odd" in str(failed.error)) == ("FAILED", True)
+    monkeypatch.undo()
+    retry_training(catalog, training.uid)
+    assert worker.step()
+    assert state_of(catalog, training).state == "PUBLISHED"
+
+
 @pytest.fixture
 def registered(catalog: Catalog, settings: Settings, data: Path) -> ModelRecipe:
     """Names the images by a source of the tenant."""

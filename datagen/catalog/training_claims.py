@@ -29,15 +29,20 @@ from datagen.catalog.trainings import (
 from datagen.errors import LeaseLostError
 
 
+# For each try: others get their turn, and whoever was moved back still gets one.
+_PLACES_BACK = 20
+
+
 def claim_training(
     catalog: Catalog, *, owner: str, lease_s: float, max_tries: int
 ) -> Training | None:
-    """The training that waits longest, RUNNING from now on. One that was claimed max_tries times
-    without a new checkpoint fails. Returns None if none waits."""
+    """The training that waits longest, RUNNING from now on; each try that counts moves one back in
+    the queue. One that was claimed max_tries times without getting on fails. Returns None if none
+    waits."""
     waiting = (
         select(trainings)
         .where(trainings.c.state == QUEUED, catalog.owns(trainings.c.tenant))
-        .order_by(trainings.c.id)
+        .order_by(trainings.c.id + _PLACES_BACK * trainings.c.tries, trainings.c.id)
         .limit(1)
         .with_for_update(skip_locked=True)
     )
@@ -80,15 +85,15 @@ def renew_training(
 def commit_checkpoint(
     catalog: Catalog, claim: Training, files: Mapping[str, str], *, images_seen: int
 ) -> None:
-    """files: name -> sha256, of objects that are stored. Work was done: tries start afresh.
-    Raises LeaseLostError."""
+    """files: name -> sha256, of objects that are stored. Tries start afresh if it has got on: if
+    it has seen more images. Raises LeaseLostError."""
     with _holding(catalog, claim) as connection:
-        values = {
+        values: dict[str, Any] = {
             "checkpoint": json.dumps(dict(files), sort_keys=True),
             "checkpoint_images_seen": images_seen,
-            "tries": 1,
-            "error": None,
         }
+        if images_seen > (training_by_id(connection, claim.id).checkpoint_images_seen or 0):
+            values |= {"tries": 1, "error": None}
         connection.execute(update(trainings).where(trainings.c.id == claim.id).values(values))
 
 

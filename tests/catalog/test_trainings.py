@@ -189,15 +189,30 @@ def test_a_silent_worker_gives_way_and_too_many_fail_it(acme: Catalog) -> None:
     assert events_of(acme, training) == ["created", "started", "requeued", "started", "failed"]
 
 
-def test_a_checkpoint_begins_the_tries_afresh(acme: Catalog) -> None:
+def test_a_checkpoint_begins_the_tries_afresh_if_it_has_got_on(acme: Catalog) -> None:
     training = submit(acme)
-    for _ in range(4):
+
+    def die_after(images_seen: int) -> None:
         held = claim(acme, lease_s=-1, max_tries=2)
-        commit_checkpoint(acme, held, {"best.safetensors": "c" * 64}, images_seen=16)
+        commit_checkpoint(acme, held, {"best.safetensors": "c" * 64}, images_seen=images_seen)
         requeue_expired(acme, max_tries=2)
+
+    for number in range(1, 5):
+        die_after(16 * number)
     found = get_training(acme, training.uid)
     assert (found.state, found.files) == ("QUEUED", {"best.safetensors": "c" * 64})
-    assert found.checkpoint_images_seen == 16
+    assert (found.checkpoint_images_seen, found.tries) == (64, 1)
+    die_after(64)
+    assert get_training(acme, training.uid).state == "FAILED"
+
+
+def test_one_that_was_given_back_after_a_fault_lets_others_go_first(acme: Catalog) -> None:
+    first, second = submit(acme, 1), submit(acme, 2)
+    release_training(acme, claim(acme), error="Stopped: ", count_try=False)
+    held = claim(acme)
+    assert held.uid == first.uid, "a worker that stopped costs no place"
+    release_training(acme, held, error="RuntimeError: odd", count_try=True)
+    assert [claim(acme).uid, claim(acme).uid] == [second.uid, first.uid]
 
 
 def test_given_back_it_waits_again_at_once(acme: Catalog) -> None:
