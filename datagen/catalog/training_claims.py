@@ -28,7 +28,6 @@ from datagen.catalog.trainings import (
 )
 from datagen.errors import LeaseLostError
 
-
 # For each try: others get their turn, and whoever was moved back still gets one.
 _PLACES_BACK = 20
 
