@@ -105,6 +105,10 @@ class TrainingError(DatagenError):
     exit_code = 4
 
 
+class MachineError(TrainingError):
+    """This machine could not train: a full disk, a missing GPU. Another may."""
+
+
 class RetryableError(DatagenError):
     """A passing fault: the same call may succeed later."""
 

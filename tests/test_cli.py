@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -254,12 +255,14 @@ def test_a_trained_model_is_at_hand_for_recipes(tmp_path: Path, recipe: Path) ->
     data = write_tiny_data(tmp_path / "data")
     model_recipe = tmp_path / "tiny-cgan.yaml"
     model_recipe.write_text(tiny_recipe_text("cgan", tmp_path / "elsewhere"))
-    train = ["train", model_recipe, "--data", data, "--max-images", "32", "--json"]
+    train = ["train", model_recipe, "--data", data, "--max-images", "48", "--json"]
     refused = datagen(*train, "--resume")
     assert (refused.exit_code, "no training has left a checkpoint" in refused.stderr) == (2, True)
-    model = one_object(succeed(*train))
+    first = datagen(*train)
+    assert re.search(r"^32 images, [\d,]+ images/s: .*kid ", first.stderr, re.MULTILINE)
+    model = one_object(first.stdout)
     assert model["path"] == str(Path("datagen-home/models/tiny-cgan").absolute())
-    assert model["training"]["images_seen"] == 32
+    assert model["training"]["images_seen"] == 48
     again = one_object(succeed(*train, "--resume"))
     assert (again["name"], again["is_new"]) == ("tiny-cgan", False), "a model never changes"
     model_recipe.write_text(model_recipe.read_text().replace("seed: 3", "seed: 4"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +14,15 @@ from datagen.commands.edge import shared_options
 from datagen.commands.model_facts import model_content, print_model
 from datagen.commands.opening import open_catalog, open_settings
 from datagen.commands.output import print_json
-from datagen.commands.progress import progress_bar
+from datagen.commands.progress import Report, progress_bar
 from datagen.errors import InputError
 
 if TYPE_CHECKING:
+    from datagen.generators.model_directory import Model
     from datagen.registrar import Registrar
     from datagen.settings import Settings
+    from datagen.training.checkpoint import Progress
+    from datagen.training.data_check import DataCheck
     from datagen.training.model_recipe import DataSource, ModelRecipe
 
 _folder = DataPath(path_type=Path, file_okay=False)
@@ -74,51 +77,28 @@ def train(
     if data is not None:
         wanted = wanted.model_copy(update={"data": wanted.data.model_copy(update={"path": data})})
     if check_only:
-        if wanted.data.registered is None:  # then nothing is looked up, or made
-            with _local_images(wanted.data, settings) as images:
-                _check(wanted, images, as_json=as_json)
-            return
-        with _open_images(wanted, settings) as (located, _):
-            _check(located, located.data.place, as_json=as_json)
+        _check_only(wanted, settings, as_json=as_json)
         return
-    from datagen.home_models import keep_if_new, next_folder
-    from datagen.training.data_check import DataCheck, check_text
-    from datagen.training.session import find_parent, train_model
-
-    if resume:
-        _check_begun(settings.home / "training" / wanted.name)
-    total = max_images or wanted.schedule.num_images
     checks: list[DataCheck] = []
 
     def on_check(check: DataCheck) -> None:
         checks.append(check)
         if not as_json:
+            from datagen.training.data_check import check_text
+
             click.echo(check_text(check) + "\n", err=True)
 
     try:
-        with progress_bar() as report, _open_images(wanted, settings) as (located, registrar):
-            report("read images", 0, total)
-            parent = find_parent(located, init, [settings.models_dir])
-            if parent is not None:
-                registrar.check_parent(parent)
-            model = train_model(
-                located,
-                out=out or next_folder(settings.models_dir, wanted.name),
-                work=settings.home / "training" / wanted.name,
-                admit=registrar.admit,
-                max_seconds=max_seconds,
-                num_images=max_images,
-                init=init,
-                models_dirs=[settings.models_dir],
-                device=settings.device,
-                report=lambda progress, losses: report("train", progress.images_seen, total),
-                on_check=on_check,
-            )
-            is_new = True
-            if registrar.has_admitted:
-                if out is None:
-                    model, is_new = keep_if_new(model, settings.models_dir)
-                registrar.record(model)
+        model, is_new = _train(
+            wanted,
+            settings,
+            out=out,
+            max_seconds=max_seconds,
+            max_images=max_images,
+            init=init,
+            must_resume=resume,
+            on_check=on_check,
+        )
     except KeyboardInterrupt:
         click.echo("the same command goes on from the last checkpoint", err=True)
         raise
@@ -131,6 +111,84 @@ def train(
         what = "is in" if is_new else "is the same as before, in"
         click.echo(f"model {model.name} {what} {model.path}\n")
         print_model(model)
+
+
+def _train(
+    wanted: ModelRecipe,
+    settings: Settings,
+    *,
+    out: Path | None,
+    max_seconds: float | None,
+    max_images: int | None,
+    init: str | None,
+    must_resume: bool,
+    on_check: Callable[[DataCheck], None],
+) -> tuple[Model, bool]:
+    """And whether the model is new: the same one may be there already."""
+    from datagen.home_models import keep_if_new, next_folder
+    from datagen.training.session import find_parent, train_model
+
+    work = settings.home / "training" / wanted.name
+    if must_resume:
+        _check_begun(work)
+    total = max_images or wanted.schedule.num_images
+    with progress_bar() as report, _open_images(wanted, settings) as (located, registrar):
+        report("read images", 0, total)
+        parent = find_parent(located, init, [settings.models_dir])
+        if parent is not None:
+            registrar.check_parent(parent)
+        model = train_model(
+            located,
+            out=out or next_folder(settings.models_dir, wanted.name),
+            work=work,
+            admit=registrar.admit,
+            max_seconds=max_seconds,
+            num_images=max_images,
+            init=init,
+            must_resume=must_resume,
+            models_dirs=[settings.models_dir],
+            device=settings.device,
+            report=_Reporter(report, total),
+            on_check=on_check,
+        )
+        is_new = True
+        if registrar.has_admitted:
+            if out is None:
+                model, is_new = keep_if_new(model, settings.models_dir)
+            registrar.record(model)
+    return model, is_new
+
+
+def _check_only(wanted: ModelRecipe, settings: Settings, *, as_json: bool) -> None:
+    if wanted.data.registered is None:  # then nothing is looked up, or made
+        with _local_images(wanted.data, settings) as images:
+            _check(wanted, images, as_json=as_json)
+        return
+    with _open_images(wanted, settings) as (located, _):
+        _check(located, located.data.place, as_json=as_json)
+
+
+class _Reporter:
+    """Moves the bar, and writes a line on stderr for each evaluation: long trainings have logs."""
+
+    def __init__(self, bar: Report, total: int) -> None:
+        self._bar, self._total = bar, total
+        self._num_told: int | None = None
+
+    def __call__(self, progress: Progress, losses: dict[str, float]) -> None:
+        self._bar("train", progress.images_seen, self._total)
+        if self._num_told is None:  # those before a resume were told
+            self._num_told = len(progress.history)
+        for figures in progress.history[self._num_told :]:
+            click.echo(_evaluation_text(figures, progress), err=True)
+        self._num_told = len(progress.history)
+
+
+def _evaluation_text(figures: dict[str, float], progress: Progress) -> str:
+    rate = progress.images_seen / progress.seconds if progress.seconds else 0.0
+    named = {name: value for name, value in figures.items() if name != "images"}
+    told = ", ".join(f"{name} {value:.4g}" for name, value in named.items())
+    return f"{figures['images']:,.0f} images, {rate:,.0f} images/s: {told}"
 
 
 def _check_begun(work: Path) -> None:

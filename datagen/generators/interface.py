@@ -54,7 +54,8 @@ class Update:
     """What the loop says of one step.
 
     images_seen: before it. rng: every draw of the step comes from it, on the CPU. max_grad_norm:
-    None for the family's own. average: in place, gradients over the processes that train together.
+    None for the family's own. num_processes: that train together, on a part of the batch each;
+    average: in place, gradients over them.
     """
 
     step: int
@@ -63,6 +64,7 @@ class Update:
     ema_decay: float
     rng: torch.Generator
     max_grad_norm: float | None = None
+    num_processes: int = 1
     average: Callable[[list[torch.Tensor]], None] | None = None
 
 
@@ -145,6 +147,11 @@ class GeneratorSpec(Protocol):
 
     def num_network_calls(self, options: BaseModel) -> int:
         """Network calls per image."""
+        ...
+
+    def images_before_samples(self, options: BaseModel) -> int:
+        """Images to be shown in a training, of these objective options, before its weights can
+        draw."""
         ...
 
     def check(self, config: ModelConfig) -> None:

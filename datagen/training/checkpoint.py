@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datagen.errors import TrainingError
+from datagen.errors import MachineError, TrainingError
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +38,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, *, recipe_digest: str) -> None:
-    """Raises TrainingError if it cannot be written whole; the one before it stays then."""
+    """Raises MachineError if it cannot be written whole; the one before it stays then."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -52,7 +52,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, recipe_digest: str) -
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
-        raise TrainingError(
+        raise MachineError(
             f"checkpoint {path} cannot be written ({error}); the one before it is kept: make room, "
             "and give the same command again"
         ) from None

@@ -58,6 +58,7 @@ class _Run:
     train_part: RealImages
     sampler: RowSampler
     judge: HeldOutJudge | None
+    images_unjudged: int
     private_draw: Draw | None
     processes: Processes
     folder: Path
@@ -72,6 +73,7 @@ def train(
     train_part: RealImages,
     judge: HeldOutJudge | None,
     folder: Path,
+    images_unjudged: int = 0,
     private_draw: Draw | None = None,
     processes: Processes | None = None,
     max_seconds: float | None = None,
@@ -81,7 +83,8 @@ def train(
     """Trains up to schedule.num_images, from the checkpoint in `folder` if there is one.
 
     judge: None in processes but the first, and in a private run: to choose weights by real images
-    would tell of them. private_draw: the rows of each step of such a run.
+    would tell of them. images_unjudged: before which the weights can not draw. private_draw: the
+    rows of each step of such a run.
     max_seconds: of this call; 0 trains no step. on_checkpoint: called with the folder after each
     checkpoint; what it or `report` raises ends the training, which goes on from there later.
     Raises TrainingError if a loss is not finite, or memory or disk is full; the checkpoints before
@@ -101,6 +104,7 @@ def train(
             train_part=train_part,
             sampler=RowSampler(train_part.class_ids, balanced=recipe.schedule.class_balanced),
             judge=judge,
+            images_unjudged=images_unjudged,
             private_draw=private_draw,
             processes=processes,
             folder=folder,
@@ -112,6 +116,8 @@ def train(
     if kept is None:
         why = progress.stopped or "none were evaluated yet; train longer"
         raise TrainingError(f"training {recipe.name} has kept no weights in {folder}: {why}")
+    progress.best_distance = kept.progress.best_distance
+    progress.best_images_seen = kept.progress.best_images_seen
     return Trained(kept.state, progress)
 
 
@@ -121,13 +127,8 @@ def _resume(objective: Objective, folder: Path, digest: str) -> Progress:
     if checkpoint is None:
         return Progress()
     objective.load_state(checkpoint.state)
-    progress = checkpoint.progress
-    # A run killed between two checkpoints may have kept better weights than the latest one knows.
-    best = load_checkpoint(folder / BEST_FILE, recipe_digest=digest)
-    if best is not None:
-        progress.best_distance = best.progress.best_distance
-        progress.best_images_seen = best.progress.best_images_seen
-    return progress
+    # Better weights that were kept after it are found, and kept, once more.
+    return checkpoint.progress
 
 
 def _steps(run: _Run, progress: Progress, *, max_seconds: float | None) -> None:
@@ -144,7 +145,8 @@ def _steps(run: _Run, progress: Progress, *, max_seconds: float | None) -> None:
             last = processes.agree(last or seconds >= max_seconds)
         if processes.is_first:
             run.report(progress, losses)
-        if last or _passes(progress, schedule, schedule.evaluate_every_images):
+        due = last or _passes(progress, schedule, schedule.evaluate_every_images)
+        if due and progress.images_seen > run.images_unjudged:
             if processes.is_first:
                 _keep(run, progress)
             last = processes.agree(last or bool(progress.stopped))
@@ -160,7 +162,7 @@ def _keep(run: _Run, progress: Progress) -> None:
     """The average, if it is the best so far by the held-out part; always, if there is no judge."""
     judgement = None
     if run.judge is not None:
-        judgement = run.judge.judge(run.objective.ema_sampler(_EVALUATION_BATCH))
+        judgement = _judged(run.judge, run.objective)
         grid = run.folder / GRIDS_FOLDER / f"{progress.images_seen:012d}.png"
         save_grid(grid, judgement.shown)
     progress.history.append(_figures(progress, judgement, run.recipe.schedule))
@@ -176,6 +178,23 @@ def _keep(run: _Run, progress: Progress) -> None:
     else:
         progress.num_worse += 1
     progress.stopped = copying or _stagnation(progress, run.recipe.schedule)
+
+
+def _judged(judge: HeldOutJudge, objective: Objective) -> Judgement:
+    """In smaller batches if memory is full. Raises TrainingError if not one image fits."""
+    size = _EVALUATION_BATCH
+    while True:
+        try:
+            return judge.judge(objective.ema_sampler(size))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        if size == 1:
+            raise TrainingError(
+                "out of memory while judging the weights, on one image at a time; the last "
+                "checkpoint is kept: lower data.image_size or the sizes under network"
+            )
+        size //= 2
 
 
 def _figures(
@@ -229,16 +248,19 @@ def _one_step(run: _Run, progress: Progress) -> dict[str, float]:
     )
     if processes.num > 1:
         own_rng = _step_rng(f"{run.recipe.seed}/{progress.step}/{processes.rank}")
-        update = replace(update, rng=own_rng, average=processes.average)
+        update = replace(
+            update, rng=own_rng, num_processes=processes.num, average=processes.average
+        )
     try:
         losses = run.objective.step(images, class_ids, update)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise too_large(
-            len(images),
+            schedule.batch_size,
             progress.step + 1,
             lambda size: run.objective.step(images[:size], class_ids[:size], update),
+            num_processes=processes.num,
         ) from None
     progress.step += 1
     progress.images_seen += schedule.batch_size

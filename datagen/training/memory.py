@@ -19,13 +19,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU_TEXTS)
 
 
-def too_large(batch_size: int, step: int, try_step: Callable[[int], object]) -> TrainingError:
+def too_large(
+    batch_size: int, step: int, try_step: Callable[[int], object], *, num_processes: int = 1
+) -> TrainingError:
     """The error that names the batch size which would fit, found by trying halves.
 
-    try_step: one step on the first so many images; the objective is not used afterwards.
+    batch_size: of all processes. try_step: one step on the first so many images of this one; the
+    objective is not used afterwards.
     """
     message = f"out of memory at step {step} with schedule.batch_size {batch_size}: "
-    size = batch_size // 2
+    size = batch_size // num_processes // 2
     while size > 0:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -36,7 +39,9 @@ def too_large(batch_size: int, step: int, try_step: Callable[[int], object]) -> 
                 raise
             size //= 2
         else:
-            return TrainingError(message + f"{size} fits; the last checkpoint is kept")
+            return TrainingError(
+                message + f"{size * num_processes} fits; the last checkpoint is kept"
+            )
     return TrainingError(
         message + "not even 1 image fits: lower data.image_size or the sizes under network"
     )

@@ -38,6 +38,7 @@ DataFormat = Literal["auto"] | Kind
 _LATER_SCHEDULE_FIELDS = {
     "decay", "max_grad_norm", "class_balanced", "stop_after_evaluations", "max_copy_share",
 }  # fmt: skip
+_NOT_PRIVATE = {"class_balanced", "max_grad_norm", "max_copy_share", "stop_after_evaluations"}
 _LATER_DATA_FIELDS = {"format", "class_names", "image_size", "fit", "allow_synthetic"}
 PRIVATE_GENERATORS = ("cgan", "edm")
 _IMAGES = "a whole number of images, 1 or more"
@@ -254,6 +255,12 @@ def parse_model_recipe(text: bytes, *, source: str) -> ModelRecipe:
         expected = f"one of {', '.join(PRIVATE_GENERATORS)}, which train privately; or no privacy"
         problem = Problem("generator", recipe.generator, expected, lines.get("generator"))
         raise InvalidRecipe([problem], source=source)
+    if recipe.privacy is not None:
+        for field in sorted(recipe.schedule.model_fields_set & _NOT_PRIVATE):
+            name = f"schedule.{field}"
+            expected = "no such field: a private training draws, clips and ends by its privacy"
+            value = getattr(recipe.schedule, field)
+            raise InvalidRecipe([Problem(name, value, expected, lines.get(name))], source=source)
     _check_options(recipe.generator, text, source=source)
     return recipe
 

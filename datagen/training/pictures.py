@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datagen.errors import TrainingError
+from datagen.errors import MachineError
 from datagen.images import contact_sheet, encode_png
 
 _COLUMNS, _SIDE_PX, _MAX_PIXELS = 10, 56, 4_000_000
@@ -34,7 +34,7 @@ def sample_sheet(samples: Sequence[NDArray[np.uint8]]) -> bytes:
 
 
 def save_grid(path: Path, samples: Sequence[NDArray[np.uint8]]) -> None:
-    """Whole or not at all. Raises TrainingError if it cannot be written."""
+    """Whole or not at all. Raises MachineError if it cannot be written."""
     partial = path.with_suffix(".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def save_grid(path: Path, samples: Sequence[NDArray[np.uint8]]) -> None:
     except OSError as error:
         with suppress(OSError):
             partial.unlink()
-        raise TrainingError(
+        raise MachineError(
             f"grid {path} cannot be written ({error.strerror}); the last checkpoint is kept: make "
             "room, and give the same command again"
         ) from None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import distributed
 
-from datagen.errors import TrainingError
+from datagen.errors import MachineError
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class Processes:
 def launched_processes(device: str) -> Processes:
     """This process among those that were launched with it; alone, on `device`, if it was not.
 
-    Raises TrainingError if the GPU is not there.
+    Raises MachineError if the GPU is not there.
     """
     if not distributed.is_torchelastic_launched():
-        _check_device(device)
+        check_device(device)
         return Processes(1, 0, device)
     from accelerate import PartialState
 
@@ -71,13 +71,14 @@ def launched_processes(device: str) -> Processes:
     return Processes(state.num_processes, state.process_index, own)
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Raises MachineError if the GPU is not there."""
     if device == "cpu":
         return
     num = torch.cuda.device_count()
     index = int(device.partition(":")[2] or 0)
     if index >= num:
-        raise TrainingError(
+        raise MachineError(
             f"device {device}: this machine has {num} GPUs that PyTorch can use; set "
             "DATAGEN_DEVICE=cpu, or install a PyTorch build for the GPU"
         )

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from datagen import __version__
-from datagen.errors import InputError, ModelError, TrainingError
+from datagen.errors import InputError, MachineError, ModelError, TrainingError
 from datagen.generators import GENERATORS
 from datagen.generators.interface import ModelConfig, Objective, Sampler
 from datagen.generators.model_directory import (
@@ -44,7 +44,7 @@ from datagen.training.dataset import (
     split_held_out,
 )
 from datagen.training.judge import NUM_SHOWN, HeldOutJudge, Judgement, sample_class
-from datagen.training.loop import OnCheckpoint, Report, Trained, train
+from datagen.training.loop import LATEST_FILE, OnCheckpoint, Report, Trained, train
 from datagen.training.model_recipe import ModelRecipe, model_recipe_digest
 from datagen.training.pictures import curves_png, sample_sheet
 from datagen.training.privacy.plan import RELEASE_FILE, PrivateTraining, prepare_private
@@ -65,6 +65,7 @@ def train_model(
     max_seconds: float | None = None,
     num_images: int | None = None,
     init: str | None = None,
+    must_resume: bool = False,
     models_dirs: Sequence[Path] = (),
     device: str = "cpu",
     report: Report = lambda progress, losses: None,
@@ -74,7 +75,8 @@ def train_model(
 ) -> Model:
     """Trains, going on from the checkpoint in `work` if there is one, and writes `out`.
 
-    init: the model to start from, found in models_dirs; in place of recipe.init. device: cpu,
+    init: the model to start from, found in models_dirs; in place of recipe.init. must_resume: from
+    a checkpoint of this very recipe and these images. device: cpu,
     cuda or cuda:N. on_checkpoint: see training/loop.py.
     data: in place of data.path. max_seconds: of training in this call; 0 writes the best weights so
     far. num_images: in place of schedule.num_images. report: called after each step.
@@ -97,7 +99,7 @@ def train_model(
     torch.set_num_threads(recipe.schedule.num_threads)
     with _alone_in(work) if processes.is_first else nullcontext():
         if processes.is_first:
-            _begin_or_go_on(work, recipe, data_parts)
+            _begin_or_go_on(work, recipe, data_parts, must_resume=must_resume)
         processes.wait()  # what another training left may have been removed
         done = _train(
             begun,
@@ -164,6 +166,7 @@ def _train(
         private.objective if private else _objective_of(begun),
         train_part=data_parts.train_part,
         judge=judge,
+        images_unjudged=_images_unjudged(recipe),
         folder=work,
         private_draw=private.draw if private else None,
         processes=begun.processes,
@@ -172,6 +175,20 @@ def _train(
         on_checkpoint=on_checkpoint,
     )
     return _Done(begun, trained, judge, private)
+
+
+def _images_unjudged(recipe: ModelRecipe) -> int:
+    """Raises TrainingError if the training would end before its weights can draw."""
+    spec = GENERATORS[recipe.generator]
+    options = spec.objective_options.model_validate(recipe.objective)
+    num = spec.images_before_samples(options)
+    if recipe.schedule.num_images <= num:
+        raise TrainingError(
+            f"schedule.num_images {recipe.schedule.num_images:,}: generator {spec.name} draws "
+            f"nothing before {num:,} images with these options of its objective; raise it, or "
+            "lower them"
+        )
+    return num
 
 
 @dataclass(frozen=True)
@@ -300,13 +317,20 @@ def _alone_in(work: Path) -> Iterator[None]:
         yield
 
 
-def _begin_or_go_on(work: Path, recipe: ModelRecipe, data_parts: _DataParts) -> None:
+def _begin_or_go_on(
+    work: Path, recipe: ModelRecipe, data_parts: _DataParts, *, must_resume: bool
+) -> None:
     """A checkpoint goes on with the images it began with, wherever they lie now. One of a training
     that has ended, and whose model is written, gives way to that of another recipe or images; but
     not to or from a private one, which spends the budget of its images once."""
     notes = {"data.sha256": data_parts.real.digest(), "recipe.sha256": model_recipe_digest(recipe)}
     known = {name: _line(work / name) for name in notes}
     is_private = recipe.privacy is not None or (work / RELEASE_FILE).exists()
+    if must_resume and (known != notes or not (work / LATEST_FILE).exists()):
+        raise TrainingError(
+            f"--resume: {work} holds no checkpoint of this model recipe and these images; leave "
+            "--resume out to begin one"
+        )
     if (work / _ENDED).exists() and known != notes and not is_private:
         for path in work.iterdir():
             if path.is_dir():
@@ -318,9 +342,14 @@ def _begin_or_go_on(work: Path, recipe: ModelRecipe, data_parts: _DataParts) -> 
             f"the training in {work} began with other images; give it those, "
             "or choose another folder"
         )
-    for name, digest in notes.items():
-        (work / name).write_text(digest + "\n")
-    (work / CHECK_FILE).write_text(data_parts.check.model_dump_json(indent=2) + "\n")
+    try:
+        for name, digest in notes.items():
+            (work / name).write_text(digest + "\n")
+        (work / CHECK_FILE).write_text(data_parts.check.model_dump_json(indent=2) + "\n")
+    except OSError as error:
+        raise MachineError(
+            f"{work} cannot be written ({error.strerror}); make room, or choose another home"
+        ) from None
 
 
 def _line(path: Path) -> str | None:
@@ -329,6 +358,7 @@ def _line(path: Path) -> str | None:
 
 def _write(done: _Done, *, work: Path, out: Path) -> Model:
     """Measures the weights as they will be shipped, through the sampler that will load them."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     begun, private = done.begun, done.private
@@ -340,7 +370,13 @@ def _write(done: _Done, *, work: Path, out: Path) -> Model:
     spec = GENERATORS[recipe.generator]
     options = spec.options()
     shipped = work / "shipped.safetensors"
-    save_file(weights, shipped)
+    try:
+        save_file(weights, shipped)
+    except (OSError, SafetensorError) as error:
+        raise MachineError(
+            f"{shipped} cannot be written ({error}); the last checkpoint is kept: make room, and "
+            "give the same command again"
+        ) from None
     sampler = spec.load(config, shipped, options, batch_size=spec.batch_size, device=device)
     judgement = done.judge.judge(sampler) if done.judge else None
     facts = ModelFacts(

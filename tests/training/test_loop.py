@@ -299,6 +299,52 @@ def test_a_training_that_copies_stops_before_it_keeps_such_weights(
     assert len(grids) == 25
 
 
+def test_patience_is_the_same_after_a_resume(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after an evaluation that was better than those before the last checkpoint."""
+    recipe = tiny_recipe(
+        "cgan", data, num_images=64, stop_after_evaluations=1,
+        evaluate_every_images=8, checkpoint_every_images=24,
+    )  # fmt: skip
+    numbers: list[int] = []
+
+    def judge(self: HeldOutJudge, sampler: Sampler) -> Judgement:
+        shown = [np.zeros((1, 8, 8, 1), np.uint8)]
+        return Judgement(100.0 - numbers[-1], 1, 1, None, Diversity({}), shown)
+
+    monkeypatch.setattr(HeldOutJudge, "judge", judge)
+
+    class Counted(StopAt):
+        def step(
+            self, real: torch.Tensor, class_ids: torch.Tensor, update: Update
+        ) -> dict[str, float]:
+            numbers.append(update.step)
+            return super().step(real, class_ids, update)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, tmp_path, objective=Counted(objective_of(recipe), 5))
+    resumed = run(recipe, tmp_path, objective=Counted(objective_of(recipe), -1))
+    assert numbers == [0, 1, 2, 3, 4, 5, 3, 4, 5, 6, 7]
+    assert resumed.progress.images_seen == resumed.progress.best_images_seen == 64
+
+
+class Hungry(Stuck):
+    """An objective whose samplers run out of memory above a batch of 10 images."""
+
+    def ema_sampler(self, batch_size: int) -> Sampler:
+        if batch_size > 10:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().ema_sampler(batch_size)
+
+
+def test_weights_are_judged_in_batches_that_fit(data: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe("cgan", data, num_images=32)
+    train_part, _ = split_held_out(load_real_images(recipe.data), held_out=60, seed=recipe.seed)
+    hungry = Hungry(objective_of(recipe), by_class(train_part))
+    assert run(recipe, tmp_path, objective=hungry).progress.best_images_seen == 32
+
+
 # --- the schedule ---------------------------------------------------------------------------------
 
 

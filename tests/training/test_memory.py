@@ -47,6 +47,11 @@ def test_the_batch_size_that_fits_is_found_by_halves() -> None:
     assert "out of memory at step 3 with schedule.batch_size 96: 12 fits" in str(error)
 
 
+def test_with_several_processes_it_is_the_batch_of_all() -> None:
+    error = too_large(96, 1, lambda size: None, num_processes=2)
+    assert "schedule.batch_size 96: 48 fits" in str(error)
+
+
 def test_if_nothing_fits_it_says_so() -> None:
     def try_step(size: int) -> None:
         raise MemoryError

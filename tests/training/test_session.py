@@ -252,3 +252,28 @@ def test_config_json_is_plain_json(recipe: ModelRecipe, tmp_path: Path) -> None:
     assert content["generator"] == "cgan"
     assert content["network"] == {"latent_dim": 4, "widths": [8, 4], "num_blocks": 1}
     assert content["training"]["seed"] == 3
+
+
+def test_a_latent_model_is_not_trained_for_less_than_its_autoencoder(
+    data: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe("edm", data, num_images=64)
+    recipe = recipe.model_copy(update={"generator": "latent-edm", "network": {}, "objective": {}})
+    with pytest.raises(TrainingError, match=r"num_images 64: generator latent-edm draws nothing"):
+        train_model(recipe, out=tmp_path / "m", work=tmp_path / "work")
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_training_that_must_resume_does_not_begin_another(
+    recipe: ModelRecipe, tmp_path: Path
+) -> None:
+    place = {"work": tmp_path / "work", "must_resume": True}
+    with pytest.raises(TrainingError, match="--resume"):
+        train_model(recipe, out=tmp_path / "a", **place)
+    train_model(recipe, out=tmp_path / "a", work=tmp_path / "work")
+    train_model(recipe, out=tmp_path / "b", **place)
+    other = recipe.model_copy(update={"seed": 9})
+    before = (tmp_path / "work" / LATEST_FILE).read_bytes()
+    with pytest.raises(TrainingError, match="no checkpoint of this model recipe"):
+        train_model(other, out=tmp_path / "c", **place)
+    assert (tmp_path / "work" / LATEST_FILE).read_bytes() == before

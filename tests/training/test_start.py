@@ -103,3 +103,12 @@ def test_a_private_training_starts_from_no_model(data: Path) -> None:
     text = tiny_recipe_text("cgan", data) + "init: parent\nprivacy: {epsilon: 1, delta: 0.001}\n"
     with pytest.raises(InvalidRecipe, match="init"):
         parse_model_recipe(text.encode(), source="x.yaml")
+
+
+@pytest.mark.parametrize("field", ["class_balanced: true", "max_copy_share: 0.5"])
+def test_a_private_training_takes_no_option_that_it_would_ignore(data: Path, field: str) -> None:
+    text = tiny_recipe_text("cgan", data) + "privacy: {epsilon: 1, delta: 0.001}\n"
+    text = text.replace("schedule:\n", f"schedule:\n  {field}\n")
+    name = field.partition(":")[0]
+    with pytest.raises(InvalidRecipe, match=f"schedule.{name}"):
+        parse_model_recipe(text.encode(), source="x.yaml")

@@ -33,12 +33,15 @@ class AdaptiveProbability:
         logits_real: torch.Tensor,
         logits_fake: torch.Tensor,
         average: Callable[[list[torch.Tensor]], None] | None = None,
+        num_processes: int = 1,
     ) -> None:
-        """Of one step, (N,) each, in pairs. average: as in Update."""
+        """Of one step, (N,) each, in pairs. average, num_processes: as in Update."""
         sign = (logits_real - logits_fake).detach().sign().mean()
         if average is not None:
             average([sign])
-        self._state += torch.tensor([0.0, sign.item(), len(logits_real), 1.0], dtype=torch.float64)
+        self._state += torch.tensor(
+            [0.0, sign.item(), num_processes * len(logits_real), 1.0], dtype=torch.float64
+        )
         probability, signs, num_images, num_steps = self._state.tolist()
         if num_steps < _EVERY_STEPS:
             return

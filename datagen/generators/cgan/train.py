@@ -70,7 +70,7 @@ class CganObjective:
         descend(loss, self.optimizer_d, update)
         if self.options.augment_target:
             losses["augment_probability"] = self.adaptive.value
-            self.adaptive.observe(logits_real, logits_fake, update.average)
+            self.adaptive.observe(logits_real, logits_fake, update.average, update.num_processes)
         return losses
 
     def _step_generator(

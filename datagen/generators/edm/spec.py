@@ -26,6 +26,9 @@ class EdmSpec:
     libraries: tuple[str, ...] = ("torch", "diffusers")
     revision = 1
 
+    def images_before_samples(self, options: BaseModel) -> int:
+        return 0
+
     def num_network_calls(self, options: BaseModel) -> int:
         assert isinstance(options, EdmOptions)
         steps = options.num_inference_steps

@@ -26,6 +26,10 @@ class LatentEdmSpec(EdmSpec):
     max_unit_size = 64
     revision = 1
 
+    def images_before_samples(self, options: BaseModel) -> int:
+        assert isinstance(options, LatentObjectiveOptions)
+        return options.autoencoder_images + options.statistics_images
+
     def check(self, config: ModelConfig) -> None:
         network = LatentNetwork.model_validate(config.network)
         widths = network.autoencoder_widths

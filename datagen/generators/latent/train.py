@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from datagen.errors import TrainingError
 from datagen.generators.edm.options import EdmOptions
 from datagen.generators.edm.train import augmented, denoising_losses
 from datagen.generators.interface import ModelConfig, Update
@@ -55,10 +56,16 @@ class LatentObjective:
         }
         channels = len(self.ema.latent_mean)
         # Number, sum and sum of squares of each channel's latents.
+        self.has_autoencoder = False
         self.moments = torch.zeros(3, channels, dtype=torch.float64, device=self.device)
 
     def step(self, real: torch.Tensor, class_ids: torch.Tensor, update: Update) -> dict[str, float]:
         options = self.options
+        if options.autoencoder_images == 0 and not self.has_autoencoder:
+            raise TrainingError(
+                "objective.autoencoder_images: 0 needs a model to start from, which brings an "
+                "autoencoder: name it in init, or give it images to learn from"
+            )
         if update.images_seen < options.autoencoder_images:
             return self._train_autoencoder(real, update)
         since = update.images_seen - options.autoencoder_images
@@ -133,7 +140,7 @@ class LatentObjective:
         norm = descend(loss, self.optimizers["denoiser"], update, max_grad_norm=1.0)
         assert norm is not None
         # The loop's average counts the autoencoder's images too: it would keep the first weights.
-        rampup = 0.5 ** (len(real) / max(_EMA_RAMPUP * images_seen, 1e-8))
+        rampup = 0.5 ** (update.num_processes * len(real) / max(_EMA_RAMPUP * images_seen, 1e-8))
         update_ema(self.ema.denoiser, self.model.denoiser, min(update.ema_decay, rampup))
         return {"denoising": loss.item(), "gradient_norm": norm.item()}
 
@@ -154,6 +161,7 @@ class LatentObjective:
         )
         self.model.load_state_dict(state)
         self.ema.load_state_dict(state)
+        self.has_autoencoder = True
 
     def state(self) -> dict[str, torch.Tensor]:
         flat = {"moments": self.moments}

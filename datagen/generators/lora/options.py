@@ -40,7 +40,7 @@ class LoraNetwork(BaseModel):
     """The pipeline that is tuned, and what is added to it.
 
     pipeline: a directory as diffusers' save_pretrained writes it; with `revision`, a hub id, looked
-    up in this machine's cache alone; empty where the model to start from names it.
+    up in this machine's cache alone. A recipe with `init` and no network has the parent's.
     pipeline_sha256: of its files, filled in at training. prompts: of each class, or one text with
     {class} in it. alpha: scales the added layers by alpha / rank; None for rank.
     """

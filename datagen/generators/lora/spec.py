@@ -29,6 +29,9 @@ class LoraSpec:
     libraries: tuple[str, ...] = ("torch", "diffusers", "transformers", "peft")
     revision = 1
 
+    def images_before_samples(self, options: BaseModel) -> int:
+        return 0
+
     def num_network_calls(self, options: BaseModel) -> int:
         """Of the UNet."""
         assert isinstance(options, LoraOptions)

@@ -28,6 +28,9 @@ class NoiseSpec:
     libraries: tuple[str, ...] = ()
     revision = 1
 
+    def images_before_samples(self, options: BaseModel) -> int:
+        return 0
+
     def num_network_calls(self, options: BaseModel) -> int:
         return 0
 

@@ -26,6 +26,9 @@ class VaeSpec:
     libraries: tuple[str, ...] = ("torch",)
     revision = 1
 
+    def images_before_samples(self, options: BaseModel) -> int:
+        return 0
+
     def num_network_calls(self, options: BaseModel) -> int:
         return 1
 
