@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datagen.catalog.catalog import Catalog
+from datagen.catalog.registry import get_model_of_digest
 from datagen.catalog.training_claims import (
     begin_registering,
     claim_training,
@@ -180,6 +181,9 @@ class _Run:
         from datagen.training.session import train_model
 
         claim, settings = self.claim, self.settings
+        if self._is_registered():
+            publish_training(self.catalog, claim)
+            return
         recipe = parse_model_recipe(claim.recipe.encode(), source="recipe")
         sources = Registrar(
             self.catalog, settings, recipe_name=recipe.name, created_by=claim.created_by
@@ -208,6 +212,14 @@ class _Run:
             )
         self._store_files()
         self._publish(model, sources)
+
+    def _is_registered(self) -> bool:
+        """By an earlier claim, which ended before it could say so."""
+        digest = self.claim.model_digest
+        return (
+            digest is not None
+            and get_model_of_digest(self.catalog, self.claim.name, digest) is not None
+        )
 
     def _publish(self, model: Model, sources: Registrar) -> None:
         begin_registering(self.catalog, self.claim, model.digest)

@@ -10,15 +10,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from datagen.catalog.catalog import Catalog
+from datagen.catalog.registry import get_model
 from datagen.catalog.tombstones import MODEL, get_tombstone
 from datagen.catalog.trainings import NewTraining, Training, create_training
-from datagen.errors import ConflictError, InputError, NotFoundError, RevokedError
+from datagen.errors import ConflictError, InputError, ModelError, NotFoundError, RevokedError
 from datagen.faults import field_error
-from datagen.generators.model_directory import model_names
-from datagen.generators.model_versions import MODEL_NAME, versions_among
+from datagen.generators.model_directory import find_model_folder, model_names
+from datagen.generators.model_versions import MODEL_NAME, pinned_name, versions_among
 from datagen.recipe import canonical_json
 from datagen.registrar import Registrar
 from datagen.settings import Settings
+from datagen.sources import find_source
 from datagen.training.model_recipe import DataSource, ModelRecipe, model_recipe_digest
 from datagen.training.remote_images import s3_address
 
@@ -33,6 +35,8 @@ def submit_training(
 ) -> tuple[Training, bool]:
     """The recipe's training, and whether it is new; see create_training. settings: the tenant's.
 
+    Names without a version stand for the newest of now, and are kept with it: whoever resumes the
+    training goes on with the same images and the same model to start from.
     Raises InvalidRecipe if there is no such source, or if workers may not read the images or what
     training begins with; ConflictError if the name is the service's own model's; RevokedError if
     the name or the source was revoked.
@@ -40,8 +44,10 @@ def submit_training(
     _check_name(catalog, recipe.name, settings)
     _check_init(recipe)
     _check_pipeline(recipe)
+    asked = recipe
     images = Registrar(catalog, settings, recipe_name=recipe.name, created_by=created_by)
     try:
+        recipe = _pinned(catalog, recipe, settings)
         at = located(recipe, images)
     except RevokedError:
         raise
@@ -52,12 +58,33 @@ def submit_training(
     new = NewTraining(
         name=recipe.name,
         recipe=canonical_json(_content(recipe)).decode(),
+        asked=canonical_json(_content(asked)).decode(),
         recipe_digest=model_recipe_digest(at),
         num_images=recipe.schedule.num_images,
         idempotency_key=idempotency_key,
         created_by=created_by,
     )
     return create_training(catalog, new)
+
+
+def _pinned(catalog: Catalog, recipe: ModelRecipe, settings: Settings) -> ModelRecipe:
+    """With the version of the source and of the model to start from; a model that does not exist
+    yet, but may when the training begins, stays as it is. Raises as find_source does."""
+    if recipe.data.registered is not None:
+        label = find_source(catalog, recipe.data.registered).label
+        data = recipe.data.model_copy(update={"registered": label})
+        recipe = recipe.model_copy(update={"data": data})
+    if recipe.init is None or "@" in recipe.init:
+        return recipe
+    registered = get_model(catalog, recipe.init)
+    if registered is not None:
+        exact = registered.exact_name
+    else:
+        try:
+            exact = find_model_folder(recipe.init, [settings.models_dir]).name
+        except ModelError:
+            return recipe
+    return recipe.model_copy(update={"init": pinned_name(exact)})
 
 
 def _content(recipe: ModelRecipe) -> dict[str, Any]:

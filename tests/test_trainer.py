@@ -15,7 +15,7 @@ from datagen.catalog.schema import migrate
 from datagen.catalog.sources import Terms, uses_of
 from datagen.catalog.training_claims import requeue_expired
 from datagen.catalog.trainings import Training, cancel_training, get_training, retry_training
-from datagen.errors import RevokedError, StoreUnavailableError
+from datagen.errors import ConflictError, RevokedError, StoreUnavailableError
 from datagen.settings import Settings
 from datagen.sources import find_source, register_images
 from datagen.store import Store, open_store
@@ -229,6 +229,55 @@ def test_a_model_that_cannot_be_registered_fails_its_training_in_the_end(
     retry_training(catalog, training.uid)
     assert worker.step()
     assert state_of(catalog, training).state == "PUBLISHED"
+
+
+def test_a_model_that_was_registered_already_is_published(
+    catalog: Catalog,
+    store: Store,
+    settings: Settings,
+    data: Path,
+    digest: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    training = submit(catalog, settings, data)
+
+    def fault(*args: object) -> None:
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr("datagen.trainer.publish_training", fault)
+    worker = trainer(catalog, store, settings)
+    worker.step()
+    with pytest.raises(ConflictError, match="being registered, or is already"):
+        cancel_training(catalog, training.uid)
+    monkeypatch.undo()
+    (data / "train-images-idx3-ubyte.gz").unlink()  # nothing is trained, nor read
+    worker.step()
+    done = state_of(catalog, training)
+    assert (done.state, done.error, done.model_digest) == ("PUBLISHED", None, digest)
+
+
+@pytest.mark.parametrize("init", ["tiny-cgan", "later"])
+def test_what_a_recipe_names_is_pinned_when_it_is_submitted(
+    catalog: Catalog, store: Store, settings: Settings, registered: ModelRecipe, init: str
+) -> None:
+    acme = catalog.of("acme")
+    first, _ = submit_training(acme, registered, settings, idempotency_key="k", created_by=None)
+    trainer(catalog, store, settings).step()
+    newest = registered.data.model_copy(update={"registered": "wards"})
+    asked = {"name": "child", "init": init, "data": newest}
+    child = registered.model_copy(update=asked)
+    made, _ = submit_training(acme, child, settings, idempotency_key="c", created_by=None)
+    kept = json.loads(made.recipe)
+    assert kept["data"]["registered"] == "wards@1"
+    assert kept["init"] == ("tiny-cgan@1" if init == "tiny-cgan" else "later")
+    if init == "later":
+        return
+    again, is_new = submit_training(acme, child, settings, idempotency_key="c", created_by=None)
+    assert (again.uid, is_new) == (made.uid, False)
+    trainer(catalog, store, settings).step()
+    model = get_model(acme, "child")
+    assert model is not None
+    assert json.loads(model.config)["parent"] == state_of(catalog, first).model_digest
 
 
 @pytest.fixture

@@ -59,7 +59,6 @@ def claim_training(
                 "tries": found.tries + 1,
                 "lease_until": now + lease_s,
                 "started_at": found.started_at or now,
-                "model_digest": None,
             }
             connection.execute(update(trainings).where(trainings.c.id == found.id).values(values))
             about = {"images_seen": found.checkpoint_images_seen or 0}
@@ -216,7 +215,7 @@ def _fail_spent(connection: Connection, training: Training) -> None:
 
 def _requeue(connection: Connection, training: Training, *, error: str, tries: int) -> None:
     values: dict[str, Any] = {"state": QUEUED, "owner": None, "lease_until": None}
-    values |= {"woken_at": None, "error": error, "tries": max(0, tries), "model_digest": None}
+    values |= {"woken_at": None, "error": error, "tries": max(0, tries)}
     connection.execute(update(trainings).where(trainings.c.id == training.id).values(values))
     record_training_event(
         connection, training_by_id(connection, training.id), REQUEUED, {"reason": error}

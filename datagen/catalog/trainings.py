@@ -49,7 +49,8 @@ ENDS = {
 @dataclass(frozen=True)
 class Training:
     """recipe: canonical JSON. progress: JSON of what the worker last told, None before the first
-    claim. checkpoint: JSON, file name -> sha256. error: of the last try."""
+    claim. checkpoint: JSON, file name -> sha256. error: of the last try. model_digest: of the model
+    that is registered, or may be: whoever set it died, or failed, between the two."""
 
     id: int
     uid: str
@@ -85,7 +86,8 @@ class Training:
 
 @dataclass(frozen=True)
 class NewTraining:
-    """recipe: canonical JSON. idempotency_key: of the tenant's request."""
+    """recipe: canonical JSON. idempotency_key: of the tenant's request. asked: the recipe as it was
+    sent, where it names the newest of something; None if it names all exactly."""
 
     name: str
     recipe: str
@@ -93,6 +95,7 @@ class NewTraining:
     num_images: int
     idempotency_key: str
     created_by: str | None = None
+    asked: str | None = None
 
 
 # --- submitting and reading -----------------------------------------------------------------------
@@ -125,16 +128,31 @@ def _known(connection: Connection, catalog: Catalog, new: NewTraining) -> Traini
     by_key = mine.where(trainings.c.idempotency_key == new.idempotency_key)
     found = _training(connection.execute(by_key).first())
     if found is not None:
-        if found.recipe != new.recipe:
+        if not _is_same(found.recipe, new):
             raise KeyReusedError(
                 f"idempotency key {new.idempotency_key!r} was used for another request"
             )
         return found
     live = mine.where(trainings.c.name == new.name, trainings.c.state.in_(LIVE_STATES))
     found = _training(connection.execute(live).first())
-    if found is not None and found.recipe != new.recipe:
+    if found is not None and not _is_same(found.recipe, new):
         raise _busy_name(new.name)
     return found
+
+
+def _is_same(recipe: str, new: NewTraining) -> bool:
+    """Whether it is what was asked for, now or when a name stood for an older version."""
+    if new.asked is None or recipe == new.recipe:
+        return recipe == new.recipe
+    known, asked = json.loads(recipe), json.loads(new.asked)
+    for of_known, of_asked, field in (
+        (known, asked, "init"),
+        (known.get("data", {}), asked.get("data", {}), "registered"),
+    ):
+        name, version_of = of_asked.get(field), of_known.get(field)
+        if name and version_of and "@" not in name:
+            of_known[field] = version_of.partition("@")[0]
+    return bool(known == asked)
 
 
 def _busy_name(name: str) -> ConflictError:
@@ -239,15 +257,20 @@ def list_training_events(
 
 def cancel_training(catalog: Catalog, uid: str) -> Training:
     """Its worker stops within a few steps. One that failed gives up its checkpoint. Cancelling
-    twice changes nothing. Raises NotFoundError, or ConflictError once its model may exist."""
+    twice changes nothing. Raises NotFoundError, or ConflictError once its model may exist: also
+    while it waits, or failed, after that."""
     with catalog.transaction() as connection:
         found = _locked(connection, catalog, uid)
         if found.state == CANCELLED:
             return found
-        is_registering = found.state == RUNNING and found.model_digest is not None
-        if found.state == PUBLISHED or is_registering:
-            what = "its model is being registered" if is_registering else "it is PUBLISHED"
-            raise ConflictError(f"training {uid} cannot be cancelled any more: {what}")
+        if found.state == PUBLISHED:
+            raise ConflictError(f"training {uid} cannot be cancelled any more: it is PUBLISHED")
+        if found.model_digest is not None:
+            raise ConflictError(
+                f"training {uid} cannot be cancelled any more: its model is being registered, or "
+                f"is already; it is {found.state}: see the models, and remove the model if it is "
+                "not wanted"
+            )
         return end_training(connection, found, CANCELLED, {})
 
 
@@ -266,7 +289,7 @@ def retry_training(catalog: Catalog, uid: str) -> Training:
                 )
             _check_quota(connection, found.tenant)
             values = {"state": QUEUED, "tries": 0, "error": None, "ended_at": None}
-            values |= {"woken_at": None, "collected_at": None, "model_digest": None}
+            values |= {"woken_at": None, "collected_at": None}
             connection.execute(update(trainings).where(trainings.c.id == found.id).values(values))
             return record_training_event(
                 connection, training_by_id(connection, found.id), RETRIED, {}

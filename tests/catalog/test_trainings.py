@@ -250,6 +250,37 @@ def test_cancelled_or_published_never_both(acme: Catalog) -> None:
         cancel_training(acme, held.uid)
 
 
+def test_one_that_was_given_back_while_registering_is_not_cancelled(acme: Catalog) -> None:
+    submit(acme)
+    held = claim(acme)
+    begin_registering(acme, held, "d" * 64)
+    release_training(acme, held, error="RuntimeError: odd", count_try=True)
+    with pytest.raises(ConflictError, match="it is QUEUED"):
+        cancel_training(acme, held.uid)
+    again = claim(acme)
+    assert again.model_digest == "d" * 64
+    fail_training(acme, again, error="no")
+    with pytest.raises(ConflictError, match="it is FAILED"):
+        cancel_training(acme, held.uid)
+    assert retry_training(acme, held.uid).model_digest == "d" * 64
+
+
+def test_a_request_that_is_sent_again_is_the_same_after_newer_versions(acme: Catalog) -> None:
+    def asking(init: str, pinned: str, wards: str = "wards@1") -> NewTraining:
+        def recipe(model: str, source: str) -> str:
+            return json.dumps({"data": {"registered": source}, "init": model})
+
+        return replace(NEW, recipe=recipe(pinned, wards), asked=recipe(init, "wards"))
+
+    first, _ = create_training(acme, asking("toy", "toy@1"))
+    again, is_new = create_training(acme, asking("toy", "toy@2", "wards@2"))
+    assert (again.uid, is_new) == (first.uid, False)
+    by_recipe = replace(asking("toy", "toy@2", "wards@2"), idempotency_key="other")
+    assert create_training(acme, by_recipe)[0].uid == first.uid
+    with pytest.raises(KeyReusedError):
+        create_training(acme, asking("toy@2", "toy@2"))
+
+
 def test_a_failed_one_goes_on_from_its_checkpoint(acme: Catalog) -> None:
     training = submit(acme)
     with pytest.raises(ConflictError, match="only a FAILED"):
