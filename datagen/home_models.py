@@ -25,7 +25,7 @@ from datagen.generators.model_versions import (
     pinned_name,
     versions_among,
 )
-from datagen.registry import check_removable
+from datagen.registry import check_removable, digest_at
 
 
 def version_names(models_dir: Path, name: str) -> list[str]:
@@ -46,7 +46,7 @@ def keep_if_new(model: Model, models_dir: Path) -> tuple[Model, bool]:
     if an older version is the very same."""
     name = parse_model_name(model.name)[0]
     for each in version_names(models_dir, name):
-        if each != model.name and _digest_at(models_dir / each) == model.digest:
+        if each != model.name and digest_at(models_dir / each) == model.digest:
             shutil.rmtree(model.path)
             return load_model(models_dir / each), False
     return model, True
@@ -61,7 +61,7 @@ def import_model(source: Path, models_dir: Path) -> tuple[Model, bool]:
     name = _importable_name(source)
     model = load_model(source)
     for each in version_names(models_dir, name):
-        if _digest_at(models_dir / each) == model.digest:
+        if digest_at(models_dir / each) == model.digest:
             return load_model(models_dir / each), False
     target = next_folder(models_dir, name)
     copy_model(model, target)
@@ -136,10 +136,3 @@ def _importable_name(source: Path) -> str:
             f"model {source}: a recipe cannot name {source.resolve().name!r}: rename the folder to "
             "1 to 63 lower-case letters, digits and '-'"
         ) from None
-
-
-def _digest_at(path: Path) -> str | None:
-    try:
-        return describe_model(path).digest
-    except ModelError:
-        return None

@@ -6,22 +6,31 @@ Called by whoever trains: `datagen train`, and the service's workers.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from datagen.catalog.catalog import Catalog
-from datagen.catalog.sources import NewSource, Source, Terms, get_source, insert_source, record_use
+from datagen.catalog.sources import (
+    NewSource,
+    Source,
+    Terms,
+    get_source,
+    insert_source,
+    record_use,
+    sources_of_digests,
+)
 from datagen.catalog.tombstones import (
     MODEL,
     SOURCE,
     Ref,
-    check_model,
     commit_revoked,
     get_tombstone,
 )
 from datagen.errors import InputError, RevokedError
 from datagen.generators.model_directory import Model
+from datagen.generators.model_facts import SourceFact
 from datagen.real_images.reading import Reading, content_digest
+from datagen.registry import check_usable
 from datagen.settings import Settings
 from datagen.sources import (
     NOT_STATED,
@@ -36,6 +45,7 @@ from datagen.synthetic_images import find_synthetic
 from datagen.training.admission import Admission, refuse_synthetic
 from datagen.training.dataset import real_images
 from datagen.training.model_recipe import DataSource
+from datagen.training.remote_images import s3_address
 
 
 class Registrar:
@@ -56,11 +66,14 @@ class Registrar:
         self._wanted: Source | None = None
         self._location = ""
         self._data_sha256 = ""
+        self._own: tuple[Source, ...] = ()
 
     @property
     def profile(self) -> str | None:
-        """Of the AWS configuration, to read the located images with."""
-        return None if self._wanted is None else self._wanted.profile
+        """Of the AWS configuration, to read the located images with: of where they were registered
+        alone."""
+        wanted = self._wanted
+        return wanted.profile if wanted and wanted.location == self._location else None
 
     @property
     def has_admitted(self) -> bool:
@@ -95,42 +108,53 @@ class Registrar:
         else:
             source = self._found(data, reading, known, synthetic.depth)
         check_trainable(self._catalog, source)
+        self._own = _one_a_digest((source, *known))
         depth = max(synthetic.depth, source.depth)
         return Admission((source_fact(source),), depth)
 
     def check_parent(self, parent: Model) -> None:
         """Of a model to start from. Raises RevokedError if it, or what it comes from, was."""
-        training = parent.facts.training
-        sources = () if training is None else training.sources
-        check_model(
-            self._catalog,
-            name=parent.name,
-            digest=parent.digest,
-            data_sha256=None if training is None else training.data_sha256,
-            sources=[fact.sha256 for fact in sources if fact.sha256],
-            parent=parent.facts.parent,
-        )
+        check_usable(self._catalog, parent)
 
     def record(self, model: Model) -> None:
-        """That the model was trained on its sources, inherited ones too.
+        """That the model was trained on its sources: the admitted one, every other that shares a
+        class of images with it, and inherited ones.
 
         Raises RevokedError if one of them was withdrawn meanwhile: the model is revoked then.
         """
         training = model.facts.training
         assert training is not None
+        used = {source.label: (source, self._data_sha256) for source in self._own}
         for fact in training.sources:
+            # The images that this training read are none of an inherited source.
+            if (source := self._inherited(fact)) is not None:
+                used.setdefault(source.label, (source, ""))
+        for source, data_sha256 in used.values():
             record_use(
                 self._catalog,
-                source_name=fact.name,
-                source_version=fact.version,
+                source_name=source.name,
+                source_version=source.version,
                 model_name=model.name,
                 model_digest=model.digest,
-                data_sha256=self._data_sha256,
+                data_sha256=data_sha256,
             )
-        for fact in training.sources:
-            source = get_source(self._catalog, fact.name, fact.version)
-            if source is not None and source.withdrawn_at is not None:
-                self._revoke(model, source)
+        for source, _ in used.values():
+            now = get_source(self._catalog, source.name, source.version)
+            if now is not None and now.withdrawn_at is not None:
+                self._revoke(model, now)
+
+    def _location_as_read(self, data: DataSource) -> str:
+        """The path of a recipe is below a folder of the service; images of S3 lie in a copy."""
+        is_s3 = s3_address(Path(self._location)) is not None
+        return self._location if is_s3 else location_of(data.place)
+
+    def _inherited(self, fact: SourceFact) -> Source | None:
+        """The source here of a model's fact: in another home its label may be of other images.
+        What is not registered here is found by the fact's digest, in the model's config."""
+        if fact.sha256 is None:  # of a private model
+            return get_source(self._catalog, fact.name, fact.version)
+        found = sources_of_digests(self._catalog, {fact.sha256})
+        return max(found, key=lambda each: each.label == fact.label, default=None)
 
     def _refuse_revoked(self, data: DataSource, digests: Collection[str]) -> None:
         for digest in digests:
@@ -186,12 +210,20 @@ class Registrar:
                 num_images=len(reading.images),
                 depth=depth,
                 terms=terms,
-                location=self._location,
+                location=self._location_as_read(data),
                 format=data.format,
                 profile=None,
                 created_by=self._created_by,
             ),
         )
+
+
+def _one_a_digest(found: Iterable[Source]) -> tuple[Source, ...]:
+    """The first of each: one use stands for the same images under all terms."""
+    by_digest: dict[str, Source] = {}
+    for source in found:
+        by_digest.setdefault(source.digest, source)
+    return tuple(by_digest.values())
 
 
 def _as_registered(data: DataSource, source: Source) -> DataSource:

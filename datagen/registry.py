@@ -270,7 +270,7 @@ def materialize(registered: RegisteredModel, store: Store, settings: Settings) -
     """
     folder = cached_folder(registered, settings)
     target = folder / registered.exact_name
-    if target.is_dir() and _digest_at(target) == registered.digest:
+    if target.is_dir() and digest_at(target) == registered.digest:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     partial = folder.parent / f".{uuid4().hex}"
@@ -278,7 +278,7 @@ def materialize(registered: RegisteredModel, store: Store, settings: Settings) -
         _fetch(registered, store, partial / registered.exact_name)
         os.rename(partial, folder)
     except OSError as error:
-        if _digest_at(target) != registered.digest:  # else another process was faster
+        if digest_at(target) != registered.digest:  # else another process was faster
             raise StoreError(
                 f"model {registered.name}: cannot be kept in {folder} ({error.strerror}); see that "
                 "it can be written and is not full"
@@ -308,7 +308,8 @@ def _refuse_revoked(catalog: Catalog, registered: RegisteredModel, settings: Set
         raise
 
 
-def _digest_at(path: Path) -> str | None:
+def digest_at(path: Path) -> str | None:
+    """Of the model in a folder; None if none is."""
     try:
         return describe_model(path).digest
     except ModelError:

@@ -73,8 +73,7 @@ def withdraw(
         actor=actor,
     )
     # By these a model of another home is known that was trained on the same images.
-    digests = {source.digest for source in found} | {use.data_sha256 for use in uses}
-    for digest in sorted(digests):
+    for digest in sorted(_digests(found, uses)):
         commit_revoked(
             catalog,
             Ref(digest, digest),
@@ -98,9 +97,13 @@ def _found(catalog: Catalog, text: str) -> list[Source]:
 
 def _models(catalog: Catalog, settings: Settings, found: list[Source]) -> list[Ref]:
     """In the catalog and in the folders of the home, used or not."""
-    digests = {source.digest for source in found}
-    digests |= {use.data_sha256 for use in uses_of(catalog, found)}
     models = set(models_derived(catalog, found))
-    for sha256 in digests:
+    for sha256 in _digests(found, uses_of(catalog, found)):
         models.update(find_models_of(catalog, settings, sha256))
     return with_descendants(catalog, settings, models)
+
+
+def _digests(found: list[Source], uses: list[SourceUse]) -> set[str]:
+    """Of the images as they were registered, and as trainings read them."""
+    read = {use.data_sha256 for use in uses if use.data_sha256}
+    return read | {source.digest for source in found}

@@ -15,11 +15,11 @@ from PIL import Image
 
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.schema import migrate
-from datagen.catalog.sources import Source, Terms, uses_of
+from datagen.catalog.sources import NewSource, Source, Terms, insert_source, uses_of
 from datagen.catalog.tombstones import Ref
 from datagen.errors import ConflictError, InputError, NotFoundError, RevokedError, StoreError
 from datagen.formats.webdataset import export as export_webdataset
-from datagen.generators.model_directory import change_facts, load_model
+from datagen.generators.model_directory import Model, change_facts, load_model
 from datagen.generators.model_facts import SourceFact, TrainingFacts
 from datagen.images import encode_png
 from datagen.registrar import Registrar
@@ -33,7 +33,7 @@ from datagen.sources import (
 )
 from datagen.store import open_store
 from datagen.training.admission import Admission, admit_unregistered
-from datagen.training.dataset import read_training_images
+from datagen.training.dataset import read_training_images, real_images
 from datagen.training.model_recipe import DataSource
 from datagen.versions import open_version
 from datagen.withdrawal import derived_of, withdraw
@@ -105,6 +105,37 @@ def admit(catalog: Catalog, settings: Settings) -> Callable[[DataSource], Any]:
         return registrar.admit(located, read_training_images(located))
 
     return call
+
+
+Train = Callable[..., Model]
+
+
+@pytest.fixture
+def trained(catalog: Catalog, settings: Settings) -> Train:
+    """A model with the facts and records of a training on a registered source, without one."""
+
+    def call(generator: str, registered: str, parent: Model | None = None) -> Model:
+        registrar = Registrar(catalog, settings, recipe_name="tiny", created_by=None)
+        data = registrar.locate(DataSource(registered=registered, held_out=2))
+        reading = read_training_images(data)
+        admission = registrar.admit(data, reading).after(parent)
+        training = trained_on(*admission.sources)
+        digest = real_images(reading).digest()
+        model = change_facts(
+            save_random_model(settings.models_dir / generator, TINY[generator]),
+            training=training.model_copy(update={"data_sha256": digest}),
+            parent=None if parent is None else parent.digest,
+        )
+        registrar.record(model)
+        return model
+
+    return call
+
+
+def sha256_of(model: Model) -> str | None:
+    """Of the images as they were read."""
+    assert model.facts.training is not None
+    return model.facts.training.data_sha256
 
 
 def test_the_same_images_under_the_same_terms_are_one_source(
@@ -375,3 +406,79 @@ def test_training_on_an_inherited_source_is_recorded(
         registrar.record(replace(late, facts=parent.facts))
     with pytest.raises(RevokedError, match="over"):
         check_usable(catalog, replace(late, name="other"))
+
+
+def test_an_inherited_source_is_no_source_of_the_images_that_were_read(
+    register: Register, trained: Train, catalog: Catalog, settings: Settings, tmp_path: Path
+) -> None:
+    begun = register(write_images(tmp_path / "s", seed=1), name="begun")
+    register(write_images(tmp_path / "t", seed=2), name="other")
+    parent = trained("noise", "begun")
+    child = trained("cgan", "other", parent=parent)
+    untouched = trained("edm", "other")
+    assert {use.model_name: use.data_sha256 for use in uses_of(catalog, [begun])} == {
+        "noise": sha256_of(parent),
+        "cgan": "",
+    }
+    withdraw(catalog, settings, "begun", reason="over", actor="test")
+    check_usable(catalog, untouched)
+    for model in (parent, child):
+        with pytest.raises(RevokedError, match="over"):
+            check_usable(catalog, model)
+
+
+def test_models_of_more_images_than_the_source_has_are_found(
+    register: Register, trained: Train, catalog: Catalog, settings: Settings, tmp_path: Path
+) -> None:
+    write_images(tmp_path / "less")
+    shutil.copytree(tmp_path / "less", tmp_path / "more")
+    write_images(tmp_path / "else", seed=1, num=3)
+    (tmp_path / "else" / "a").rename(tmp_path / "more" / "c")
+    register(tmp_path / "less", name="less")
+    register(tmp_path / "more", name="more")
+    model = trained("noise", "more")
+    assert derived_of(catalog, settings, "less").descent.models == [Ref("noise", model.digest)]
+
+
+def test_a_label_of_another_home_may_be_of_other_images(
+    register: Register, trained: Train, catalog: Catalog, settings: Settings, tmp_path: Path
+) -> None:
+    here = register(write_images(tmp_path / "data"))
+    register(write_images(tmp_path / "else", seed=1), name="other")
+    theirs = source_fact(here).model_copy(update={"sha256": "e" * 64})
+    parent = save_random_model(settings.models_dir / "theirs", TINY["noise"])
+    parent = change_facts(parent, training=trained_on(theirs))
+    child = trained("cgan", "wards", parent=parent)
+    assert [fact.sha256 for fact in child.facts.training.sources] == [here.digest, "e" * 64]
+    stranger = trained("edm", "other", parent=parent)
+    assert [use.model_name for use in uses_of(catalog, [here])] == ["cgan"]
+    assert "e" * 64 in {fact.sha256 for fact in stranger.facts.training.sources}
+    hidden = theirs.model_copy(update={"sha256": None})
+    private = replace(
+        parent, facts=parent.facts.model_copy(update={"training": trained_on(hidden)})
+    )
+    assert Admission((source_fact(here),)).after(private).sources == (source_fact(here),)
+
+
+def test_keys_of_a_source_read_nothing_else(
+    catalog: Catalog, settings: Settings, register: Register, tmp_path: Path
+) -> None:
+    source = register(write_images(tmp_path / "data"))
+    new = replace(source, name="remote", location="s3://wards/2026", profile="reader")
+    insert_source(catalog, NewSource(**{f: getattr(new, f) for f in NewSource.__annotations__}))
+    profiles = []
+    for path in (None, "s3://wards/2026/", "s3://others/2026", str(tmp_path / "data")):
+        registrar = Registrar(catalog, settings, recipe_name="tiny", created_by=None)
+        registrar.locate(DataSource.model_validate({"registered": "remote", "path": path}))
+        profiles.append(registrar.profile)
+    assert profiles == ["reader", "reader", None, None]
+
+
+def test_images_are_registered_where_they_were_read(
+    catalog: Catalog, settings: Settings, tmp_path: Path
+) -> None:
+    registrar = Registrar(catalog, settings, recipe_name="tiny", created_by=None)
+    data = registrar.locate(source_of(Path("data")))
+    read = data.model_copy(update={"path": write_images(tmp_path / "data")})
+    registrar.admit(read, read_training_images(read))
+    assert find_source(catalog, "made-up").location == str(tmp_path / "data")

@@ -84,7 +84,8 @@ class SourceView(BaseModel):
 
 
 class TrainingUse(BaseModel):
-    """data_sha256: of the images as that training read them."""
+    """data_sha256: of the images as that training read them; empty if it read none of the source,
+    but began from a model that was trained on it."""
 
     model_name: str
     model_digest: str

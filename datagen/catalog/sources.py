@@ -73,7 +73,8 @@ class Source(NewSource):
 
 @dataclass(frozen=True)
 class SourceUse:
-    """data_sha256: of the images as the training read them."""
+    """data_sha256: of the images as the training read them; empty if it read none of the source,
+    whose images trained the model that its weights began from."""
 
     source_name: str
     source_version: int
@@ -191,7 +192,7 @@ def models_derived(catalog: Catalog, found: Sequence[Source]) -> list[Ref]:
     ones too; registered or used, if their config names the images."""
     digests = sorted({source.digest for source in found})
     here = catalog.owns(source_uses.c.tenant) & _of_sources(found)
-    read_as = select(source_uses.c.data_sha256).where(here)
+    read_as = select(source_uses.c.data_sha256).where(here, source_uses.c.data_sha256 != "")
     trained = select(literal(2), source_uses.c.model_name, source_uses.c.model_digest).where(here)
     registered = select(literal(0), registered_name(), registered_models.c.digest).where(
         catalog.owns(registered_models.c.tenant),

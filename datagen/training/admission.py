@@ -27,12 +27,13 @@ class Admission:
     depth: int = 0
 
     def after(self, parent: Model | None) -> Admission:
-        """With what the model was trained on that the weights begin from."""
+        """With what the model was trained on that the weights begin from. In another home a label
+        may be of other images; private models tell no digest."""
         training = None if parent is None else parent.facts.training
         if training is None:
             return self
-        own = {fact.label for fact in self.sources}
-        inherited = tuple(fact for fact in training.sources if fact.label not in own)
+        own = {(fact.label, digest) for fact in self.sources for digest in (fact.sha256, None)}
+        inherited = tuple(fact for fact in training.sources if (fact.label, fact.sha256) not in own)
         return replace(
             self,
             sources=(*self.sources, *inherited),
