@@ -37,6 +37,7 @@ from datagen.errors import (
     CatalogUnavailableError,
     DatagenError,
     LeaseLostError,
+    MachineError,
     RetryableError,
     StoreError,
 )
@@ -92,7 +93,8 @@ class Trainer:
         """Claims the training that waits longest, and trains it. Returns False if none waits.
 
         Raises RetryableError, after giving it back, when the store or the database is full or out
-        of reach. Every other failure is recorded with the training.
+        of reach; MachineError, after counting a try, when this machine is at fault, and others may
+        do better. Every other failure is recorded with the training.
         """
         settings = self.settings
         claim = claim_training(
@@ -111,6 +113,9 @@ class Trainer:
         except RetryableError as error:
             self._give_back(claim, error, count_try=False)
             raise
+        except (MachineError, MemoryError, OSError) as error:
+            self._give_back(claim, error, count_try=True)
+            raise MachineError(self._told(error)) from error
         except DatagenError as error:
             fail_training(self.catalog, claim, error=self._told(error))
         except Exception as error:  # the edge of a task: recorded, tried again, then given up

@@ -5,6 +5,8 @@ Called by the API (submit_training) and by trainer.py, which looks again where i
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +25,10 @@ from datagen.settings import Settings
 from datagen.sources import find_source
 from datagen.training.model_recipe import DataSource, ModelRecipe, model_recipe_digest
 from datagen.training.remote_images import s3_address
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+# A key has at most 1024.
+_MAX_ADDRESS_BYTES = 1024
 
 
 def submit_training(
@@ -130,8 +136,8 @@ def check_readable(data: DataSource, settings: Settings) -> Path:
     """Where the images of a located source are, if a worker may read them: it does so with the
     service's rights.
 
-    Raises InvalidRecipe for what lies in the store, but for the tenant's own part of it, and for
-    a folder that is not below DATAGEN_TRAINING_DATA_DIR.
+    Raises InvalidRecipe for what lies in the store, but for the tenant's own part of it, for a
+    folder that is not below DATAGEN_TRAINING_DATA_DIR, and for what is no address and no path.
     """
     field = "data.path" if data.registered is None else "data.registered"
     address = s3_address(data.place)
@@ -144,20 +150,38 @@ def check_readable(data: DataSource, settings: Settings) -> Path:
     if allowed is None:
         expected = "images at s3://bucket/prefix: no folder is readable here"
         raise field_error(field, str(data.place), expected)
-    found = (allowed / data.place).resolve()
-    if not found.is_relative_to(allowed.resolve()):
+    found = _resolved(allowed / data.place)
+    if found is None or not found.is_relative_to(allowed.resolve()):
         expected = f"images at s3://bucket/prefix, or in a folder below {allowed}"
         raise field_error(field, str(data.place), expected)
+    return found
+
+
+def _resolved(path: Path) -> Path | None:
+    """None for what can be no path: a NUL, a name that is too long, links in a circle."""
+    try:
+        found = path.resolve()
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            found.stat()  # resolve lets long names pass
+    except (OSError, RuntimeError, ValueError):
+        return None
     return found
 
 
 def _is_open(address: str, settings: Settings) -> bool:
     """Whether an address of S3 is well formed, and neither below another tenant's part of the
     store nor above it."""
-    asked = urlsplit(address)
+    if not address.isprintable() or len(address.encode()) > _MAX_ADDRESS_BYTES:
+        return False
+    try:
+        asked = urlsplit(address)
+    except ValueError:
+        return False
     key = asked.path.strip("/")
     parts = key.split("/") if key else []
-    if not asked.netloc or asked.query or asked.fragment or any(p.startswith(".") for p in parts):
+    if not _BUCKET.fullmatch(asked.netloc) or asked.query or asked.fragment:
+        return False
+    if any(part.startswith(".") for part in parts):
         return False
     store = urlsplit(settings.store_url)
     if store.scheme != "s3" or asked.netloc != store.netloc:

@@ -74,7 +74,7 @@ def train(idle_s: float, step_s: float) -> None:
     """Train models, one at a time, on DATAGEN_DEVICE."""
     from workers.process import train_role
 
-    _work(lambda settings: train_role(), idle_s=idle_s, unit_s=step_s)
+    _work(train_role, idle_s=idle_s, unit_s=step_s)
 
 
 @main.command()

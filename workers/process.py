@@ -23,7 +23,7 @@ from datagen.catalog.training_claims import has_waiting
 from datagen.catalog.trainings import TRAIN_QUEUE
 from datagen.catalog.units import claimable
 from datagen.engine import Worker
-from datagen.errors import DatagenError, InputError, RetryableError
+from datagen.errors import DatagenError, InputError, MachineError, RetryableError
 from datagen.fingerprint import (
     cpu_queue,
     generation_print,
@@ -44,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 # After a fault of the store or the database, which the next unit would most likely meet as well.
 PAUSE_S = 1.0
+# After a fault of this machine, so that others take what it gave back.
+MACHINE_PAUSE_S = 60.0
 
 
 class Stopped(BaseException):
@@ -94,7 +96,11 @@ def cpu_role() -> Role:
     return Role("cpu", kinds, {"packing": packing_print()}, takes_ticks=True)
 
 
-def train_role() -> Role:
+def train_role(settings: Settings) -> Role:
+    """Raises MachineError if the device is not there: every training would meet the same."""
+    from datagen.training.processes import check_device
+
+    check_device(settings.device)
     return Role("train", {TRAIN_QUEUE: ()}, {}, takes_ticks=False, trains=True)
 
 
@@ -148,6 +154,10 @@ class WorkerProcess:
             logger.warning("%s: %s", what, error)
             time.sleep(PAUSE_S)
             done = True
+        except MachineError as error:
+            logger.error("%s: this machine is at fault: %s", what, error)
+            self._pause(MACHINE_PAUSE_S)
+            done = True
         except DatagenError as error:
             logger.error("%s: %s", what, error)
             return False
@@ -155,6 +165,12 @@ class WorkerProcess:
             self.activity.busy_since = None
         self.activity.num_claims += done
         return done
+
+    def _pause(self, seconds: float) -> None:
+        """Or until the process is to end."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not self.stop_asked():
+            time.sleep(PAUSE_S)
 
     def _step(self, job_id: int) -> bool:
         job = get_job(self.catalog, job_id)

@@ -113,8 +113,30 @@ def test_a_fault_is_told_with_its_field_and_in_text_with_its_line(api: Api) -> N
     assert api.acme.get("/trainings").json()["items"] == []
 
 
-@pytest.mark.parametrize("path", ["/etc", "../../secret", "s3://", "s3://b/../c", "s3://b/c?x"])
-def test_images_that_no_worker_may_read_are_refused(api: Api, path: str) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc",
+        "../../secret",
+        "s3://",
+        "s3://abc/../c",
+        "s3://abc/c?x",
+        "s3://x@y/z",
+        "s3://ab/c",
+        "s3://Bucket/c",
+        "s3://[abc/c",
+        "s3://abc/a\tb",
+        "s3://abc/a\0b",
+        "s3://abc/" + "x" * 1024,
+        "a\0b",
+        "x" * 300,
+        "x/" * 4000,
+        "circle",
+    ],
+)
+def test_images_that_no_worker_may_read_are_refused(api: Api, tmp_path: Path, path: str) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "circle").symlink_to("circle")
     answer = post(api.acme, recipe(path=path))
     assert answer.status_code == 422, answer.text
     assert answer.json()["errors"][0]["field"] == "recipe.data.path"

@@ -12,6 +12,7 @@ from datagen.catalog.catalog import Catalog
 from datagen.catalog.schema import migrate
 from datagen.catalog.training_claims import claim_training
 from datagen.catalog.trainings import TRAIN_QUEUE, Training, get_training
+from datagen.errors import MachineError
 from datagen.settings import Settings
 from datagen.sweeper import sweep_trainings
 from datagen.trainings import submit_training
@@ -42,7 +43,7 @@ def training(catalog: Catalog, settings: Settings, tmp_path: Path) -> Training:
 
 @pytest.fixture
 def process(settings: Settings) -> WorkerProcess:
-    return open_process(settings, train_role(), lambda: False)
+    return open_process(settings, train_role(settings), lambda: False)
 
 
 def test_it_takes_trainings_and_nothing_else(
@@ -60,10 +61,38 @@ def test_it_takes_trainings_and_nothing_else(
 def test_asked_to_stop_it_gives_the_training_back(
     settings: Settings, catalog: Catalog, training: Training
 ) -> None:
-    process = open_process(settings, train_role(), lambda: True)
+    process = open_process(settings, train_role(settings), lambda: True)
     assert process.train(), "the message is still of use to others"
     given_back = get_training(catalog, training.uid)
     assert (given_back.state, given_back.tries, given_back.fence) == ("QUEUED", 0, 1)
+
+
+def test_a_missing_device_ends_the_worker_at_its_start(settings: Settings) -> None:
+    with pytest.raises(MachineError, match="cuda:99: this machine has"):
+        train_role(replace(settings, device="cuda:99"))
+
+
+@pytest.mark.parametrize("fault", [MachineError("no room"), OSError(28, "no room")])
+def test_a_fault_of_the_machine_leaves_the_training_to_others(
+    settings: Settings,
+    catalog: Catalog,
+    training: Training,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Exception,
+) -> None:
+    monkeypatch.setattr("workers.process.PAUSE_S", 1e-3)
+    asked = iter([False])
+    process = open_process(settings, train_role(settings), lambda: next(asked, True))
+
+    def meet() -> None:
+        raise fault
+
+    process.trainer.check_stop = meet
+    assert process.train(), "the message is still of use to others"
+    left = get_training(catalog, training.uid)
+    assert (left.state, left.tries, left.owner) == ("QUEUED", 1, None)
+    assert "no room" in str(left.error)
+    assert next(asked, True), "it paused until it was asked to stop"
 
 
 def test_the_watchdog_sees_a_worker_that_takes_no_training(
