@@ -13,6 +13,7 @@ from datagen.catalog.catalog import Catalog
 from datagen.catalog.lineage import dependents
 from datagen.errors import InputError, ModelError, StoreError
 from datagen.generators.model_directory import (
+    CARD_FILE,
     Model,
     change_facts,
     describe_model,
@@ -43,13 +44,33 @@ def next_folder(models_dir: Path, name: str) -> Path:
 
 def keep_if_new(model: Model, models_dir: Path) -> tuple[Model, bool]:
     """A model that was just written as a next version, and whether it is one: it is removed again
-    if an older version is the very same."""
+    if an older version is the very same, which then has its sources, under the terms of today."""
     name = parse_model_name(model.name)[0]
     for each in version_names(models_dir, name):
         if each != model.name and digest_at(models_dir / each) == model.digest:
+            kept = _with_sources(load_model(models_dir / each), of=model)
             shutil.rmtree(model.path)
-            return load_model(models_dir / each), False
+            return kept, False
     return model, True
+
+
+def _with_sources(kept: Model, *, of: Model) -> Model:
+    """The weights are the same: what is said of their training is then the newer one's, in the
+    card too. Raises StoreError or ModelError."""
+    before, now = kept.facts.training, of.facts.training
+    if before is None or now is None or before.sources == now.sources:
+        return kept
+    partial = kept.path.parent / f".{kept.path.name}.{CARD_FILE}"
+    try:  # the card first: whoever dies in between does it again next time
+        shutil.copyfile(of.path / CARD_FILE, partial)
+        os.replace(partial, kept.path / CARD_FILE)
+    except OSError as error:
+        raise StoreError(
+            f"model {kept.path}: {CARD_FILE} cannot be written ({error.strerror})"
+        ) from None
+    facts = of.facts
+    change_facts(kept, training=now, licence=facts.licence, source=facts.source)
+    return load_model(kept.path)
 
 
 def import_model(source: Path, models_dir: Path) -> tuple[Model, bool]:
