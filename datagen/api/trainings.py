@@ -76,7 +76,7 @@ class TrainingLinks(BaseModel):
 
 class TrainingView(BaseModel):
     """recipe and waiting_for: null in lists. checkpoint_images_seen: where another worker would go
-    on from. tries: since the last checkpoint. error: of the last try. waiting_for: what it needs
+    on from. tries: since it last got on. error: of the last try. waiting_for: what it needs
     that is not there."""
 
     id: str
