@@ -31,7 +31,7 @@ from datagen.settings import Settings
 from datagen.synthetic_images import find_synthetic
 from datagen.training.admission import refuse_synthetic
 from datagen.training.dataset import read_training_images
-from datagen.training.model_recipe import DataSource
+from datagen.training.model_recipe import MAX_LINE_CHARS, DataFormat, DataSource, is_line
 from datagen.training.remote_images import local_images, s3_address
 
 NOT_STATED = "not stated"
@@ -101,6 +101,25 @@ def check_terms(terms: Terms) -> Terms:
         if not is_date:
             raise InputError(f"expires_on {terms.expires_on!r}: expected a date, as 2027-01-31")
     return terms
+
+
+def images_at(
+    location: Path, terms: Terms, *, format: DataFormat, allow_synthetic: bool
+) -> DataSource:
+    """Images to register under the terms. Raises InputError naming the field."""
+    check_terms(terms)
+    if not is_line(str(location)):
+        raise InputError(
+            f"location {str(location)[:80]!r}: expected one line of at most {MAX_LINE_CHARS} "
+            "printable characters"
+        )
+    return DataSource(
+        path=location,
+        format=format,
+        licence=terms.licence,
+        source=terms.description,
+        allow_synthetic=allow_synthetic,
+    )
 
 
 def register(catalog: Catalog, new: NewSource) -> tuple[Source, bool]:

@@ -20,8 +20,8 @@ from datagen.api.recipe_body import Body
 from datagen.catalog.sources import Source, Terms, list_sources
 from datagen.errors import InputError, StoreError
 from datagen.revocation import close_revoked
-from datagen.sources import find_source, register_images
-from datagen.training.model_recipe import DataFormat, DataSource
+from datagen.sources import find_source, images_at, register_images
+from datagen.training.model_recipe import MAX_LINE_CHARS, DataFormat, DataSource
 from datagen.trainings import check_readable
 from datagen.withdrawal import Derived, derived_of, withdraw
 
@@ -44,7 +44,7 @@ class SourceRequest(Body):
     legal basis. expires_on: the last day on which it may train; null if there is none."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-    location: Annotated[str, Field(min_length=1, max_length=2048)]
+    location: Annotated[str, Field(min_length=1, max_length=MAX_LINE_CHARS)]
     format: DataFormat = "auto"
     licence: Annotated[str, Field(min_length=1, max_length=200)]
     description: Annotated[str, Field(min_length=1, max_length=1000)]
@@ -164,12 +164,8 @@ def _add_changing(routes: APIRouter) -> None:
             contact=body.contact,
             expires_on=body.expires_on,
         )
-        data = DataSource(
-            path=Path(body.location),
-            format=body.format,
-            licence=body.licence,
-            source=body.description,
-            allow_synthetic=body.allow_synthetic,
+        data = images_at(
+            Path(body.location), terms, format=body.format, allow_synthetic=body.allow_synthetic
         )
         source, is_new = _register(context, data, terms, name=body.name)
         response.status_code = 201 if is_new else 200

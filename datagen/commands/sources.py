@@ -76,19 +76,10 @@ def register(
     """
     settings = _own_settings(home)
     from datagen.catalog.sources import Terms
-    from datagen.sources import check_terms, register_images
-    from datagen.training.model_recipe import DataSource
+    from datagen.sources import images_at, register_images
 
-    terms = check_terms(
-        Terms(licence, description or name, permitted_use, uses, consent, contact, expires)
-    )
-    data = DataSource(
-        path=location,
-        format=data_format,
-        licence=licence,
-        source=terms.description,
-        allow_synthetic=allow_synthetic,
-    )
+    terms = Terms(licence, description or name, permitted_use, uses, consent, contact, expires)
+    data = images_at(location, terms, format=data_format, allow_synthetic=allow_synthetic)
     with open_catalog(settings) as catalog:
         source, is_new = register_images(
             catalog, settings, data, name=name, terms=terms, profile=profile

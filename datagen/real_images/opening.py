@@ -39,7 +39,7 @@ class Source:
 
 def open_source(path: Path, *, kind: Kind | None = None) -> Source:
     """kind: None to find it out. Raises InputError if nothing that can be read is there."""
-    if not path.exists():
+    if not _exists(path):
         raise InputError(
             f"data {path} does not exist; name a folder with one folder of images a class"
         )
@@ -55,6 +55,13 @@ def open_source(path: Path, *, kind: Kind | None = None) -> Source:
         f"data {path} is no folder, no table and no .npz file; name a folder with one folder of "
         "images a class"
     )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name too long, or one that no file can have
+        return False
 
 
 def _open_npz(path: Path) -> Source | None:

@@ -41,7 +41,13 @@ _LATER_SCHEDULE_FIELDS = {
 _NOT_PRIVATE = {"class_balanced", "max_grad_norm", "max_copy_share", "stop_after_evaluations"}
 _LATER_DATA_FIELDS = {"format", "class_names", "image_size", "fit", "allow_synthetic"}
 PRIVATE_GENERATORS = ("cgan", "edm")
+MAX_LINE_CHARS = 1024
 _IMAGES = "a whole number of images, 1 or more"
+
+
+def is_line(text: str) -> bool:
+    """Whether it can stand in a message, a card and the catalog."""
+    return text.isprintable() and len(text) <= MAX_LINE_CHARS
 
 
 class DataSource(BaseModel):
@@ -114,6 +120,9 @@ class DataSource(BaseModel):
     @model_validator(mode="after")
     def _check_origin(self) -> DataSource:
         terms = {"licence": self.licence, "source": self.source}
+        given_lines = terms | {"path": "" if self.path is None else str(self.path)}
+        told = f"one line of at most {MAX_LINE_CHARS} printable characters"
+        refuse([((name,), text, told) for name, text in given_lines.items() if not is_line(text)])
         if self.registered is not None:
             told = "left out: data.registered brings it"
             refuse([((name,), given, told) for name, given in terms.items() if given])

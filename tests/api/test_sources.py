@@ -63,7 +63,20 @@ def test_a_source_is_registered_listed_and_shown(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    "location", ["/etc", "../private", "nowhere", "s3:///x", "s3://b/../x", "file:///etc"]
+    "location",
+    [
+        "/etc",
+        "../private",
+        "nowhere",
+        "s3:///x",
+        "s3://b/../x",
+        "file:///etc",
+        "wards\0",
+        "wards\n| evil",
+        "s3://wards/\t",
+        "w" * 300,
+        "w/" * 600,
+    ],
 )
 def test_nothing_else_of_the_machine_is_read(api: Api, location: str) -> None:
     answer = post(api.acme, location=location)
@@ -75,6 +88,8 @@ def test_nothing_else_of_the_machine_is_read(api: Api, location: str) -> None:
 def test_terms_and_scopes_are_checked(api: Api) -> None:
     assert post(api.acme, expires_on="2100-02-31").status_code == 422
     assert post(api.acme, consent="").status_code == 422
+    assert post(api.acme, licence="MIT\n").status_code == 422
+    assert post(api.acme, description="a\0b").status_code == 422
     assert post(api.acme, profile="admin").status_code == 422
     with api.client(api.key("read")) as client:
         assert post(client).status_code == 403

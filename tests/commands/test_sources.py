@@ -143,6 +143,10 @@ def test_what_is_wrong_is_told_by_name(recipe: Path) -> None:
     assert (told.exit_code, "no folder with images" in told.stderr) == (2, True)
     told = datagen("sources", "register", "empty", *REGISTER, "--expires", "tomorrow")
     assert (told.exit_code, "expected a date, as 2027-01-31" in told.stderr) == (2, True)
+    told = datagen("sources", "register", "a\nb", *REGISTER)
+    assert (told.exit_code, "expected one line of" in told.stderr) == (2, True)
+    told = datagen("sources", "register", "x" * 300, *REGISTER)
+    assert (told.exit_code, "does not exist" in told.stderr) == (2, True)
     told = datagen("sources", "show", "Wards!")
     assert told.exit_code == 2
     assert "expected NAME or NAME@VERSION" in told.stderr

@@ -105,6 +105,10 @@ def test_length_place_and_words_do_not_change_the_digest() -> None:
         ("data.fit", "shrink", "crop, pad or stretch"),
         ("data.held_out", 0, "2 or more"),
         ("data.licence", "", "the licence"),
+        ("data.licence", "MIT\n", "one line of at most 1024 printable characters"),
+        ("data.source", "a\0b\n| evil", "one line of"),
+        ("data.path", "/data/a\0b", "one line of"),
+        ("data.path", "x/" * 600, "one line of"),
     ],
 )
 def test_an_error_names_file_line_field_and_what_was_expected(
