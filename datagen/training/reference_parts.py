@@ -67,7 +67,8 @@ def load_reference_parts(
 def _read(model: Model, folder: Path, data_format: DataFormat) -> Reading:
     training = model.facts.training
     fit = training.fit if training else None
-    source = DataSource(
+    # What the model says of its images was true before recipes had to say it in one line.
+    source = DataSource.model_construct(
         format=data_format,
         path=folder,
         class_names=model.config.class_names,
