@@ -21,7 +21,7 @@ from datagen.generators.interface import ModelConfig
 from datagen.generators.model_directory import load_model
 from datagen.training.dataset import load_real_images, split_held_out
 from datagen.training.diversity import watch
-from datagen.training.judge import NUM_PER_CLASS, HeldOutJudge, sample_class
+from datagen.training.judge import MAX_PER_CLASS, HeldOutJudge, sample_class
 from datagen.training.model_recipe import DataSource
 
 NUM_CLASSES = 10
@@ -59,7 +59,7 @@ def main() -> None:
         model = load_model(path)
         sampler = model.spec.load(model.config, model.weights, model.spec.options(), batch_size=100)
         samples = {
-            c: embed(judge.network, sample_class(sampler, c, NUM_PER_CLASS))
+            c: embed(judge.network, sample_class(sampler, c, MAX_PER_CLASS))
             for c in range(NUM_CLASSES)
         }
         diversity = watch(samples, judge.features)

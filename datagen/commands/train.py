@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -70,6 +71,8 @@ def train(
 
     An interrupted training goes on from its last checkpoint when the same command is given again.
     """
+    if max_seconds is not None and math.isnan(max_seconds):
+        raise click.BadParameter("nan is no number of seconds", param_hint="--max-seconds")
     settings = open_settings(home)
     from datagen.training.model_recipe import load_model_recipe
 
@@ -230,8 +233,14 @@ def _local_images(
 
 def _check(wanted: ModelRecipe, data: Path, *, as_json: bool) -> None:
     """Raises InputError if the images cannot be trained on, also for want of a held-out part."""
+    from datagen.training.admission import refuse_synthetic
     from datagen.training.data_check import check_data, check_text
-    from datagen.training.dataset import read_training_images, real_images, split_held_out
+    from datagen.training.dataset import (
+        check_split,
+        read_training_images,
+        real_images,
+        split_held_out,
+    )
 
     source = wanted.data.model_copy(update={"path": data})
     reading = read_training_images(source)
@@ -240,9 +249,11 @@ def _check(wanted: ModelRecipe, data: Path, *, as_json: bool) -> None:
         print_json(check.model_dump(mode="json"))
     else:
         click.echo(check_text(check))
-    split_held_out(
+    refuse_synthetic(source, reading, reading.marks)
+    train_part, held_out = split_held_out(
         real_images(reading),
         held_out=source.held_out,
         seed=wanted.seed,
         groups=reading.images.groups,
     )
+    check_split(train_part, held_out, reading.images.class_names)

@@ -13,7 +13,7 @@ from datagen.generators.model_facts import (
     TrainingFacts,
 )
 from datagen.training.data_check import DataCheck
-from datagen.training.judge import NUM_PER_CLASS, NUM_SHOWN
+from datagen.training.judge import MAX_PER_CLASS, NUM_SHOWN
 from datagen.training.model_recipe import ModelRecipe
 from datagen.training.privacy.card import privacy_section
 
@@ -65,11 +65,11 @@ _FIGURES = """\
 
 _HOW = """\
 The distance is the mean over classes of the unbiased kernel distance (Binkowski et al. 2018,
-section 4) between {num_per_class} samples and the held-out images of the class, on 128 features of
-a small classifier trained on the training images. It was measured on the shipped weights with the
-generator's default options. It compares weights of one training; it is not the KID on Inception
-features that papers print. The held-out images come from the training part of the data: its test
-part was neither trained on nor used to choose anything.
+section 4) between up to {num_per_class} samples (four for each held-out image) and the held-out
+images of the class, on 128 features of a small classifier trained on the training images. It was
+measured on the shipped weights with the generator's default options. It compares weights of one
+training; it is not the KID on Inception features that papers print. The held-out images come from
+the training part of the data: its test part was neither trained on nor used to choose anything.
 """
 
 _CURVES = """\
@@ -214,7 +214,7 @@ def _public_parts(training: TrainingFacts) -> dict[str, str]:
                 if name in training.figures
             ),
         ),
-        "how": _HOW.format(num_per_class=NUM_PER_CLASS),
+        "how": _HOW.format(num_per_class=MAX_PER_CLASS),
         "closeness": _CLOSENESS,
         "origin": f" on data of\nsha256 `{training.data_sha256}`. The same recipe, data and "
         "machine give the same weights.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -43,8 +44,12 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, recipe_digest: str) -
     from safetensors.torch import save_file
 
     temporary = path.with_suffix(".tmp")
-    metadata = {"progress": json.dumps(asdict(checkpoint.progress)), "recipe": recipe_digest}
     tensors = {k: v.detach().contiguous().clone() for k, v in checkpoint.state.items()}
+    metadata = {
+        "progress": json.dumps(asdict(checkpoint.progress)),
+        "recipe": recipe_digest,
+        "sha256": _digest_of(tensors),
+    }
     try:
         save_file(tensors, temporary, metadata=metadata)
         with open(temporary, "rb") as file:
@@ -72,9 +77,12 @@ def load_checkpoint(path: Path, *, recipe_digest: str) -> Checkpoint | None:
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         progress = Progress(**json.loads(metadata["progress"]))
+        found = _digest_of(state)
+        if metadata.get("sha256", found) != found:
+            raise ValueError("its numbers are not those that were written")
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(
-            f"checkpoint {path} is damaged ({error}); remove it to train anew"
+            f"checkpoint {path} is damaged ({error}); remove the folder {path.parent} to train anew"
         ) from None
     if metadata.get("recipe") != recipe_digest:
         raise TrainingError(
@@ -82,3 +90,13 @@ def load_checkpoint(path: Path, *, recipe_digest: str) -> Checkpoint | None:
             "remove it, or train into another folder"
         )
     return Checkpoint(progress, state)
+
+
+def _digest_of(tensors: dict[str, torch.Tensor]) -> str:
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -100,6 +100,18 @@ def split_held_out(
     return real.take(np.sort(order[:cut])), real.take(np.sort(order[cut:]))
 
 
+def check_split(train: RealImages, held_out: RealImages, class_names: Sequence[str]) -> None:
+    """Raises InputError if all images of a class are held out."""
+    missing = np.setdiff1d(held_out.class_ids, train.class_ids)
+    if len(missing):
+        num = int((held_out.class_ids == missing[0]).sum())
+        raise InputError(
+            f"data.held_out: {len(held_out)} of {len(train) + len(held_out)} images, drawn by the "
+            f"seed, hold all {num} of class {class_names[missing[0]]!r}, which leaves none to "
+            "train on: lower it, or add images of the class"
+        )
+
+
 def _held_out_groups(groups: Sequence[str], *, held_out: int, seed: int) -> NDArray[np.bool_]:
     """Returns (N,), true where the image is held out."""
     names, group_ids = np.unique(np.asarray(groups), return_inverse=True)

@@ -19,7 +19,7 @@ from datagen.training.copying import CopyWatch
 from datagen.training.dataset import RealImages
 from datagen.training.diversity import Diversity, watch
 
-NUM_PER_CLASS = 200
+MAX_PER_CLASS, _MIN_PER_CLASS, _PER_HELD_OUT = 200, 20, 4
 NUM_SHOWN = 10
 _NUM_CLASSIFIER_IMAGES = 20_000
 _NUM_CLASSIFIER_EPOCHS = 4
@@ -76,7 +76,9 @@ class HeldOutJudge:
 
     def judge(self, sampler: Sampler) -> Judgement:
         """kid: about `floor` for samples as good as real images."""
-        samples = {c: sample_class(sampler, c, NUM_PER_CLASS) for c in self.class_ids}
+        samples = {
+            c: sample_class(sampler, c, num_samples(len(rows))) for c, rows in self.features.items()
+        }
         features = {c: embed(self.network, images) for c, images in samples.items()}
         kids = [kernel_distance(features[c], self.features[c]) for c in self.class_ids]
         return Judgement(
@@ -98,6 +100,11 @@ class HeldOutJudge:
 
 def _by_class(part: RealImages, class_ids: list[int]) -> Mapping[int, NDArray[np.uint8]]:
     return {c: part.images[part.class_ids == c] for c in class_ids}
+
+
+def num_samples(num_held_out: int) -> int:
+    """Of a class: many more than its held-out images would make nothing more certain."""
+    return min(MAX_PER_CLASS, max(_MIN_PER_CLASS, _PER_HELD_OUT * num_held_out))
 
 
 def sample_class(sampler: Sampler, class_id: int, num: int) -> NDArray[np.uint8]:

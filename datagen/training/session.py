@@ -39,6 +39,7 @@ from datagen.training.card import model_card
 from datagen.training.data_check import DataCheck, check_data
 from datagen.training.dataset import (
     RealImages,
+    check_split,
     read_training_images,
     real_images,
     split_held_out,
@@ -215,6 +216,7 @@ def _read_parts(
     train_part, held_out = split_held_out(
         real, held_out=recipe.data.held_out, seed=recipe.seed, groups=reading.images.groups
     )
+    check_split(train_part, held_out, reading.images.class_names)
     admission = admit(recipe.data, reading).after(parent)
     return _DataParts(reading.images, real, train_part, held_out, check, admission)
 
@@ -224,7 +226,7 @@ def find_parent(recipe: ModelRecipe, init: str | None, models_dirs: Sequence[Pat
 
     Raises InputError if it can not be one, or is missing where there must be one.
     """
-    spec, name = GENERATORS[recipe.generator], init or recipe.init
+    spec, name = GENERATORS[recipe.generator], recipe.init if init is None else init
     if name is None:
         if spec.needs_init:
             raise InputError(
@@ -306,8 +308,14 @@ def _config_of(recipe: ModelRecipe, images: ImageSet) -> ModelConfig:
 @contextmanager
 def _alone_in(work: Path) -> Iterator[None]:
     """Two trainings in one folder would overwrite each other's checkpoints."""
-    work.mkdir(parents=True, exist_ok=True)
-    with open(work / "lock", "wb") as file:
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        file = open(work / "lock", "wb")  # noqa: SIM115  closed by the block below
+    except OSError as error:
+        raise MachineError(
+            f"{work} cannot be written ({error.strerror}); choose another home"
+        ) from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

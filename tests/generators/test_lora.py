@@ -338,7 +338,7 @@ def test_a_trained_model_names_the_digest_of_its_pipeline(
     pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From a model recipe to images, through the one loop."""
-    monkeypatch.setattr("datagen.training.judge.NUM_PER_CLASS", 8)
+    monkeypatch.setattr("datagen.training.judge.MAX_PER_CLASS", 8)
     recipe = tiny_recipe("lora", write_tiny_data(tmp_path / "data"), num_images=32).model_copy(
         update={"network": {"pipeline": str(pipeline), "rank": 2}}
     )

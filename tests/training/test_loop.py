@@ -401,6 +401,17 @@ def test_a_full_disk_leaves_the_last_checkpoint(data: Path, tmp_path: Path) -> N
     assert run(recipe, tmp_path).progress.images_seen == 64
 
 
+def test_one_flipped_byte_of_a_checkpoint_is_found(data: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe("cgan", data, num_images=32)
+    run(recipe, tmp_path)
+    path = tmp_path / BEST_FILE
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(TrainingError, match=r"damaged .* remove the folder"):
+        run(recipe, tmp_path)
+
+
 # --- the judge ------------------------------------------------------------------------------------
 
 

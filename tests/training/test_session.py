@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datagen.errors import ModelError, TrainingError
+from datagen.errors import InputError, ModelError, TrainingError
 from datagen.images import decode_png
 from datagen.training.loop import BEST_FILE, LATEST_FILE
 from datagen.training.model_recipe import ModelRecipe, model_recipe_digest
@@ -277,3 +277,20 @@ def test_a_training_that_must_resume_does_not_begin_another(
     with pytest.raises(TrainingError, match="no checkpoint of this model recipe"):
         train_model(other, out=tmp_path / "c", **place)
     assert (tmp_path / "work" / LATEST_FILE).read_bytes() == before
+
+
+def test_a_class_that_is_held_out_whole_is_refused(tmp_path: Path) -> None:
+    images, labels = tiny_images(60)
+    labels[0], labels[1:] = 2, labels[1:] % 2
+    np.savez(tmp_path / "data.npz", images=images, labels=labels)
+    recipe = tiny_recipe("cgan", tmp_path / "data.npz", num_images=8)
+    source = recipe.data.model_copy(update={"format": "npz", "held_out": 58})
+    recipe = recipe.model_copy(update={"data": source})
+    with pytest.raises(InputError, match="which leaves none to train on"):
+        train_model(recipe, out=tmp_path / "m", work=tmp_path / "work")
+
+
+def test_a_home_that_cannot_be_written_is_named(recipe: ModelRecipe, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match="file/work cannot be written"):
+        train_model(recipe, out=tmp_path / "m", work=tmp_path / "file" / "work")
