@@ -198,7 +198,7 @@ def train(objective: EctObjective | EdmObjective, num_steps: int, learning_rate:
         objective.step(real[rows], class_ids[rows], update)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_tuning_brings_few_steps_nearer_to_held_out_images() -> None:
     network = {"widths": [16, 32], "norm_num_groups": 4, "attention": False}
     config = ModelConfig("edm", ("left", "right", "dark"), (8, 8), 1, network)

@@ -196,7 +196,7 @@ def share_bright_on_the_left(objective: EdmObjective) -> float:
     return float((images[:, :, :4].mean((1, 2, 3)) > images[:, :, 4:].mean((1, 2, 3))).mean())
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_what_is_told_does_not_leak_into_samples() -> None:
     """Half of the images are shown flipped. Told so, the network draws none; it draws them flipped
     if it is told to; and a network that cannot hear draws many."""

@@ -189,7 +189,7 @@ def picture_batch(num: int, seed: int) -> torch.Tensor:
     return (2 * (6 - distance).sigmoid() - 1).unsqueeze(1)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_it_learns_to_draw_discs() -> None:
     network = {
         "widths": [24, 48],

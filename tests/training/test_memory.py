@@ -68,6 +68,7 @@ def test_another_error_is_not_taken_for_it() -> None:
         too_large(4, 1, try_step)
 
 
+@pytest.mark.slow
 def test_a_machine_without_enough_memory_names_a_smaller_batch(tmp_path: Path) -> None:
     """For real: the process may map little more than it has."""
     data = write_tiny_data(tmp_path / "data")
