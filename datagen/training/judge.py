@@ -27,12 +27,11 @@ _NUM_CLASSIFIER_EPOCHS = 4
 
 @dataclass(frozen=True)
 class Judgement:
-    """kid: mean over classes, lower is better; of num_samples images against num_held_out.
+    """kid: mean over classes, lower is better; of num_samples images.
     copy_share: see CopyWatch.share. shown: (N, H, W, C), the first samples of each class."""
 
     kid: float
     num_samples: int
-    num_held_out: int
     copy_share: float | None
     diversity: Diversity
     shown: list[NDArray[np.uint8]]
@@ -84,7 +83,6 @@ class HeldOutJudge:
         return Judgement(
             kid=float(np.mean(kids)),
             num_samples=sum(len(images) for images in samples.values()),
-            num_held_out=sum(len(rows) for rows in self.features.values()),
             copy_share=self.copies.share(samples),
             diversity=watch(features, self.features),
             shown=[images[:NUM_SHOWN] for images in samples.values()],

@@ -256,10 +256,12 @@ def _one_step(run: _Run, progress: Progress) -> dict[str, float]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
+        # Alone: the other processes do not try with this one, and an exchange would wait for them.
+        alone = replace(update, num_processes=1, average=None)
         raise too_large(
             schedule.batch_size,
             progress.step + 1,
-            lambda size: run.objective.step(images[:size], class_ids[:size], update),
+            lambda size: run.objective.step(images[:size], class_ids[:size], alone),
             num_processes=processes.num,
         ) from None
     progress.step += 1

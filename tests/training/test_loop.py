@@ -32,6 +32,7 @@ from datagen.training.loop import (
     train,
 )
 from datagen.training.model_recipe import ModelRecipe, Schedule
+from datagen.training.processes import Processes
 from tests.training.tiny_data import CLASS_NAMES, NETWORKS, tiny_recipe, write_tiny_data
 
 
@@ -273,7 +274,7 @@ def test_a_training_that_gets_no_better_stops_and_stays_stopped(
 
     def judge(self: HeldOutJudge, sampler: Sampler) -> Judgement:
         shown = [np.zeros((1, 8, 8, 1), np.uint8)]
-        return Judgement(next(kids), 1, 1, None, Diversity({}), shown)
+        return Judgement(next(kids), 1, None, Diversity({}), shown)
 
     monkeypatch.setattr(HeldOutJudge, "judge", judge)
     trained = run(recipe, tmp_path)
@@ -311,7 +312,7 @@ def test_patience_is_the_same_after_a_resume(
 
     def judge(self: HeldOutJudge, sampler: Sampler) -> Judgement:
         shown = [np.zeros((1, 8, 8, 1), np.uint8)]
-        return Judgement(100.0 - numbers[-1], 1, 1, None, Diversity({}), shown)
+        return Judgement(100.0 - numbers[-1], 1, None, Diversity({}), shown)
 
     monkeypatch.setattr(HeldOutJudge, "judge", judge)
 
@@ -336,6 +337,36 @@ class Hungry(Stuck):
         if batch_size > 10:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return super().ema_sampler(batch_size)
+
+
+class Full(Stuck):
+    """An objective that has memory for two images, and averages as they all do."""
+
+    def step(self, real: torch.Tensor, class_ids: torch.Tensor, update: Update) -> dict[str, float]:
+        if len(real) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if update.average is not None:
+            update.average([real])
+        return {"loss": 1.0}
+
+
+class Lonely(Processes):
+    """The first of two, whose other never answers."""
+
+    def average(self, gradients: list[torch.Tensor]) -> None:
+        pytest.fail("it would wait for ever")
+
+
+def test_the_batch_that_fits_is_sought_without_the_other_processes(
+    data: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe("cgan", data)
+    real = load_real_images(recipe.data)
+    with pytest.raises(TrainingError, match="batch_size 8: 4 fits"):
+        train(
+            recipe, Full(objective_of(recipe), {}), train_part=real, judge=None, folder=tmp_path,
+            processes=Lonely(2, 0, "cpu"),
+        )  # fmt: skip
 
 
 def test_weights_are_judged_in_batches_that_fit(data: Path, tmp_path: Path) -> None:

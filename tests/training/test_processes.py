@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from datagen.errors import TrainingError
 from datagen.training.processes import Processes, launched_processes
@@ -69,7 +68,6 @@ def test_alone_nothing_is_exchanged() -> None:
     alone.wait()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
 def test_a_gpu_that_is_not_there_is_named() -> None:
-    with pytest.raises(TrainingError, match="device cuda:3: this machine has 0 GPUs"):
-        launched_processes("cuda:3")
+    with pytest.raises(TrainingError, match=r"device cuda:99: this machine has \d+ GPUs"):
+        launched_processes("cuda:99")
