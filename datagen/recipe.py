@@ -27,6 +27,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from datagen.conditions import CONDITION_KINDS, ConditionKind
 from datagen.errors import RecipeError
 from datagen.faults import MAX_PROBLEMS, line_of
 from datagen.faults import InvalidRecipe as InvalidRecipe
@@ -88,6 +89,7 @@ def _check_require(require: Any) -> Any:
 _NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 _MODEL = r"^[a-z0-9][a-z0-9-]{0,62}(@[1-9][0-9]{0,5})?$"
 _NAME_TEXT = "1 to 63 lower-case letters, digits and '-', the first not '-'"
+_CLASS = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"
 _Count = Annotated[int, Field(strict=True)]
 _Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
@@ -100,7 +102,7 @@ class ClassRequest(_Part):
     """One class and how many images of it."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$",
+        pattern=_CLASS,
         description="1 to 63 letters, digits, '-' and '_', the first a letter or digit",
     )
     count: _Count = Field(
@@ -110,6 +112,17 @@ class ClassRequest(_Part):
         default_factory=dict,
         max_length=32,
         description="a mapping of at most 32 attributes to text, a number, true or false",
+    )
+    also: tuple[Annotated[str, StringConstraints(pattern=_CLASS)], ...] = Field(
+        default=(),
+        max_length=64,
+        description="a list of at most 64 further classes that are true of each of its images",
+    )
+    caption: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1000,
+        description="1 to 1000 characters that are true of each of its images",
     )
 
 
@@ -217,8 +230,55 @@ class Limits(_Part):
     on_shortfall: Literal["fail", "publish"] = Field(default="fail", description="fail or publish")
 
 
+class ConditionRequest(_Optioned):
+    """Which model draws the conditions; all further fields are options of its family."""
+
+    model: str = Field(
+        pattern=_MODEL,
+        description="the name of a model that draws conditions, such as one of generator layout",
+    )
+
+
 class Conditioning(_Part):
-    """What the images are conditioned on beside their class: nothing in this version."""
+    """What the images are conditioned on beside their class: one of these, or nothing."""
+
+    mask: ConditionRequest | None = Field(
+        default=None, description="label maps, like {model: my-layouts}"
+    )
+    image: ConditionRequest | None = Field(
+        default=None, description="pictures to be translated, like {model: my-sketches}"
+    )
+    inpaint: ConditionRequest | None = Field(
+        default=None, description="backgrounds to be painted into, like {model: my-backgrounds}"
+    )
+    layout: ConditionRequest | None = Field(
+        default=None, description="boxes with classes, like {model: my-layouts}"
+    )
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Conditioning:
+        given = [name for name, request in self if request is not None]
+        refuse([((name,), "given", f"one condition, not also {given[0]}") for name in given[1:]])
+        return self
+
+    @property
+    def kind(self) -> ConditionKind | None:
+        return next((k for k in CONDITION_KINDS if getattr(self, k) is not None), None)
+
+    @property
+    def request(self) -> ConditionRequest | None:
+        return next((request for _, request in self if request is not None), None)
+
+
+class LabelRules(_Part):
+    """What becomes of labels under augmentation."""
+
+    min_visibility: _Real = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="a share from 0 to 1: an object of which less is still seen is no longer one",
+    )
 
 
 class EvaluationRequest(_Part):
@@ -273,7 +333,12 @@ class Recipe(_Part):
         description="a mapping with the model's name and options, like {model: fashion-mnist-edm}"
     )
     conditioning: Conditioning = Field(
-        default=Conditioning(), description="{}: no conditioning in this version"
+        default=Conditioning(),
+        description="{} for none, or one of mask, image, inpaint and layout, like "
+        "{mask: {model: my-layouts}}",
+    )
+    labels: LabelRules = Field(
+        default=LabelRules(), description="a mapping like {min_visibility: 0.2}"
     )
     filters: Annotated[tuple[FilterRequest, ...], AfterValidator(_check_filters)] = Field(
         default=(),
@@ -306,11 +371,18 @@ class Recipe(_Part):
         return sum(request.count for request in self.classes)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values with every default filled in. Without an evaluation there is no such field:
+        """Plain values with every default filled in, but for fields that came later: without them
         a recipe keeps the digest that it had before there were any."""
         content = self.model_dump(mode="json")
         if self.evaluation is None:
             del content["evaluation"]
+        if self.labels == LabelRules():
+            del content["labels"]
+        content["conditioning"] = {k: v for k, v in content["conditioning"].items() if v}
+        for request in content["classes"]:
+            for field, default in (("also", []), ("caption", None)):
+                if request[field] == default:
+                    del request[field]
         return content
 
 

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from datagen.conditions import Condition, ConditionConfig, Conditioner, ConditionKind
+
 if TYPE_CHECKING:
     import torch
 
@@ -26,7 +28,8 @@ class ModelConfig:
 
     class_names: empty if the model takes any class. image_size: (height, width) in pixels, (0, 0)
     if it takes any size. channels: 0 if an option sets them. GeneratorSpec.fit fills these in.
-    network: the family's own, checked by its spec.
+    network: the family's own, checked by its spec. condition: what it takes beside the class; None
+    for nothing.
     """
 
     generator: str
@@ -34,6 +37,7 @@ class ModelConfig:
     image_size: tuple[int, int]
     channels: int
     network: dict[str, Any]
+    condition: ConditionConfig | None = None
 
 
 class Sampler(Protocol):
@@ -49,13 +53,24 @@ class Sampler(Protocol):
         ...
 
 
+class ConditionedSampler(Sampler, Protocol):
+    """A sampler of a model whose config has a condition."""
+
+    def sample_conditioned(
+        self, seeds: Sequence[int], class_ids: Sequence[int], conditions: Sequence[Condition]
+    ) -> Images:
+        """As sample, one condition an image: image i depends on the i-th of the three alone."""
+        ...
+
+
 @dataclass(frozen=True)
 class Update:
     """What the loop says of one step.
 
     images_seen: before it. rng: every draw of the step comes from it, on the CPU. max_grad_norm:
     None for the family's own. num_processes: that train together, on a part of the batch each;
-    average: in place, gradients over them.
+    average: in place, gradients over them. condition: (N, K, H, W) float32 on the objective's
+    device, of the images of the step, where the config has a condition (generators/encoding.py).
     """
 
     step: int
@@ -66,6 +81,7 @@ class Update:
     max_grad_norm: float | None = None
     num_processes: int = 1
     average: Callable[[list[torch.Tensor]], None] | None = None
+    condition: torch.Tensor | None = None
 
 
 class Objective(Protocol):
@@ -185,4 +201,29 @@ class GeneratorSpec(Protocol):
         self, config: ModelConfig, options: BaseModel, *, seed: int, device: str = "cpu"
     ) -> Objective:
         """Raises ModelError if the family cannot be trained."""
+        ...
+
+
+class ConditioningSpec(GeneratorSpec, Protocol):
+    """A family whose models draw conditions, or labels of what its own sampler draws."""
+
+    # What a recipe may set where the model conditions; `options` are of the images it makes.
+    condition_options: type[BaseModel]
+
+    def conditioner(
+        self,
+        config: ModelConfig,
+        weights: Path | None,
+        options: BaseModel,
+        *,
+        kind: ConditionKind | None,
+        image_size: tuple[int, int],
+        splits: Mapping[str, float],
+    ) -> Conditioner:
+        """kind: that the conditioned model takes; None for the labels of the images that this
+        family's own sampler draws, of `options`. image_size: (height, width) of the images.
+        splits: the recipe's ratios, among which a set is shared out by groups.
+
+        Raises ModelError if the model can not draw that kind, or has fewer groups than splits.
+        """
         ...

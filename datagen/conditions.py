@@ -1,0 +1,55 @@
+"""What an image is made to fit, and who draws it. Called by generators/ and the stages.
+
+An image's condition is a function of its attempt's seed, its class and its split: it is drawn when
+the image is made, and again when its labels are packed, and is stored nowhere in between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datagen.labels import Labels, Mask
+
+# mask: a label map. image: another picture of the same size. inpaint: a picture with a region to be
+# filled, and a label map of what belongs there. layout: boxes with classes.
+ConditionKind = Literal["mask", "image", "inpaint", "layout"]
+CONDITION_KINDS: tuple[ConditionKind, ...] = get_args(ConditionKind)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """labels: what is true of the image that fits it. mask: (H, W) uint8. image: (H, W, C) uint8.
+    region: (H, W) bool, what an inpainted image replaces. Which there are, its kind decides."""
+
+    labels: Labels
+    mask: Mask | None = None
+    image: NDArray[np.uint8] | None = None
+    region: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class ConditionConfig:
+    """What a trained model takes, beside the class. names: of the values of its label maps, or of
+    the classes of its boxes after "background"; empty for image. channels: of the picture; 0 for
+    mask and layout."""
+
+    kind: ConditionKind
+    names: tuple[str, ...] = ()
+    channels: int = 0
+
+
+class Conditioner(Protocol):
+    """Draws conditions. names: of the values of its label maps and the classes of its objects, the
+    first "background"; empty if it has none. has_pools: whether what it draws comes out of a
+    set that is shared out among splits."""
+
+    names: tuple[str, ...]
+    has_pools: bool
+
+    def draw(self, seed: int, class_name: str, split: str) -> Condition:
+        """The same arguments give the same condition, in any process. seed: 0 to 2^63 - 1."""
+        ...
