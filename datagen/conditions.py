@@ -7,17 +7,13 @@ the image is made, and again when its labels are packed, and is stored nowhere i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datagen.labels import Labels, Mask
-
-# mask: a label map. image: another picture of the same size. inpaint: a picture with a region to be
-# filled, and a label map of what belongs there. layout: boxes with classes.
-ConditionKind = Literal["mask", "image", "inpaint", "layout"]
-CONDITION_KINDS: tuple[ConditionKind, ...] = get_args(ConditionKind)
+from datagen.recipe import ConditionKind as ConditionKind
 
 
 @dataclass(frozen=True)

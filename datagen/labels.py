@@ -1,5 +1,5 @@
-"""What is true of an image: the one type, its conversions and checks. Called by all that makes, moves
-or writes labels.
+"""What is true of an image: the one type, its conversions and checks. Called by all that makes,
+moves or writes labels.
 
 Masks and boxes count pixels from the top left corner: the pixel in row y and column x covers
 [x, x + 1) x [y, y + 1), so that the box of one pixel is (x, y, x + 1, y + 1).
@@ -58,11 +58,11 @@ class LabelledObject:
 class Labels:
     """All that is true of one image.
 
-    class_name: the requested class. attributes: of the class, as the recipe states them.
-    also: further classes that are true of it (multi-label). caption: in words. mask: what each pixel
-    shows. instances: which object it belongs to. objects: in the order of the instances, where there
-    are any. spacing_mm: (rows, columns) between centres of pixels; None if unknown. source: of what
-    it was conditioned on, in its set; None if that was drawn.
+    class_name: the requested class. attributes: of the class, as the recipe states them. also:
+    further classes that are true of it (multi-label). caption: in words. mask: what each pixel
+    shows. instances: which object it belongs to. objects: in the order of the instances, where
+    there are any. spacing_mm: (rows, columns) between centres of pixels; None if unknown. source:
+    of what it was conditioned on, in its set; None if that was drawn.
     """
 
     class_name: str

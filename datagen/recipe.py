@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -27,7 +27,6 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from datagen.conditions import CONDITION_KINDS, ConditionKind
 from datagen.errors import RecipeError
 from datagen.faults import MAX_PROBLEMS, line_of
 from datagen.faults import InvalidRecipe as InvalidRecipe
@@ -42,6 +41,11 @@ from datagen.yaml_reader import Reader, check_size
 from datagen.yaml_reader import load_bytes as load_bytes
 
 MAX_IMAGES = 100_000_000
+
+# mask: a label map. image: another picture of the same size. inpaint: a picture with a region to be
+# filled, and a label map of what belongs there. layout: boxes with classes.
+ConditionKind = Literal["mask", "image", "inpaint", "layout"]
+CONDITION_KINDS: tuple[ConditionKind, ...] = get_args(ConditionKind)
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
