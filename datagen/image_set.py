@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,10 @@ class ImageSet:
     names: of files or samples, unique. groups: what belongs together, such as a patient; None if
     unknown. attributes: name -> one value per image, such as {"sex": ("f", "m")}. notes: what was
     changed or left out on loading, in words.
+    Of pairs, else None: masks: (N, H, W) uint8, what each pixel shows, values into mask_names, of
+    which the first is the background. conditions: (N, H, W, C) uint8, the pictures that the images
+    are to be made from. spacing_mm: (N, 2) float64, (rows, columns) between centres of pixels, of
+    the images as they are here.
     """
 
     images: NDArray[np.uint8]
@@ -31,6 +36,10 @@ class ImageSet:
     groups: tuple[str, ...] | None = None
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    masks: NDArray[np.uint8] | None = None
+    conditions: NDArray[np.uint8] | None = None
+    mask_names: tuple[str, ...] = ()
+    spacing_mm: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         num = len(self.images)
@@ -38,6 +47,10 @@ class ImageSet:
         lengths = [len(self.class_ids), *(len(column) for column in columns)]
         assert (self.images.ndim, str(self.images.dtype)) == (4, "uint8"), self.images.shape
         assert set(lengths) == {num}, (num, lengths)
+        sides = self.images.shape[:3]
+        assert self.masks is None or self.masks.shape == sides, self.masks.shape
+        assert self.conditions is None or self.conditions.shape[:3] == sides
+        assert self.spacing_mm is None or self.spacing_mm.shape == (num, 2)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -65,6 +78,9 @@ class ImageSet:
             names=pick(self.names),
             groups=None if self.groups is None else pick(self.groups),
             attributes={name: pick(values) for name, values in self.attributes.items()},
+            masks=None if self.masks is None else self.masks[chosen],
+            conditions=None if self.conditions is None else self.conditions[chosen],
+            spacing_mm=None if self.spacing_mm is None else self.spacing_mm[chosen],
         )
 
     def rows_of(self, class_id: int) -> Rows:
@@ -87,11 +103,21 @@ class ImageSet:
 
 
 def joined(a: ImageSet, b: ImageSet) -> ImageSet:
-    """Both, without attributes and groups; names are told apart. The same classes and shape."""
+    """Both, without attributes and groups; names are told apart. The same classes and shape. Of
+    pairs: what lies beside the images of both; mask_names are the same."""
     assert (a.class_names, a.image_shape) == (b.class_names, b.image_shape)
+    assert a.mask_names == b.mask_names, (a.mask_names, b.mask_names)
     return ImageSet(
         images=np.concatenate([a.images, b.images]),
         class_ids=np.concatenate([a.class_ids, b.class_ids]),
         class_names=a.class_names,
         names=(*(f"a/{name}" for name in a.names), *(f"b/{name}" for name in b.names)),
+        masks=_both(a.masks, b.masks),
+        conditions=_both(a.conditions, b.conditions),
+        mask_names=a.mask_names,
+        spacing_mm=_both(a.spacing_mm, b.spacing_mm),
     )
+
+
+def _both(a: NDArray[Any] | None, b: NDArray[Any] | None) -> NDArray[Any] | None:
+    return None if a is None or b is None else np.concatenate([a, b])

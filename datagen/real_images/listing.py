@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from datagen.errors import InputError
 from datagen.faults import plural
 from datagen.image_files import Picture
@@ -28,22 +31,30 @@ _UNFIT_NAME = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """read: raises InputError if the image is broken."""
+    """read: raises InputError if the image is broken. Beside it there may lie, each None if not:
+    read_mask: its label map, (H, W) uint8 of the image's size, as in the file; read_condition: the
+    picture that it is to be made from. spacing_mm: (rows, columns) between centres of pixels, of
+    the image as it lies in its file."""
 
     name: str
     class_name: str
     read: Callable[[], Picture]
     group: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
+    read_mask: Callable[[], NDArray[np.uint8]] | None = None
+    read_condition: Callable[[], Picture] | None = None
+    spacing_mm: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Listing:
-    """class_names: in their order, also those of no image. notes: what was left out, in words."""
+    """class_names: in their order, also those of no image. notes: what was left out, in words.
+    mask_names: of the values of its label maps, where the source says them."""
 
     entries: Sequence[Entry]
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    mask_names: tuple[str, ...] = ()
 
 
 def part_called(name: str) -> str:
