@@ -12,19 +12,21 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from datagen.conditions import ConditionConfig
 from datagen.errors import ModelError
 from datagen.generators import GENERATORS
+from datagen.generators.encoding import MAX_NAMES, check_condition
 from datagen.generators.interface import GeneratorSpec, ModelConfig
 from datagen.generators.model_facts import ModelFacts
 from datagen.generators.model_versions import MODEL_NAME, exact_name, versions_among
-from datagen.recipe import canonical_json, suggest
+from datagen.recipe import ConditionKind, canonical_json, suggest
 from datagen.resources import shipped_models_dir
 from datagen.safetensors_header import REFERENCE_TYPES, check_safetensors
 
@@ -54,6 +56,16 @@ class UnknownModelError(ModelError):
     """No model of that name; the message says which there are."""
 
 
+class _ConditionPart(BaseModel):
+    """See ConditionConfig."""
+
+    model_config = _STRICT
+
+    kind: ConditionKind
+    names: tuple[Name, ...] = Field(default=(), max_length=MAX_NAMES)
+    channels: int = Field(default=0, ge=0, le=3, strict=True)
+
+
 class _ConfigFile(ModelFacts):
     """config.json."""
 
@@ -63,6 +75,14 @@ class _ConfigFile(ModelFacts):
     channels: int | None = Field(ge=1, le=4, strict=True)
     network: dict[str, Any] = Field(max_length=64)
     weights_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    condition: _ConditionPart | None = None
+
+    def plain(self, *, exclude: Collection[str] = ()) -> dict[str, Any]:
+        """As JSON; the condition is left out where there is none, as before there were any."""
+        content = self.model_dump(mode="json", exclude=set(exclude))
+        if self.condition is None:
+            del content["condition"]
+        return content
 
 
 @dataclass(frozen=True)
@@ -70,8 +90,9 @@ class Model:
     """A checked model directory. weights: None for a family that needs none. reference: what it
     knows of its real images (references/); None if none was fitted.
 
-    digest: sha256 over the generator, its classes, sizes and network, and the weights' sha256, and
-    so of all that decides an image; the facts and the other files may change under it.
+    digest: sha256 over the generator, its classes, sizes, network, condition where it takes one,
+    and the weights' sha256, and so of all that decides an image; the facts and the other files may
+    change under it.
     """
 
     name: str
@@ -230,7 +251,7 @@ def change_facts(model: Model, **changes: Any) -> Model:
     """
     path = model.path / CONFIG_FILE
     content = _parse_config(path, _read_regular(path)).model_copy(update=changes)
-    data = json.dumps(content.model_dump(mode="json"), indent=2).encode() + b"\n"
+    data = json.dumps(content.plain(), indent=2).encode() + b"\n"
     partial = model.path.parent / f".{model.path.name}.{CONFIG_FILE}"
     try:
         partial.unlink(missing_ok=True)
@@ -314,9 +335,11 @@ def _checked_config(path: Path, content: _ConfigFile) -> ModelConfig:
         image_size=content.image_size or (0, 0),
         channels=content.channels or 0,
         network=content.network,
+        condition=None if content.condition is None else ConditionConfig(**dict(content.condition)),
     )
     try:
         spec.network_options.model_validate(content.network)
+        check_condition(config.generator, config.condition)
         spec.check(config)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
@@ -345,16 +368,17 @@ def _config_bytes(config: ModelConfig, facts: ModelFacts, weights: bytes | None)
         image_size=None if config.image_size == (0, 0) else config.image_size,
         channels=config.channels or None,
         network=config.network,
+        condition=None if config.condition is None else _ConditionPart(**asdict(config.condition)),
         weights_sha256=None if weights is None else hashlib.sha256(weights).hexdigest(),
         **{name: getattr(facts, name) for name in ModelFacts.model_fields},
     )
-    return json.dumps(content.model_dump(mode="json"), indent=2).encode() + b"\n"
+    return json.dumps(content.plain(), indent=2).encode() + b"\n"
 
 
 def _digest_of(content: _ConfigFile) -> str:
     """Of all that decides an image, and of nothing else: the same training gives the same digest,
     however long it took and wherever it ran."""
-    identity = content.model_dump(mode="json", exclude=set(ModelFacts.model_fields))
+    identity = content.plain(exclude=ModelFacts.model_fields)
     return hashlib.sha256(canonical_json(identity)).hexdigest()
 
 

@@ -75,8 +75,9 @@ class EdmObjectiveOptions(BaseModel):
     """What a model recipe may set when it trains a diffusion model.
 
     Noise levels are log-normal: exp(p_mean + p_std * n). class_dropout: share of images that train
-    the null class. evaluation_steps: of the sampler that judges the weights. augment_probability:
-    of each of augment_with, for each image; needs network.augment_dim 9.
+    the null class; condition_dropout: the null condition, drawn on its own, or with the class where
+    drop_together is true. evaluation_steps: of the sampler that judges the weights.
+    augment_probability: of each of augment_with, for each image; needs network.augment_dim 9.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -86,6 +87,10 @@ class EdmObjectiveOptions(BaseModel):
     class_dropout: float = Field(
         default=0.1, ge=0, le=0.9, description="a probability from 0 to 0.9"
     )
+    condition_dropout: float = Field(
+        default=0.1, ge=0, le=0.9, description="a probability from 0 to 0.9"
+    )
+    drop_together: bool = Field(default=False, description="true or false")
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="float32 or bfloat16"
     )

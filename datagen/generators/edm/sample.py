@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
-from datagen.generators.edm.networks import EdmDenoiser
+from datagen.conditions import Condition, ConditionConfig
+from datagen.generators.edm.networks import EdmDenoiser, with_presence
 from datagen.generators.edm.options import EdmOptions
 from datagen.generators.edm.samplers import SAMPLERS, Denoise, karras_sigmas
+from datagen.generators.encoding import encode_batch, refuse_unconditioned
 from datagen.generators.interface import Images
 from datagen.generators.seeded import seeded_normal
 from datagen.generators.weights import pad_batch, to_uint8_nhwc
@@ -24,21 +26,49 @@ class EdmSampler:
         batch_size: int,
         image_shape: tuple[int, int, int],
         options: EdmOptions,
+        condition: ConditionConfig | None = None,
     ) -> None:
-        """image_shape: (C, H, W)."""
+        """image_shape: (C, H, W). condition: what the network takes."""
         self.network = network.eval()
         self.device = next(network.parameters()).device
         self.batch_size = batch_size
         self.image_shape = image_shape
         self.options = options
+        self.condition = condition
 
     def sample(self, seeds: Sequence[int], class_ids: Sequence[int]) -> Images:
-        """Returns (N, H, W, C) uint8; see interface.Sampler."""
+        """Returns (N, H, W, C) uint8; see interface.Sampler. Raises ModelError if the network takes
+        a condition."""
+        refuse_unconditioned(self.condition)
         return to_uint8_nhwc(self.draw(seeds, class_ids))[: len(seeds)]
 
+    def sample_conditioned(
+        self, seeds: Sequence[int], class_ids: Sequence[int], conditions: Sequence[Condition]
+    ) -> Images:
+        """Returns (N, H, W, C) uint8; see interface.ConditionedSampler. Of an inpainted image all
+        that lies outside the region is the picture's, bit for bit."""
+        assert self.condition is not None
+        planes = encode_batch(
+            conditions, self.condition, size=self.image_shape[1:], batch_size=self.batch_size
+        )
+        told = with_presence(torch.from_numpy(planes).to(self.device))
+        images = to_uint8_nhwc(self.draw(seeds, class_ids, told))[: len(seeds)]
+        if self.condition.kind == "inpaint":
+            for image, condition in zip(images, conditions, strict=True):
+                assert condition.region is not None
+                assert condition.image is not None
+                image[~condition.region] = condition.image[~condition.region]
+        return images
+
     @torch.inference_mode()
-    def draw(self, seeds: Sequence[int], class_ids: Sequence[int]) -> torch.Tensor:
-        """Returns (batch_size, *image_shape) float32, the first of the seeds, the rest padding."""
+    def draw(
+        self,
+        seeds: Sequence[int],
+        class_ids: Sequence[int],
+        planes: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Returns (batch_size, *image_shape) float32, the first of the seeds, the rest padding.
+        planes: (batch_size, K, H, W), as the network takes them."""
         options = self.options
         padded_seeds, padded_ids = pad_batch(seeds, class_ids, self.batch_size)
         sigmas = karras_sigmas(
@@ -50,18 +80,18 @@ class EdmSampler:
         # Drawn on the CPU, whatever the device: the same seeds give the same noise.
         noise = torch.from_numpy(seeded_normal(padded_seeds, self.image_shape)).to(self.device)
         ids = torch.tensor(padded_ids, device=self.device)
-        return SAMPLERS[options.sampler](self._guided(ids), noise * sigmas[0], sigmas)
+        return SAMPLERS[options.sampler](self._guided(ids, planes), noise * sigmas[0], sigmas)
 
-    def _guided(self, class_ids: torch.Tensor) -> Denoise:
+    def _guided(self, class_ids: torch.Tensor, planes: torch.Tensor | None) -> Denoise:
         """Classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598, equation 6, with w + 1 as
-        the scale). Two calls at the one batch shape, never one call at twice it: the shape decides
-        an image's bits."""
+        the scale), away from the null class and the null condition together. Two calls at the one
+        batch shape, never one call at twice it: the shape decides an image's bits."""
         scale = self.options.guidance_scale
         null_ids = torch.full_like(class_ids, self.network.null_class)
 
         def denoise(x: torch.Tensor, sigma: float) -> torch.Tensor:
             sigmas = torch.full((len(x),), sigma, device=x.device)
-            conditional: torch.Tensor = self.network(x, sigmas, class_ids)
+            conditional: torch.Tensor = self.network(x, sigmas, class_ids, None, planes)
             if scale == 1:
                 return conditional
             unconditional: torch.Tensor = self.network(x, sigmas, null_ids)

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from datagen.errors import ModelError
 from datagen.generators.edm.options import EdmNetwork, EdmObjectiveOptions, EdmOptions
+from datagen.generators.encoding import check_condition
 from datagen.generators.interface import ModelConfig, Objective, Sampler
 
 
@@ -37,6 +38,7 @@ class EdmSpec:
 
     def check(self, config: ModelConfig) -> None:
         """Every level but the first halves the folded sides; groups divide each width."""
+        check_condition(self.name, config.condition)
         network = EdmNetwork.model_validate(config.network)
         multiple = network.patch_px * 2 ** (len(network.widths) - 1)
         if any(side % multiple for side in config.image_size):
@@ -91,6 +93,7 @@ class EdmSpec:
             batch_size=batch_size,
             image_shape=(config.channels, *config.image_size),
             options=options,
+            condition=config.condition,
         )
 
     def objective(
@@ -104,5 +107,11 @@ class EdmSpec:
         self.check(config)
         network = EdmNetwork.model_validate(config.network)
         self.check_augmentation(network, options)
+        if options.augment_probability and config.condition is not None:
+            raise ModelError(
+                f"generator {self.name}: objective.augment_probability "
+                f"{options.augment_probability}: expected 0 with data.condition, which would not "
+                "move with the images; leave it out"
+            )
         check_num_parameters(lambda: EdmDenoiser(config, network))
         return EdmObjective(config, options, seed=seed, device=device)

@@ -10,7 +10,7 @@ import torch
 
 from datagen.generators.edm.augmentation import augment
 from datagen.generators.edm.averaged import AveragedDenoiser
-from datagen.generators.edm.networks import EdmDenoiser
+from datagen.generators.edm.networks import EdmDenoiser, with_presence
 from datagen.generators.edm.options import EdmObjectiveOptions, EdmOptions
 from datagen.generators.edm.sample import EdmSampler
 from datagen.generators.interface import ModelConfig, Update
@@ -27,24 +27,41 @@ class EdmObjective(AveragedDenoiser):
         self.optimizer = torch.optim.Adam(self.network.parameters(), betas=(0.9, 0.99))
 
     def step(self, real: torch.Tensor, class_ids: torch.Tensor, update: Update) -> dict[str, float]:
-        loss = self.losses(real, class_ids, rng=update.rng).mean()
+        losses = self.losses(real, class_ids, rng=update.rng, planes=update.condition)
+        loss = losses.mean()
         norm = descend(loss, self.optimizer, update, max_grad_norm=1.0)
         assert norm is not None
         update_ema(self.ema, self.network, update.ema_decay)
         return {"denoising": loss.item(), "gradient_norm": norm.item()}
 
     def losses(
-        self, real: torch.Tensor, class_ids: torch.Tensor, *, rng: torch.Generator
+        self,
+        real: torch.Tensor,
+        class_ids: torch.Tensor,
+        *,
+        rng: torch.Generator,
+        planes: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        """(N,). planes: (N, K, H, W), what the images are conditioned on."""
         real, augment_labels = augmented(real, self.options, rng=rng)
         return denoising_losses(
-            self.network, real, class_ids, augment_labels, options=self.options, rng=rng
+            self.network,
+            real,
+            class_ids,
+            augment_labels,
+            options=self.options,
+            rng=rng,
+            planes=planes,
         )
 
     def ema_sampler(self, batch_size: int) -> EdmSampler:
         options = EdmOptions(num_inference_steps=self.options.evaluation_steps)
         return EdmSampler(
-            self.ema, batch_size=batch_size, image_shape=self.image_shape, options=options
+            self.ema,
+            batch_size=batch_size,
+            image_shape=self.image_shape,
+            options=options,
+            condition=self.config.condition,
         )
 
 
@@ -70,10 +87,13 @@ def denoising_losses(
     *,
     options: EdmObjectiveOptions,
     rng: torch.Generator,
+    planes: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """(N,): the weighted squared error of one draw of noise, a mean over values.
 
     clean: (N, C, H, W) float32, of standard deviation network.sigma_data. rng: on the CPU.
+    planes: (N, K, H, W) float32; None draws nothing more, so that trainings from before there were
+    any repeat.
     """
     num, data, device = len(clean), network.sigma_data, clean.device
     dropped = torch.rand(num, generator=rng) < options.class_dropout
@@ -82,7 +102,12 @@ def denoising_losses(
     sigma = log_sigma.exp().to(device)
     noise = torch.randn(clean.shape, generator=rng).to(device) * sigma.view(-1, 1, 1, 1)
     weight = (sigma**2 + data**2) / (sigma * data) ** 2
+    told = None
+    if planes is not None:
+        draws = torch.rand(num, generator=rng)
+        absent = dropped if options.drop_together else draws < options.condition_dropout
+        told = with_presence(planes, ~absent.to(device))
     with autocast(device, options.precision):
-        denoised = network(clean + noise, sigma, class_ids, augment_labels)
+        denoised = network(clean + noise, sigma, class_ids, augment_labels, told)
     errors: torch.Tensor = (denoised - clean).square().mean(dim=(1, 2, 3))
     return weight * errors
