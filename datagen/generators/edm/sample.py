@@ -88,10 +88,11 @@ class EdmSampler:
         batch shape, never one call at twice it: the shape decides an image's bits."""
         scale = self.options.guidance_scale
         null_ids = torch.full_like(class_ids, self.network.null_class)
+        told = {} if planes is None else {"planes": planes}
 
         def denoise(x: torch.Tensor, sigma: float) -> torch.Tensor:
             sigmas = torch.full((len(x),), sigma, device=x.device)
-            conditional: torch.Tensor = self.network(x, sigmas, class_ids, None, planes)
+            conditional: torch.Tensor = self.network(x, sigmas, class_ids, **told)
             if scale == 1:
                 return conditional
             unconditional: torch.Tensor = self.network(x, sigmas, null_ids)
