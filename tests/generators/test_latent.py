@@ -60,7 +60,7 @@ def test_each_phase_trains_its_own_networks() -> None:
         [False, False, False, True],
         [False, False, False, True],
     ]
-    assert losses[1] == {"reconstruction", "discrimination"}
+    assert losses[1] == {"reconstruction", "perceptual", "discrimination"}
     assert losses[4] == {"denoising", "gradient_norm"}
 
 
@@ -68,8 +68,28 @@ def test_without_an_adversary_there_is_no_discriminator() -> None:
     objective = new(OPTIONS.model_copy(update={"adversarial_weight": 0.0}))
     before = weights_of(objective, "d.")
     for number in range(2):
-        assert set(step(objective, number)) == {"reconstruction"}
+        assert set(step(objective, number)) == {"reconstruction", "perceptual"}
     assert all(torch.equal(before[k], v) for k, v in weights_of(objective, "d.").items())
+
+
+def test_features_count_by_their_weight() -> None:
+    """By the gradient that reaches the decoder; the first step has no adversary."""
+    found = []
+    for weight in (0.0, 0.5, 1.0):
+        objective = new(OPTIONS.model_copy(update={"perceptual_weight": weight}))
+        assert ("perceptual" in step(objective, 0)) == (weight > 0)
+        gradient = objective.model.autoencoder.decoder.conv_out.weight.grad
+        assert gradient is not None
+        found.append(gradient)
+    assert not torch.allclose(found[0], found[1], rtol=0.05)
+    assert not torch.allclose(found[1], found[2], rtol=0.05)
+
+
+def test_the_network_that_compares_is_neither_stored_nor_shipped() -> None:
+    with_features, without = new(), new(OPTIONS.model_copy(update={"perceptual_weight": 0.0}))
+    assert with_features.perceptual is not None
+    assert with_features.state().keys() == without.state().keys()
+    assert with_features.ema_weights().keys() == without.ema_weights().keys()
 
 
 def test_the_denoiser_sees_latents_of_mean_0_and_its_own_deviation() -> None:

@@ -1,8 +1,8 @@
 """Losses of the autoencoder: what it reconstructs, how plain its latents are, and whether a
 discriminator of patches can tell. Called by latent/train.py.
 
-Published latent models compare features of a network trained on photographs (LPIPS). None ships
-here, so details are compared by a Laplacian pyramid, which knows edges but no objects.
+What photographs have in common is compared by features (generators/perceptual.py); places and edges
+by pixels and a Laplacian pyramid, which need no network.
 """
 
 from __future__ import annotations

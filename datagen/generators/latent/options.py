@@ -33,7 +33,8 @@ class LatentObjectiveOptions(EdmObjectiveOptions):
 
     autoencoder_images: so many images train the autoencoder; the denoiser learns after that. The
     second half of them also trains a discriminator of patches, whose share of the gradient is
-    adversarial_weight. kl_weight: of nats per latent, beside the mean absolute error of a pixel.
+    adversarial_weight. kl_weight: of nats per latent, beside the mean absolute error of a pixel;
+    perceptual_weight: of the distance of features, likewise.
     statistics_images: by so many the latents' mean and deviation are measured.
     """
 
@@ -47,6 +48,9 @@ class LatentObjectiveOptions(EdmObjectiveOptions):
         default=4096, ge=2, le=10**9, description="a whole number of images, 2 or more"
     )
     kl_weight: float = Field(default=1e-4, ge=0, le=1, description="a number from 0 to 1")
+    perceptual_weight: float = Field(
+        default=0.5, ge=0, le=10, description="a number from 0 to 10; 0 compares no features"
+    )
     adversarial_weight: float = Field(
         default=0.5, ge=0, le=10, description="a number from 0 to 10; 0 trains no discriminator"
     )

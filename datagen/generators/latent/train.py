@@ -25,6 +25,7 @@ from datagen.generators.latent.networks import LatentDiffusion, patch_discrimina
 from datagen.generators.latent.options import LatentNetwork, LatentObjectiveOptions
 from datagen.generators.latent.sample import LatentSampler
 from datagen.generators.optimization import autocast, descend, transferred
+from datagen.generators.perceptual import PerceptualLoss
 from datagen.generators.weights import flatten_optimizer, load_optimizer, take_prefix, update_ema
 
 # Share of the denoiser's images that its average looks back on, at most.
@@ -46,6 +47,9 @@ class LatentObjective:
             discriminator = patch_discriminator(config.channels)
         self.model, self.discriminator = model.to(self.device), discriminator.to(self.device)
         self.ema = copy.deepcopy(self.model).requires_grad_(False).eval()
+        # Beside the modules of _modules: what it was trained to is no state of this training.
+        compares_features = options.perceptual_weight > 0 and options.autoencoder_images > 0
+        self.perceptual = PerceptualLoss(self.device) if compares_features else None
         self.optimizers = {
             name: torch.optim.Adam(module.parameters(), betas=_BETAS)
             for name, module in (
@@ -79,8 +83,12 @@ class LatentObjective:
             mean, log_variance = self.model.posterior(real)
             decoded = self.model.decode(_drawn(mean, log_variance, rng=update.rng))
         error = reconstruction(decoded, real)
-        loss = error + options.kl_weight * divergence(mean, log_variance)
         losses = {"reconstruction": error.item()}
+        if self.perceptual is not None:
+            distance = self.perceptual(decoded, real)
+            error = error + options.perceptual_weight * distance
+            losses["perceptual"] = distance.item()
+        loss = error + options.kl_weight * divergence(mean, log_variance)
         compete = 2 * update.images_seen >= options.autoencoder_images
         compete = compete and options.adversarial_weight > 0
         if compete:
