@@ -25,7 +25,7 @@ LAYERS = (
     ("conditions",),
     ("plan", "manifest", "digest"),
     ("images", "safetensors_header"),
-    ("image_set", "image_files"),
+    ("image_set", "image_files", "medical"),
     ("features", "real_images"),
     ("references",),
     ("generators", "augment", "filters", "formats", "store", "catalog"),
@@ -60,6 +60,9 @@ HOMES = {
     "opacus": {"training"},
     "peft": {"generators"},
     "transformers": {"generators"},
+    "pydicom": {"medical"},
+    "nibabel": {"medical"},
+    "highdicom": {"medical"},
     "celery": set[str](),
     "kombu": set[str](),
     "redis": set[str](),
@@ -71,6 +74,7 @@ LIGHT = ("cli", "recipe", "resolve", "store", "augment", "filters", "formats", "
 HEAVY = {
     *("torch", "diffusers", "albumentations", "pyarrow", "cv2", "PIL", "safetensors"),
     *("sqlalchemy", "alembic", "boto3", "botocore", "psycopg"),
+    *("pydicom", "nibabel", "highdicom"),
     *("accelerate", "peft", "transformers", "huggingface_hub"),
     *("fastapi", "uvicorn", "httpx", "jwt", "prometheus_client", "celery", "redis"),
 }
