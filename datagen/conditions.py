@@ -41,10 +41,18 @@ class ConditionConfig:
 class Conditioner(Protocol):
     """Draws conditions. names: of the values of its label maps and the classes of its objects, the
     first "background"; empty if it has none. has_pools: whether what it draws comes out of a
-    set that is shared out among splits."""
+    set that is shared out among splits. label_kinds: what its labels hold, of mask, instances, boxes
+    (of objects without instances) and keypoints. What is only needed to draw is loaded by the first
+    draw."""
 
-    names: tuple[str, ...]
-    has_pools: bool
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    @property
+    def has_pools(self) -> bool: ...
+
+    @property
+    def label_kinds(self) -> frozenset[str]: ...
 
     def draw(self, seed: int, class_name: str, split: str) -> Condition:
         """The same arguments give the same condition, in any process. seed: 0 to 2^63 - 1."""

@@ -36,13 +36,15 @@ class DatasetDigest:
         image_sha256: str,
         attributes: Mapping[str, Any],
         split: str,
+        labels: Mapping[str, Any] | None = None,
     ) -> None:
+        """labels: see sample_leaf."""
         if class_name not in self._leaves:
             self._ordinals[class_name] = array("I")
             self._leaves[class_name] = bytearray()
         self._ordinals[class_name].append(ordinal)
         self._leaves[class_name] += sample_leaf(
-            class_name, ordinal, image_sha256, attributes, split
+            class_name, ordinal, image_sha256, attributes, split, labels
         )
 
     def hexdigest(self) -> str:
@@ -69,13 +71,21 @@ class DatasetDigest:
 
 
 def sample_leaf(
-    class_name: str, ordinal: int, image_sha256: str, attributes: Mapping[str, Any], split: str
+    class_name: str,
+    ordinal: int,
+    image_sha256: str,
+    attributes: Mapping[str, Any],
+    split: str,
+    labels: Mapping[str, Any] | None = None,
 ) -> bytes:
     """The 32 bytes that stand for one sample: its place, its image, its labels, its split.
+
+    labels: what it has beside its class, as its record holds it.
 
     sha256 over canonical_json([class_name, ordinal, image_sha256, labels, split]) and a newline;
     only the labels need a JSON encoder, since all the names are plain.
     """
-    labels = canonical_json(Labels(class_name, attributes).to_json()).decode()
-    content = f'["{class_name}",{ordinal},"{image_sha256}",{labels},"{split}"]\n'
+    known = Labels(class_name, attributes).to_json() | dict(labels or {})
+    text = canonical_json(known).decode()
+    content = f'["{class_name}",{ordinal},"{image_sha256}",{text},"{split}"]\n'
     return hashlib.sha256(content.encode()).digest()

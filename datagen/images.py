@@ -9,6 +9,7 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +78,29 @@ def decode_png(data: bytes) -> Image:
     if shape[2] == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     return pixels.reshape(shape).astype(np.uint8, copy=False)
+
+
+def encode_label_map(values: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
+    """values: (H, W) uint8, or uint16, which become 8 bits where they fit. A grey PNG of the values
+    themselves."""
+    import cv2
+
+    fits = int(values.max(initial=0)) < 256
+    pixels: NDArray[np.integer[Any]] = np.ascontiguousarray(
+        values.astype(np.uint8) if fits else values
+    )
+    return cv2.imencode(".png", pixels, (cv2.IMWRITE_PNG_COMPRESSION, 6))[1].tobytes()
+
+
+def decode_label_map(data: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Returns (H, W). Raises InputError as decode_png does, for what is no grey PNG."""
+    import cv2
+
+    shape = _checked_shape(data, depths=(8, 16))
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.shape != shape[:2]:
+        raise InputError("PNG: its values cannot be decoded; expected a whole grey PNG")
+    return pixels  # type: ignore[return-value]
 
 
 def is_marked_synthetic(data: bytes) -> bool:
@@ -164,12 +188,12 @@ def _crc(body: bytes | memoryview) -> bytes:
     return struct.pack(">I", zlib.crc32(body))
 
 
-def _checked_shape(data: bytes) -> tuple[int, int, int]:
+def _checked_shape(data: bytes, *, depths: tuple[int, ...] = (8,)) -> tuple[int, int, int]:
     """Reads IHDR and walks the chunks: libpng itself would take a cut file for a whole one."""
     if len(data) < _HEADER_END or data[:8] != _SIGNATURE or data[12:16] != b"IHDR":
         raise InputError("PNG: no PNG header; expected the bytes of a PNG file")
     width, height, depth, colour_type, _, _, interlace = struct.unpack_from(">IIBBBBB", data, 16)
-    if depth != 8 or colour_type not in _CHANNELS_BY_COLOUR_TYPE or interlace:
+    if depth not in depths or colour_type not in _CHANNELS_BY_COLOUR_TYPE or interlace:
         raise InputError(
             f"PNG: bit depth {depth}, colour type {colour_type}, interlace {interlace}: "
             "expected 8-bit grey (0) or RGB (2), not interlaced; convert it"

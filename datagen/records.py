@@ -17,7 +17,7 @@ import numpy as np
 from datagen.catalog.rows import SampleRow
 from datagen.errors import InputError
 from datagen.formats.shard import BLOCK_BYTES, ShardMember, iterate_shard
-from datagen.images import decode_png
+from datagen.images import decode_label_map, decode_png
 from datagen.manifest import Manifest, ObjectEntry
 from datagen.recipe import canonical_json
 
@@ -47,6 +47,7 @@ class CheckedSample:
     split: str
     image_sha256: str
     attributes: Mapping[str, Any]
+    labels: Mapping[str, Any]
     row_hash: bytes
 
 
@@ -71,8 +72,7 @@ class ShardChecker:
             except (ValueError, KeyError, TypeError) as error:
                 detail = f"in {self.entry.path}: {type(error).__name__}: {error}"
                 findings.append(Finding("changed", "record", member.key, detail))
-            offset += _padded(len(member.png)) + BLOCK_BYTES
-            offset += _padded(len(member.json)) + BLOCK_BYTES
+            offset += member.size_bytes
 
     def _faults(self, member: ShardMember, record: Mapping[str, Any]) -> Iterator[Finding]:
         sha256 = hashlib.sha256(member.png).hexdigest()
@@ -87,6 +87,7 @@ class ShardChecker:
                 yield Finding("changed", "image", member.key, detail)
         except InputError as error:
             yield Finding("changed", "image", member.key, f"in {self.entry.path}: {error}")
+        yield from self._label_faults(member, record)
         expected = {
             "key": member.key,
             "split": self.entry.split,
@@ -103,6 +104,25 @@ class ShardChecker:
             detail = f"in {self.entry.path}: {', '.join(wrong)} not as the manifest says"
             yield Finding("changed", "record", member.key, detail)
 
+    def _label_faults(self, member: ShardMember, record: Mapping[str, Any]) -> Iterator[Finding]:
+        """Every label map is there, whole, and of the size of the image."""
+        labels, place = record.get("labels", {}), f"in {self.entry.path}"
+        for kind, data in (("mask", member.mask), ("instances", member.instances)):
+            told = labels.get(f"{kind}_sha256")
+            found = hashlib.sha256(data).hexdigest() if data else None
+            if found != told:
+                detail = f"{place}: {kind}.png has sha256 {found}, its record says {told}"
+                yield Finding("changed", "labels", member.key, detail)
+            elif data:
+                try:
+                    shape = decode_label_map(data).shape
+                except InputError as error:
+                    yield Finding("changed", "labels", member.key, f"{place}: {kind}.png: {error}")
+                    continue
+                if shape != tuple(self.manifest.image_size):
+                    detail = f"{place}: {kind}.png is of {shape[1]} x {shape[0]} pixels"
+                    yield Finding("changed", "labels", member.key, detail)
+
 
 def _sample_of(record: Mapping[str, Any], shard: int, offset: int, size: int) -> CheckedSample:
     return CheckedSample(
@@ -111,6 +131,7 @@ def _sample_of(record: Mapping[str, Any], shard: int, offset: int, size: int) ->
         split=str(record["split"]),
         image_sha256=str(record["image_sha256"]),
         attributes=dict(record["attributes"]),
+        labels=dict(record.get("labels", {})),
         row_hash=row_hash_of(content_of_record(record, shard, offset, size)),
     )
 
@@ -124,14 +145,15 @@ _JSON = ("attributes", "scores", "augmentations")
 
 def content_of_record(record: Mapping[str, Any], shard: int, offset: int, size: int) -> list[Any]:
     """What the catalog's row of the sample holds, in one order."""
-    return [*(record[name] for name in (*_SHARED, *_JSON)), shard, offset, size]
+    values = (record[name] for name in (*_SHARED, *_JSON))
+    return [*values, record.get("labels", {}), shard, offset, size]
 
 
 def content_of_row(row: SampleRow) -> list[Any]:
     values = row._asdict()
     return [
         *(values[name] for name in _SHARED),
-        *(json.loads(values[name]) for name in _JSON),
+        *(json.loads(values[name]) for name in (*_JSON, "labels")),
         *(row.shard, row.offset, row.size),
     ]
 
@@ -142,10 +164,6 @@ def row_hash_of(content: list[Any]) -> bytes:
 
 def sample_key(row: SampleRow) -> str:
     return f"{row.class_name}-{row.ordinal:08d}"
-
-
-def _padded(num_bytes: int) -> int:
-    return num_bytes + -num_bytes % BLOCK_BYTES
 
 
 class Ledger:

@@ -34,7 +34,7 @@ from datagen.faults import InvalidRecipe, field_error, suggest
 from datagen.filters import FILTERS
 from datagen.filters.review import ReviewOptions
 from datagen.recipe import Recipe
-from datagen.resolve import ResolvedRecipe, recipe_of_stored, resolve_recipe
+from datagen.resolve import ResolvedRecipe, model_requests, recipe_of_stored, resolve_recipe
 from datagen.review import check_marks, parse_marks
 from datagen.schema_faults import details_of, problems_of
 from datagen.store import Store
@@ -95,9 +95,9 @@ def plan_refilter(
     store: Store,
     row: VersionRow,
     changes: Changes,
-    find_models: Callable[[str], Sequence[Path]],
+    find_models: Callable[[Sequence[str]], Sequence[Path]],
 ) -> Refilter:
-    """find_models: model name -> the folders to look for it in. Writes nothing.
+    """find_models: names of models -> the folders to look for them in. Writes nothing.
 
     Raises InputError or RecipeError that names the field at fault, JobError if the model has
     changed since.
@@ -117,7 +117,7 @@ def plan_refilter(
         keys += _flagged(catalog, store, row)
     rejected = _raw_of(catalog, row, keys, source="the evaluation")
     filters = _changed(recipe, changes.options, rejected)
-    resolved = _resolved(recipe, filters, find_models(recipe.generator.model))
+    resolved = _resolved(recipe, filters, find_models(model_requests(recipe)))
     if resolved.model.digest != model_digest:
         raise JobError(
             f"model {resolved.model.name} has changed since {row.name}@{row.version} was made: its "

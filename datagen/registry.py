@@ -210,8 +210,10 @@ def models_dirs_of_stored(
     catalog: Catalog, store: Store, settings: Settings, body: str
 ) -> list[Path]:
     """As models_dirs, for the version that the recipe of a job pinned. body: its canonical JSON."""
-    exact = str(json.loads(body)["generator"]["model"])
-    return models_dirs(catalog, store, settings, [pinned_name(exact)])
+    content = json.loads(body)
+    exact = [content.get(part, {}).get("model") for part in ("generator", "conditioning")]
+    names = [pinned_name(str(name)) for name in exact if name is not None]
+    return models_dirs(catalog, store, settings, names)
 
 
 def remove_registered(

@@ -23,12 +23,13 @@ from datagen.engine import load_sampler
 from datagen.errors import InputError, NotFoundError
 from datagen.fingerprint import fingerprint
 from datagen.images import Image, decode_png, encode_png, sha256_hex
-from datagen.plan import attempt_key, attempt_seed, augmentation_seed
+from datagen.plan import attempt_key, attempt_seed
 from datagen.recipe import suggest
 from datagen.registry import models_dirs_of_stored
 from datagen.resolve import ResolvedRecipe, resolve_stored
 from datagen.settings import Settings
-from datagen.stages.pack import png_text
+from datagen.stages.job import draw_images
+from datagen.stages.pack import finish_image, png_text
 from datagen.store import Store
 
 _KEY = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,62})-([0-9]{1,10})")
@@ -119,12 +120,9 @@ def remake_sample(
 
 
 def _sample_again(resolved: ResolvedRecipe, settings: Settings, job: Job, row: SampleRow) -> Image:
-    class_ids = dict(
-        zip((c.name for c in resolved.recipe.classes), resolved.class_ids, strict=True)
-    )
     seed = attempt_seed(resolved.seed, row.class_name, row.ordinal, row.attempt)
     sampler = load_sampler(resolved, settings, batch_size=job.batch_size)
-    image: Image = sampler.sample([seed], [class_ids[row.class_name]])[0]
+    image: Image = draw_images(sampler, resolved, [seed], [row.class_name], [row.split])[0]
     return image
 
 
@@ -135,10 +133,11 @@ def _finish_again(resolved: ResolvedRecipe, job: Job, row: SampleRow, raw: Image
         image_size=resolved.config.image_size,
         channels=resolved.config.channels,
     )
-    seed = augmentation_seed(resolved.seed, row.class_name, row.ordinal, row.attempt)
+    request = next(c for c in resolved.recipe.classes if c.name == row.class_name)
+    seeds = (resolved.seed, row.class_name, row.ordinal, row.attempt)
     key = attempt_key(job.context_digest, row.class_name, row.ordinal, row.attempt)
-    image = augmenter.apply(raw, seed=seed).image
-    return encode_png(image, text=png_text(key))
+    finished = finish_image(augmenter, resolved, request, raw, seeds=seeds, split=row.split)
+    return encode_png(finished.image, text=png_text(key))
 
 
 def _num_pixels_changed(png: bytes, stored: bytes) -> int | None:

@@ -12,17 +12,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
 from datagen.augment import check_augmentations
-from datagen.errors import JobError, NotFoundError, RecipeError
+from datagen.conditions import Conditioner
+from datagen.errors import JobError, ModelError, NotFoundError, RecipeError
 from datagen.evaluation.named_data import find_named, list_named, plain_name
 from datagen.filters import FILTERS
 from datagen.filters.interface import FilterOptions, score_key
 from datagen.formats import FORMATS
-from datagen.generators.interface import GeneratorSpec, ModelConfig
+from datagen.generators import GENERATORS
+from datagen.generators.interface import ConditioningSpec, GeneratorSpec, ModelConfig
 from datagen.generators.model_directory import Model, UnknownModelError, find_model, model_names
 from datagen.generators.model_versions import pinned_name
 from datagen.plan import seed_of_name
@@ -48,7 +50,8 @@ _Options = TypeVar("_Options", bound=BaseModel)
 class ResolvedRecipe:
     """recipe: with its seed. config: the model's, fitted to the recipe's classes and size.
 
-    filters: name -> checked options, in the recipe's order.
+    filters: name -> checked options, in the recipe's order. conditioner_model: which draws what the
+    images are conditioned on, with condition_options of its family; None if they are on nothing.
     """
 
     recipe: Recipe
@@ -56,6 +59,8 @@ class ResolvedRecipe:
     config: ModelConfig
     options: BaseModel
     filters: Mapping[str, FilterOptions]
+    conditioner_model: Model | None = None
+    condition_options: BaseModel | None = None
 
     @property
     def spec(self) -> GeneratorSpec:
@@ -119,13 +124,71 @@ class ResolvedRecipe:
             {"filter": name, "options": options.model_dump(mode="json", exclude_none=True)}
             for name, options in self.filters.items()
         ]
+        content["conditioning"] = self.condition_body
         if self.reference_digest is not None:
             content["reference_digest"] = self.reference_digest
         return canonical_json(content)
 
+    def _condition_context(self) -> dict[str, Any]:
+        """The splits too, where what is drawn depends on them."""
+        body = self.condition_body if self.conditioner_model else {}
+        if body and self.conditioner is not None and self.conditioner.has_pools:
+            body["splits"] = self.recipe.splits.ratios
+        return body
+
     @property
     def digest(self) -> str:
         return recipe_digest_of(self.body)
+
+    @cached_property
+    def conditioner(self) -> Conditioner | None:
+        """Who draws the labels beside the class: of what the images are conditioned on, or of what
+        the model itself draws. None if there are none. Raises RecipeError."""
+        model, kind = self.conditioner_model or self.model, self.recipe.conditioning.kind
+        options = self.options if self.condition_options is None else self.condition_options
+        if kind is None and not hasattr(model.spec, "conditioner"):
+            return None
+        try:
+            return cast(ConditioningSpec, model.spec).conditioner(
+                model.config if kind else self.config,
+                model.weights,
+                options,
+                kind=kind,
+                image_size=self.config.image_size,
+                splits=self.recipe.splits.ratios,
+            )
+        except ModelError as error:
+            place = f"conditioning.{kind}" if kind else "generator"
+            raise field_error(place, model.name, str(error)) from None
+
+    @property
+    def label_kinds(self) -> frozenset[str]:
+        """Of mask, instances, boxes and keypoints, those that its images have."""
+        return self.conditioner.label_kinds if self.conditioner else frozenset()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the values of label maps and the classes of objects, the first "background"."""
+        return self.conditioner.names if self.conditioner else ()
+
+    @property
+    def condition_body(self) -> dict[str, Any]:
+        """What decides conditions beside seed, class and image size; empty without any."""
+        kind, model, options = (
+            self.recipe.conditioning.kind,
+            self.conditioner_model,
+            self.condition_options,
+        )
+        if kind is None or model is None or options is None:
+            return {"names": list(self.names)} if self.names else {}
+        body: dict[str, Any] = {
+            "kind": kind,
+            "model": model.name,
+            "model_digest": model.digest,
+            "options": options.model_dump(mode="json", exclude_defaults=True),
+            "names": list(self.names),
+        }
+        return body
 
     def context(self, fingerprint: Mapping[str, Any]) -> bytes:
         """Canonical JSON of all that a raw image depends on beside class, ordinal and attempt."""
@@ -135,10 +198,16 @@ class ResolvedRecipe:
                 "model_digest": self.model.digest,
                 "options": self.options.model_dump(mode="json"),
                 "image_size": self.recipe.image_size,
-                "conditioning": self.recipe.conditioning.model_dump(mode="json"),
+                "conditioning": self._condition_context(),
                 "fingerprint": fingerprint,
             }
         )
+
+
+def model_requests(recipe: Recipe) -> list[str]:
+    """The names of the models that a recipe needs."""
+    request = recipe.conditioning.request
+    return [recipe.generator.model, *([request.model] if request else [])]
 
 
 def check_real_data(recipe: Recipe, settings: Settings) -> None:
@@ -179,13 +248,7 @@ def resolve(document: RecipeDocument, models_dirs: Sequence[Path]) -> ResolvedRe
 
 
 def resolve_recipe(recipe: Recipe, models_dirs: Sequence[Path]) -> ResolvedRecipe:
-    name = recipe.generator.model
-    try:
-        model = find_model(name, models_dirs)
-    except UnknownModelError:
-        known = model_names(models_dirs)
-        expected = f"a known model: {', '.join(known)}{suggest(name, known)}"
-        raise field_error("generator.model", name, expected) from None
+    model = _find_model(recipe.generator.model, "generator.model", models_dirs)
     spec = model.spec
     options = _options(
         spec.options, recipe.generator.options, "generator", f"option of {spec.name}"
@@ -195,15 +258,76 @@ def resolve_recipe(recipe: Recipe, models_dirs: Sequence[Path]) -> ResolvedRecip
     _check_size(recipe, config, model.name)
     _check_classes(class_names, config, model.name)
     _check_formats(recipe.output.formats)
-    check_augmentations(
-        recipe.augmentations, image_size=recipe.image_size, channels=config.channels
-    )
     seeded = recipe
     if recipe.seed is None:
         seeded = recipe.model_copy(update={"seed": seed_of_name(recipe.name)})
-    resolved = ResolvedRecipe(seeded, model, config, options, _filters(recipe))
+    conditioner_model, condition_options = _conditioner(recipe, config, model.name, models_dirs)
+    resolved = ResolvedRecipe(
+        seeded, model, config, options, _filters(recipe), conditioner_model, condition_options
+    )
+    check_conditioner(resolved)
+    check_augmentations(
+        recipe.augmentations,
+        image_size=recipe.image_size,
+        channels=config.channels,
+    )
     _check_reference(resolved)
     return resolved
+
+
+def _find_model(name: str, field: str, models_dirs: Sequence[Path]) -> Model:
+    try:
+        return find_model(name, models_dirs)
+    except UnknownModelError:
+        known = model_names(models_dirs)
+        expected = f"a known model: {', '.join(known)}{suggest(name, known)}"
+        raise field_error(field, name, expected) from None
+
+
+def _conditioner(
+    recipe: Recipe, config: ModelConfig, model_name: str, models_dirs: Sequence[Path]
+) -> tuple[Model | None, BaseModel | None]:
+    """The model that draws the conditions, and its checked options."""
+    wanted, kind = config.condition, recipe.conditioning.kind
+    request = recipe.conditioning.request
+    if request is None:
+        if wanted is not None:
+            expected = f"{wanted.kind}: {{model: ...}}, which model {model_name} is conditioned on"
+            raise field_error("conditioning", {}, expected)
+        return None, None
+    field = f"conditioning.{kind}"
+    if wanted is None or wanted.kind != kind:
+        takes = "no condition" if wanted is None else f"one of kind {wanted.kind}"
+        raise field_error(field, request.model, f"what model {model_name} takes, which is {takes}")
+    model = _find_model(request.model, f"{field}.model", models_dirs)
+    if not hasattr(model.spec, "conditioner"):
+        draws = [name for name, spec in GENERATORS.items() if hasattr(spec, "conditioner")]
+        raise field_error(
+            f"{field}.model",
+            request.model,
+            f"a model that draws conditions, of generator {' or '.join(draws)}",
+        )
+    spec = cast(ConditioningSpec, model.spec)
+    options = _options(
+        spec.condition_options, request.options, field, f"option of conditions by {spec.name}"
+    )
+    return model, options
+
+
+def check_conditioner(resolved: ResolvedRecipe) -> None:
+    """Raises RecipeError if what is drawn is not what the model was trained on."""
+    wanted, conditioner = resolved.config.condition, resolved.conditioner
+    if wanted is None or conditioner is None or wanted.kind == "image":
+        return
+    unknown = [name for name in conditioner.names if name not in wanted.names]
+    if unknown:
+        kind = resolved.recipe.conditioning.kind
+        raise field_error(
+            f"conditioning.{kind}.model",
+            resolved.recipe.conditioning.request.model,  # type: ignore[union-attr]
+            f"conditions of {', '.join(wanted.names)}, which model {resolved.model.name} knows; "
+            f"they have {', '.join(unknown[:5])} as well",
+        )
 
 
 def resolve_stored(body: str, models_dirs: Sequence[Path]) -> ResolvedRecipe:
@@ -216,7 +340,15 @@ def resolve_stored(body: str, models_dirs: Sequence[Path]) -> ResolvedRecipe:
             f"{model_digest[:12]} and is {resolved.model.digest[:12]}; put the old model "
             "back, or run the recipe again for a new version"
         )
-    reference_digest = json.loads(body).get("reference_digest")
+    content = json.loads(body)
+    drawn_by = content["conditioning"].get("model_digest")
+    if resolved.conditioner_model is not None and resolved.conditioner_model.digest != drawn_by:
+        raise JobError(
+            f"model {resolved.conditioner_model.name} has changed since this recipe ran: its "
+            f"digest was {str(drawn_by)[:12]} and is {resolved.conditioner_model.digest[:12]}; put "
+            "the old model back, or run the recipe again for a new version"
+        )
+    reference_digest = content.get("reference_digest")
     if resolved.reference_digest != reference_digest:
         raise JobError(
             f"the reference of model {resolved.model.name} has changed since this recipe ran: its "
@@ -230,6 +362,11 @@ def recipe_of_stored(body: str) -> tuple[Recipe, str]:
     """The recipe that a job pinned, as it would be written again, and the digest of its model."""
     content = json.loads(body)
     content.pop("reference_digest", None)
+    condition = content["conditioning"]
+    content["conditioning"] = {}
+    if "kind" in condition:
+        name = pinned_name(condition["model"])
+        content["conditioning"][condition["kind"]] = {"model": name, **condition["options"]}
     pinned = content["generator"]
     content["generator"] = {"model": pinned_name(pinned["model"]), **pinned["options"]}
     content["filters"] = [{"filter": f["filter"], **f["options"]} for f in content["filters"]]

@@ -31,7 +31,7 @@ from datagen.faults import suggest
 from datagen.plan import seed_of_fire
 from datagen.recipe import Recipe
 from datagen.registry import models_dirs
-from datagen.resolve import resolve_recipe
+from datagen.resolve import model_requests, resolve_recipe
 from datagen.settings import Settings
 from datagen.store import Store
 from datagen.submission import Request, submit
@@ -164,7 +164,7 @@ def _submit(fire: ClaimedFire, catalog: Catalog, store: Store, settings: Setting
         content["seed"] = seed_of_fire(schedule.id, fire.fire_at)
     recipe = Recipe.model_validate(content)
     mine, theirs = catalog.of(schedule.tenant), settings.of(schedule.tenant)
-    folders = models_dirs(mine, store, theirs, [recipe.generator.model])
+    folders = models_dirs(mine, store, theirs, model_requests(recipe))
     request = Request(
         priority=schedule.priority,
         created_by=schedule.created_by,

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from datagen.catalog.catalog import Catalog
-from datagen.catalog.jobs import NewJob, create_job, get_job, reopen_job, restart_job
+from datagen.catalog.jobs import NewJob, PinnedModel, create_job, get_job, reopen_job, restart_job
 from datagen.catalog.rows import FAILED, GENERATE, PUBLISHED, Job, NewUnit
 from datagen.catalog.workers import live_workers
 from datagen.fingerprint import cpu_queue, generation_print, job_fingerprint, queue_of
+from datagen.generators.model_directory import Model
 from datagen.recipe import canonical_json, recipe_digest_of
 from datagen.resolve import ResolvedRecipe
 from datagen.settings import Settings
@@ -128,16 +129,12 @@ def new_job(
     generation = generation or _own_generation(resolved, settings)
     prints = job_fingerprint(resolved, generation, batch_size=batch_size)
     context = resolved.context(prints["generation"])
-    model = resolved.model
     name = resolved.recipe.name
     return NewJob(
         name=name if request.kind == DATASET else f"preview.{name}",
         recipe_digest=resolved.digest,
         recipe_body=resolved.body.decode(),
-        model_digest=model.digest,
-        model_name=model.name,
-        model_generator=model.config.generator,
-        model_config=canonical_json(model.facts.model_dump(mode="json")).decode(),
+        model=_pinned(resolved.model),
         context_digest=recipe_digest_of(context),
         context_body=context.decode(),
         fingerprint=canonical_json(prints).decode(),
@@ -150,7 +147,13 @@ def new_job(
         priority=request.priority,
         created_by=request.created_by,
         expires_in_s=request.expires_in_s,
+        conditioner=_pinned(resolved.conditioner_model) if resolved.conditioner_model else None,
     )
+
+
+def _pinned(model: Model) -> PinnedModel:
+    config = canonical_json(model.facts.model_dump(mode="json")).decode()
+    return PinnedModel(model.digest, model.name, model.config.generator, config)
 
 
 def plan_unit_size(resolved: ResolvedRecipe) -> int:

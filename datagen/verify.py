@@ -229,7 +229,9 @@ class _Search:
     def _keep(self, samples: list[CheckedSample]) -> None:
         self._found.num_samples += len(samples)
         for s in samples:
-            self._digest.add(s.class_name, s.ordinal, s.image_sha256, s.attributes, s.split)
+            self._digest.add(
+                s.class_name, s.ordinal, s.image_sha256, s.attributes, s.split, s.labels
+            )
             self._ledger.add(s.class_name, s.ordinal, s.row_hash)
             by_split = self._counts.setdefault(s.class_name, {})
             by_split[s.split] = by_split.get(s.split, 0) + 1

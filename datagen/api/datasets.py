@@ -117,7 +117,8 @@ class VersionView(BaseModel):
 
 
 class SampleView(BaseModel):
-    """offset, size: of the PNG in its shard."""
+    """offset, size: of the PNG in its shard. labels: what is true beside the class; digests of
+    label maps, which lie beside the PNG."""
 
     key: str
     class_name: str
@@ -135,6 +136,7 @@ class SampleView(BaseModel):
     attributes: dict[str, Any]
     scores: dict[str, Any]
     augmentations: list[Any]
+    labels: dict[str, Any]
 
 
 class FileEntry(BaseModel):
@@ -493,7 +495,8 @@ def version_view(
 def sample_view(row: SampleRow, shard: str) -> SampleView:
     """shard: its path in the version."""
     values = row._asdict() | {
-        name: json.loads(getattr(row, name)) for name in ("attributes", "scores", "augmentations")
+        name: json.loads(getattr(row, name))
+        for name in ("attributes", "scores", "augmentations", "labels")
     }
     return SampleView(key=f"{row.class_name}-{row.ordinal:08d}", **(values | {"shard": shard}))
 

@@ -17,7 +17,13 @@ from datagen.api.dependencies import Context
 from datagen.faults import MAX_PROBLEMS, InvalidRecipe
 from datagen.recipe import Recipe
 from datagen.registry import models_dirs, models_dirs_of_stored
-from datagen.resolve import ResolvedRecipe, check_real_data, resolve_recipe, resolve_stored
+from datagen.resolve import (
+    ResolvedRecipe,
+    check_real_data,
+    model_requests,
+    resolve_recipe,
+    resolve_stored,
+)
 from datagen.schema_faults import details_of, problems_of
 
 
@@ -60,7 +66,7 @@ def read_recipe(values: dict[str, Any]) -> Recipe:
 def resolve_in(context: Context, recipe: Recipe) -> ResolvedRecipe:
     """With the tenant's models and the service's."""
     check_real_data(recipe, context.settings)
-    return resolve_recipe(recipe, models_for(context, recipe.generator.model))
+    return resolve_recipe(recipe, models_for(context, model_requests(recipe)))
 
 
 def resolve_again(context: Context, body: str) -> ResolvedRecipe:
@@ -69,5 +75,5 @@ def resolve_again(context: Context, body: str) -> ResolvedRecipe:
     return resolve_stored(body, folders)
 
 
-def models_for(context: Context, model: str) -> Sequence[Path]:
-    return models_dirs(context.catalog, context.store, context.settings, [model])
+def models_for(context: Context, names: Sequence[str]) -> Sequence[Path]:
+    return models_dirs(context.catalog, context.store, context.settings, names)

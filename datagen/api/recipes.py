@@ -17,7 +17,7 @@ from datagen.faults import InvalidRecipe, show
 from datagen.fingerprint import generation_queue
 from datagen.forecast import forecast
 from datagen.recipe import parse_recipe
-from datagen.resolve import ResolvedRecipe, check_real_data_of, resolve
+from datagen.resolve import ResolvedRecipe, check_real_data_of, model_requests, resolve
 
 YAML = "application/yaml"
 
@@ -124,7 +124,7 @@ def router() -> APIRouter:
 def _resolve_text(context: Context, text: bytes) -> ResolvedRecipe:
     document = parse_recipe(text, source="recipe")
     check_real_data_of(document, context.settings)
-    return resolve(document, models_for(context, document.recipe.generator.model))
+    return resolve(document, models_for(context, model_requests(document.recipe)))
 
 
 def json_recipe(body: bytes) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def router() -> APIRouter:
                 context.store,
                 row,
                 changes,
-                lambda model: models_for(context, model),
+                lambda names: models_for(context, names),
             ).resolved
 
         request = [name, row.version, body.model_dump()]

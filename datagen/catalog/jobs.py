@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, select, update
@@ -41,6 +41,16 @@ from datagen.errors import CatalogError, ConflictError, NotFoundError
 
 
 @dataclass(frozen=True)
+class PinnedModel:
+    """config: JSON."""
+
+    digest: str
+    name: str
+    generator: str
+    config: str
+
+
+@dataclass(frozen=True)
 class NewJob:
     """Everything that a job pins. *_body: canonical JSON. name: of the data set; a preview's has a
     dot, which no recipe's has. expires_in_s: of a preview."""
@@ -48,16 +58,14 @@ class NewJob:
     name: str
     recipe_digest: str
     recipe_body: str
-    model_digest: str
-    model_name: str
-    model_generator: str
-    model_config: str
+    model: PinnedModel
     context_digest: str
     context_body: str
     fingerprint: str
     unit_size: int
     batch_size: int
     num_images: int = 0
+    conditioner: PinnedModel | None = None
     generate_queue: str | None = None
     cpu_queue: str | None = None
     kind: str = "dataset"
@@ -389,16 +397,9 @@ def _tenant(catalog: Catalog) -> str:
 
 def _insert_pinned(connection: Connection, catalog: Catalog, new: NewJob) -> None:
     now = now_s(connection)
-    if _absent(connection, models.c.digest, new.model_digest):
-        connection.execute(
-            insert(models).values(
-                digest=new.model_digest,
-                name=new.model_name,
-                generator=new.model_generator,
-                config=new.model_config,
-                created_at=now,
-            )
-        )
+    for model in filter(None, (new.model, new.conditioner)):
+        if _absent(connection, models.c.digest, model.digest):
+            connection.execute(insert(models).values(**asdict(model), created_at=now))
     if _absent(connection, recipes.c.digest, new.recipe_digest):
         connection.execute(
             insert(recipes).values(
@@ -410,8 +411,9 @@ def _insert_pinned(connection: Connection, catalog: Catalog, new: NewJob) -> Non
             insert(contexts).values(
                 tenant=_tenant(catalog),
                 digest=new.context_digest,
-                model_digest=new.model_digest,
+                model_digest=new.model.digest,
                 body=new.context_body,
+                conditioner_digest=new.conditioner.digest if new.conditioner else None,
             )
         )
 

@@ -19,6 +19,8 @@ from datagen.catalog.tables import (
     registered_models,
     rejections,
     samples,
+    uses_any_model,
+    uses_model,
 )
 from datagen.catalog.versions import select_versions
 
@@ -50,7 +52,7 @@ def made_versions(
     query = (
         select_versions(catalog)
         .join(contexts, contexts.c.id == jobs.c.context_id)
-        .where(contexts.c.model_digest.in_(digests), jobs.c.kind == "dataset")
+        .where(uses_any_model(digests), jobs.c.kind == "dataset")
         .order_by(dataset_versions.c.name, dataset_versions.c.version)
         .limit(limit)
     )
@@ -71,7 +73,7 @@ def made_totals(catalog: Catalog, digests: Sequence[str]) -> ModelTotals:
         .select_from(jobs)
         .join(contexts, contexts.c.id == jobs.c.context_id)
         .outerjoin(dataset_versions, dataset_versions.c.job_id == jobs.c.id)
-        .where(contexts.c.model_digest.in_(digests), catalog.owns(jobs.c.tenant))
+        .where(uses_any_model(digests), catalog.owns(jobs.c.tenant))
     )
     with catalog.reading() as connection:
         return ModelTotals(*(int(number) for number in connection.execute(query).one()))
@@ -171,7 +173,7 @@ def dependents(catalog: Catalog, digest: str) -> Dependents:
         .join(contexts, contexts.c.id == jobs.c.context_id)
         .outerjoin(dataset_versions, dataset_versions.c.job_id == jobs.c.id)
         .where(
-            contexts.c.model_digest == digest,
+            uses_model(digest),
             catalog.owns(jobs.c.tenant),
             jobs.c.kind == "dataset",
             jobs.c.state != CANCELLED,

@@ -119,6 +119,7 @@ class SampleRow(NamedTuple):
     attributes: str
     scores: str
     augmentations: str
+    labels: str = "{}"
 
 
 @dataclass(frozen=True)

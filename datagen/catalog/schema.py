@@ -8,7 +8,7 @@ from datagen.catalog.catalog import Catalog
 from datagen.errors import CatalogError
 from datagen.resources import migrations_dir
 
-HEAD_REVISION = "0005"
+HEAD_REVISION = "0006"
 
 
 def has_schema(catalog: Catalog) -> bool:

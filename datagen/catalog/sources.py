@@ -20,6 +20,7 @@ from datagen.catalog.tables import (
     samples,
     source_uses,
     sources,
+    uses_model,
 )
 from datagen.catalog.tombstones import Ref, registered_name
 from datagen.errors import ConflictError
@@ -204,7 +205,7 @@ def models_derived(catalog: Catalog, found: Sequence[Source]) -> list[Ref]:
     of_trained = models.c.digest.in_(select(source_uses.c.model_digest).where(here))
     used = (
         select(literal(1), models.c.name, models.c.digest)
-        .join(contexts, contexts.c.model_digest == models.c.digest)
+        .join(contexts, uses_model(models.c.digest))
         .where(
             catalog.owns(contexts.c.tenant),
             or_(of_trained, *(models.c.config.contains(digest) for digest in digests)),

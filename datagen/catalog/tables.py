@@ -5,9 +5,12 @@ Times are seconds since the epoch by the database's clock. Digests are hex.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
     Index,
@@ -17,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    or_,
     text,
 )
 
@@ -61,8 +65,19 @@ contexts = Table(
     Column("digest", String(64), nullable=False),
     Column("model_digest", String(64), ForeignKey("models.digest"), nullable=False),
     Column("body", Text, nullable=False),
+    Column("conditioner_digest", String(64)),  # of the model that draws the conditions, if any
     UniqueConstraint("tenant", "digest"),
 )
+
+
+def uses_model(digest: ColumnElement[str] | str) -> ColumnElement[bool]:
+    """Whether a context's images, or their conditions, were drawn by the model."""
+    return or_(contexts.c.model_digest == digest, contexts.c.conditioner_digest == digest)
+
+
+def uses_any_model(digests: Sequence[str]) -> ColumnElement[bool]:
+    return or_(contexts.c.model_digest.in_(digests), contexts.c.conditioner_digest.in_(digests))
+
 
 jobs = Table(
     "jobs",
@@ -202,6 +217,7 @@ samples = Table(
     Column("attributes", Text, nullable=False),
     Column("scores", Text, nullable=False),
     Column("augmentations", Text, nullable=False),
+    Column("labels", Text, nullable=False, server_default="{}"),
     Index(None, "job_id", "split", "class_name", "ordinal"),
     sqlite_with_rowid=False,
 )

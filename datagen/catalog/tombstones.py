@@ -49,6 +49,8 @@ from datagen.catalog.tables import (
     objects,
     registered_models,
     tombstones,
+    uses_any_model,
+    uses_model,
 )
 from datagen.catalog.versions import select_versions
 from datagen.errors import RevokedError
@@ -156,7 +158,7 @@ def models_of_name(catalog: Catalog, name: str) -> list[Ref]:
         of_registered = registered_models.c.name == name
     used = (
         select(models.c.name, models.c.digest)
-        .join(contexts, contexts.c.model_digest == models.c.digest)
+        .join(contexts, uses_model(models.c.digest))
         .where(of_used, catalog.owns(contexts.c.tenant))
         .distinct()
     )
@@ -172,7 +174,7 @@ def models_of_source(catalog: Catalog, sha256: str) -> list[Ref]:
     images as a training read them, or of a registered source."""
     used = (
         select(models.c.name, models.c.digest, models.c.config)
-        .join(contexts, contexts.c.model_digest == models.c.digest)
+        .join(contexts, uses_model(models.c.digest))
         .where(models.c.config.contains(sha256), catalog.owns(contexts.c.tenant))
         .distinct()
     )
@@ -195,7 +197,7 @@ def models_of_parent(catalog: Catalog, digest: str) -> list[Ref]:
     """Those whose weights began from that model, registered by the tenant or used by its jobs."""
     used = (
         select(models.c.name, models.c.digest, models.c.config)
-        .join(contexts, contexts.c.model_digest == models.c.digest)
+        .join(contexts, uses_model(models.c.digest))
         .where(models.c.config.contains(digest), catalog.owns(contexts.c.tenant))
         .distinct()
     )
@@ -259,7 +261,7 @@ def spread(catalog: Catalog) -> int:
     with catalog.reading() as connection:
         pairs = (
             select(tombstones.c.tenant, tombstones.c.digest, tombstones.c.subject)
-            .join(contexts, contexts.c.model_digest == tombstones.c.digest)
+            .join(contexts, uses_model(tombstones.c.digest))
             .join(jobs, jobs.c.context_id == contexts.c.id)
             .outerjoin(dataset_versions, dataset_versions.c.job_id == jobs.c.id)
             .where(
@@ -337,7 +339,7 @@ def cancelled_jobs(catalog: Catalog, model_digest: str) -> list[EndedJob]:
         .join(contexts, contexts.c.id == jobs.c.context_id)
         .where(
             catalog.owns(jobs.c.tenant),
-            contexts.c.model_digest == model_digest,
+            uses_model(model_digest),
             jobs.c.state == CANCELLED,
             jobs.c.collected_at.is_(None),
         )
@@ -347,7 +349,7 @@ def cancelled_jobs(catalog: Catalog, model_digest: str) -> list[EndedJob]:
 
 
 def attempts_of_model(catalog: Catalog, digest: str, *, limit: int) -> list[CachedObject]:
-    return _cached(catalog, contexts.c.model_digest == digest, limit=limit)
+    return _cached(catalog, uses_model(digest), limit=limit)
 
 
 def attempts_of_version(catalog: Catalog, job_id: int, *, limit: int) -> list[CachedObject]:
@@ -468,7 +470,7 @@ def _descent(
     if version is not None:
         return _version_descent(connection, catalog, version)
     digests = sorted({model.digest for model in found})
-    in_contexts = contexts.c.model_digest.in_(digests)
+    in_contexts = uses_any_model(digests)
     mine = select(contexts.c.id).where(in_contexts, catalog.owns(contexts.c.tenant))
     of_models = jobs.c.context_id.in_(mine)
     num_attempts, attempt_bytes = _count_attempts(connection, catalog, in_contexts)

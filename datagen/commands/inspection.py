@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,6 +161,7 @@ def _sample_content(library: Library, opened: OpenVersion, row: SampleRow) -> di
         "attributes": json.loads(row.attributes),
         "scores": json.loads(row.scores),
         "augmentations": json.loads(row.augmentations),
+        "labels": json.loads(row.labels),
         "shard": address_text(library.store.url(opened.prefix + entry.path)),
         "model": opened.manifest.model,
         "recipe_digest": opened.manifest.recipe_digest,
@@ -187,6 +190,7 @@ def _print_sample(content: dict[str, Any]) -> None:
             "augmentation seed": str(content["augmentation_seed"]),
             "augmentations": steps or "none",
             "scores": ", ".join(f"{k} {v}" for k, v in content["scores"].items()) or "none",
+            **_told_labels(content["labels"]),
             "model": f"{content['model']['name']} ({content['model']['digest'][:12]})",
             "raw sha256": content["raw_sha256"],
             "image sha256": content["image_sha256"],
@@ -195,6 +199,25 @@ def _print_sample(content: dict[str, Any]) -> None:
             "next": f"datagen remake {content['name']}@{content['version']} {content['key']}",
         }
     )
+
+
+def _told_labels(labels: Mapping[str, Any]) -> dict[str, str]:
+    """What a sample has beside its class, in words."""
+    told: dict[str, str] = {}
+    if labels.get("also"):
+        told["also"] = ", ".join(labels["also"])
+    if "caption" in labels:
+        told["caption"] = labels["caption"]
+    if "objects" in labels:
+        counts = Counter(each["class_name"] for each in labels["objects"])
+        told["objects"] = ", ".join(f"{n} {name}" for name, n in sorted(counts.items())) or "none"
+    if maps := [kind for kind in ("mask", "instances") if f"{kind}_sha256" in labels]:
+        told["label maps"] = " and ".join(maps) + ", beside the image"
+    if "spacing_mm" in labels:
+        told["spacing"] = " x ".join(f"{side:g}" for side in labels["spacing_mm"]) + " mm"
+    if "source" in labels:
+        told["conditioned on"] = labels["source"]
+    return told
 
 
 @click.command()

@@ -108,7 +108,7 @@ def _plan(version: str, changes: Changes, settings: Settings) -> tuple[Refilter,
             store,
             row,
             changes,
-            lambda model: models_dirs(catalog, store, settings, [model]),
+            lambda names: models_dirs(catalog, store, settings, names),
         )
         return planned, row
 

@@ -42,8 +42,10 @@ COLUMNS = {
 _REPEATING = ["class_name", "class_id", "split", "attempt", "shard", "attributes"]
 
 
-def write_index(rows: Iterable[Mapping[str, Any]]) -> bytes:
+def write_index(rows: Iterable[Mapping[str, Any]], *, has_labels: bool = False) -> bytes:
     """Returns the Parquet file. rows: each with every column of COLUMNS; others are ignored.
+
+    has_labels: whether there are any beside the class, then in a column of their own.
 
     shard: path of the tar within the version. offset, size: of the PNG in the tar, in bytes.
     Holds one row group of rows at a time, and the compressed file.
@@ -51,8 +53,9 @@ def write_index(rows: Iterable[Mapping[str, Any]]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    columns = COLUMNS | {"labels": "json"} if has_labels else COLUMNS
     schema = pa.schema(
-        [pa.field(name, _arrow_type(kind), nullable=False) for name, kind in COLUMNS.items()]
+        [pa.field(name, _arrow_type(kind), nullable=False) for name, kind in columns.items()]
     )
     remaining = iter(rows)
     target = io.BytesIO()
@@ -68,7 +71,7 @@ def write_index(rows: Iterable[Mapping[str, Any]]) -> bytes:
         store_schema=False,
     ) as writer:
         while group := list(islice(remaining, ROW_GROUP_ROWS)):
-            arrays = [_column(group, name, kind) for name, kind in COLUMNS.items()]
+            arrays = [_column(group, name, kind) for name, kind in columns.items()]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema), ROW_GROUP_ROWS)
     return target.getvalue()
 

@@ -1,7 +1,7 @@
 """The shard: a canonical tar of samples, the one layout that datagen stores.
 
 Written by the engine (pack), read by VersionReader and by any tar or WebDataset reader. A sample
-is {key}.png followed by {key}.json. Equal samples in equal order give equal bytes: the same as
+is {key}.png, then {key}.mask.png and {key}.instances.png where it has them, then {key}.json. Equal samples in equal order give equal bytes: the same as
 Python's tarfile writes with USTAR_FORMAT, mode 0644 and zero times and owners, in a tenth of the
 time.
 Source of the layout: POSIX.1-1988 (ustar), pax(1) "ustar Interchange Format".
@@ -20,8 +20,11 @@ BLOCK_BYTES = 512
 RECORD_BYTES = 20 * BLOCK_BYTES
 MAX_MEMBER_BYTES = 256 * 2**20
 
-# A dot would end the key for WebDataset, a slash would make a folder; 95 + ".json" is tar's 100.
-_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,94}")
+# A dot would end the key for WebDataset, a slash would make a folder; 85 + ".instances.png" is
+# within tar's 100.
+_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,84}")
+_ALWAYS = (".png", ".json")
+_MAPS = {".mask.png": "mask", ".instances.png": "instances"}
 _MODE_AND_OWNERS = b"0000644\0" + 2 * b"0000000\0"
 _MTIME = b"00000000000\0"
 _TAIL = (b"0" + bytes(100) + b"ustar\x0000").ljust(356, b"\0")
@@ -30,11 +33,30 @@ _CONSTANT_SUM = sum(_MODE_AND_OWNERS + _MTIME + _TAIL) + 8 * ord(" ")
 
 @dataclass(frozen=True, slots=True)
 class ShardMember:
-    """One sample: its encoded image and its canonical JSON."""
+    """One sample: its encoded image, its canonical JSON, and its label maps as PNG, empty where it
+    has none."""
 
     key: str
     png: bytes
     json: bytes
+    mask: bytes = b""
+    instances: bytes = b""
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        """(name, content), in the order of the tar."""
+        for suffix, content in (
+            (".png", self.png),
+            (".mask.png", self.mask),
+            (".instances.png", self.instances),
+            (".json", self.json),
+        ):
+            if content or suffix in _ALWAYS:
+                yield self.key + suffix, content
+
+    @property
+    def size_bytes(self) -> int:
+        """In the tar, headers and padding included."""
+        return sum(BLOCK_BYTES + len(c) + -len(c) % BLOCK_BYTES for _, c in self.files())
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +68,7 @@ class PackedShard:
 
 
 def pack_shard(members: Iterable[ShardMember]) -> PackedShard:
-    """Raises InputError if a key is given twice or is not a plain name of up to 95 characters."""
+    """Raises InputError if a key is given twice or is not a plain name of up to 85 characters."""
     parts: list[bytes] = []
     offsets: list[tuple[int, int]] = []
     keys: set[str] = set()
@@ -58,9 +80,9 @@ def pack_shard(members: Iterable[ShardMember]) -> PackedShard:
             )
         keys.add(member.key)
         offsets.append((position + BLOCK_BYTES, len(member.png)))
-        for suffix, content in ((".png", member.png), (".json", member.json)):
+        for name, content in member.files():
             padding = -len(content) % BLOCK_BYTES
-            parts += (_header(member.key + suffix, len(content)), content, bytes(padding))
+            parts += (_header(name, len(content)), content, bytes(padding))
             position += BLOCK_BYTES + len(content) + padding
     end = 2 * BLOCK_BYTES
     parts.append(bytes(end + -(position + end) % RECORD_BYTES))
@@ -74,14 +96,18 @@ def iterate_shard(stream: BinaryIO) -> Iterator[ShardMember]:
     """
     name, png = _read_member(stream)
     while name:
-        follower, document = _read_member(stream)
         key, _, suffix = name.partition(".")
+        maps: dict[str, bytes] = {}
+        follower, document = _read_member(stream)
+        while (kind := _MAPS.get(follower.removeprefix(key))) and kind not in maps:
+            maps[kind] = document
+            follower, document = _read_member(stream)
         if not _KEY.fullmatch(key) or suffix != "png" or follower != f"{key}.json":
             raise VerifyError(
                 f"tar member {name!r} is followed by {follower!r}: "
                 "expected each sample as KEY.png and then KEY.json"
             )
-        yield ShardMember(key, png, document)
+        yield ShardMember(key, png, document, **maps)
         name, png = _read_member(stream)
 
 

@@ -15,8 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol, cast
 
-from datagen.errors import VerifyError
+import numpy as np
+
+from datagen.errors import InputError, VerifyError
 from datagen.formats.shard import ShardMember, iterate_shard
+from datagen.images import decode_label_map
+from datagen.labels import Keypoint, LabelledObject, Labels
 from datagen.manifest import Manifest, ObjectEntry
 
 CHUNK_BYTES = 2**20
@@ -32,11 +36,22 @@ class ObjectSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredSample:
-    """png: the encoded image. record: the sample's JSON, as docs/formats.md lists it."""
+    """png: the encoded image. record: the sample's JSON, as docs/formats.md lists it. mask,
+    instances: its label maps as PNG, empty where it has none."""
 
     key: str
     png: bytes
     record: dict[str, Any]
+    mask: bytes = b""
+    instances: bytes = b""
+
+    @property
+    def labels(self) -> Labels:
+        """Decoded at each call. Raises VerifyError if they are not what the pack stage writes."""
+        try:
+            return _labels_of(self)
+        except (InputError, KeyError, TypeError, ValueError) as error:
+            raise VerifyError(f"{self.key}: its labels are damaged: {error}") from None
 
 
 class VersionReader:
@@ -49,10 +64,13 @@ class VersionReader:
         """
         self.manifest = manifest
         self.class_names = tuple(str(c["name"]) for c in manifest.recipe["classes"])
+        # Of the values of label maps and the classes of objects, the first "background".
+        drawn = manifest.recipe.get("conditioning", {})
+        self.names = tuple(str(name) for name in drawn.get("names", ()))
         self.splits = tuple(dict.fromkeys(str(entry.split) for entry in manifest.shards))
         self._store = store
         self._prefix = prefix
-        for name in (manifest.name, *self.class_names, *self.splits):
+        for name in (manifest.name, *self.class_names, *self.splits, *self.names):
             if not _NAME.fullmatch(name):
                 raise VerifyError(f"manifest.json: name {name!r}: expected letters, digits, -, _")
         self._known_classes = frozenset(self.class_names)
@@ -110,7 +128,35 @@ class VersionReader:
                 f"{member.key}.json is of key {record['key']!r}, split {record['split']!r}, "
                 f"class {record['class_name']!r}: expected what its name and the manifest say"
             )
-        return StoredSample(member.key, member.png, record)
+        return StoredSample(member.key, member.png, record, member.mask, member.instances)
+
+
+def _labels_of(sample: StoredSample) -> Labels:
+    record, given = sample.record, sample.record.get("labels", {})
+    objects = None
+    if "objects" in given:
+        objects = tuple(
+            LabelledObject(
+                class_name=str(each["class_name"]),
+                box_xyxy=tuple(float(value) for value in each["box_xyxy"]),  # type: ignore[arg-type]
+                keypoints=tuple(Keypoint(*values) for values in each.get("keypoints", ())),
+            )
+            for each in given["objects"]
+        )
+    spacing = given.get("spacing_mm")
+    return Labels(
+        class_name=str(record["class_name"]),
+        attributes=record["attributes"],
+        also=tuple(given.get("also", ())),
+        caption=given.get("caption"),
+        mask=decode_label_map(sample.mask).astype(np.uint8) if sample.mask else None,
+        instances=(
+            decode_label_map(sample.instances).astype(np.uint16) if sample.instances else None
+        ),
+        objects=objects,
+        spacing_mm=None if spacing is None else (float(spacing[0]), float(spacing[1])),
+        source=given.get("source"),
+    )
 
 
 class _Digest(io.RawIOBase):

@@ -40,7 +40,7 @@ from datagen.formats.origin import ModelOrigin
 from datagen.images import contact_sheet, decode_png, encode_png
 from datagen.manifest import Manifest, ObjectEntry, SourceEntry, claims_of
 from datagen.stages.evaluate import evaluate_packed
-from datagen.stages.job import JobWork, read_sound
+from datagen.stages.job import JobWork, has_more_labels, read_sound
 from datagen.stages.publication import Publication, publish
 from datagen.stages.read_ahead import ReadAhead
 from datagen.versions import MANIFEST
@@ -132,10 +132,11 @@ def _index_parts(
     paths = [shard.key.removeprefix(work.prefix) for shard in shards]
     rows = (_index_row(c, row, paths[row.shard]) for c, row in _samples(work))
     total = sum(shard.num_samples for shard in shards)
+    has_labels = has_more_labels(work.resolved)
     for first in range(0, total, _INDEX_ROWS):
         check_abort()
         num_rows = min(_INDEX_ROWS, total - first)
-        yield write_index(itertools.islice(rows, num_rows)), num_rows
+        yield write_index(itertools.islice(rows, num_rows), has_labels=has_labels), num_rows
 
 
 def _index_row(class_index: int, row: SampleRow, shard_path: str) -> dict[str, Any]:
@@ -153,7 +154,14 @@ def _dataset_digest(work: JobWork) -> str:
     for name in sorted(work.plan.class_names):
         for row in iterate_samples(work.catalog, work.job.id, name):
             total.update(
-                sample_leaf(name, row.ordinal, row.image_sha256, attributes[name], row.split)
+                sample_leaf(
+                    name,
+                    row.ordinal,
+                    row.image_sha256,
+                    attributes[name],
+                    row.split,
+                    json.loads(row.labels),
+                )
             )
     return total.hexdigest()
 
@@ -224,11 +232,14 @@ def _read_image(work: JobWork, shard: NewObject, row: SampleRow, read_ahead: Rea
 
 
 def _sources(work: JobWork) -> list[SourceEntry]:
-    training = work.resolved.model.facts.training
-    return [
+    models = (work.resolved.model, work.resolved.conditioner_model)
+    trainings = [model.facts.training for model in models if model is not None]
+    entries = [
         SourceEntry(fact.name, fact.version, fact.licence, fact.use_text, fact.depth)
+        for training in trainings
         for fact in (training.sources if training else ())
     ]
+    return list(dict.fromkeys(entries))
 
 
 def _origin(work: JobWork) -> ModelOrigin:

@@ -8,14 +8,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from datagen.catalog.attempts import cached_attempts, commit_generated
 from datagen.catalog.rows import NewAttempt, NewObject, StoredAttempt, Unit
 from datagen.errors import DamagedAttemptsError, ObjectExistsError
 from datagen.failpoints import failpoint
 from datagen.plan import AttemptRequest, attempt_key, attempt_seed
-from datagen.stages.job import JobWork
+from datagen.stages.job import JobWork, draw_images
 
 Cached = dict[AttemptRequest, StoredAttempt]
 
@@ -124,14 +123,17 @@ def _sample(
 ) -> Iterable[bytes]:
     """The raw images, in batches of the one fixed shape."""
     size, seed = work.job.batch_size, work.resolved.seed
-    names, class_ids = work.plan.class_names, work.resolved.class_ids
+    names = work.plan.class_names
     for first in range(0, len(requests), size):
         check_abort()
         failpoint("generate.batch")
         batch = requests[first : first + size]
-        images: NDArray[np.uint8] = work.sampler.sample(
+        images = draw_images(
+            work.sampler,
+            work.resolved,
             [attempt_seed(seed, names[r.class_index], r.ordinal, r.attempt) for r in batch],
-            [class_ids[r.class_index] for r in batch],
+            [names[r.class_index] for r in batch],
+            [work.plan.pattern.split_of(r.ordinal) for r in batch],
         )
         yield np.ascontiguousarray(images).tobytes()
 

@@ -9,8 +9,9 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,10 @@ from datagen.catalog.catalog import Catalog
 from datagen.catalog.rows import Job, StoredAttempt
 from datagen.errors import DamagedAttemptsError, RetryableError, StoreError
 from datagen.filters import FILTERS
-from datagen.generators.interface import Sampler
+from datagen.generators.interface import ConditionedSampler, Sampler
+from datagen.labels import Labels
 from datagen.plan import Plan
-from datagen.recipe import canonical_json
+from datagen.recipe import ClassRequest, canonical_json
 from datagen.resolve import ResolvedRecipe
 from datagen.settings import Settings
 from datagen.stages.read_ahead import ReadAhead
@@ -83,6 +85,49 @@ class JobWork:
     def score(self, images: NDArray[np.uint8], class_names: Sequence[str]) -> list[str]:
         """Every filter of the recipe scores every attempt; JSON per image."""
         return score_images(images, class_names, self.resolved)
+
+
+def draw_images(
+    sampler: Sampler,
+    resolved: ResolvedRecipe,
+    seeds: Sequence[int],
+    class_names: Sequence[str],
+    splits: Sequence[str],
+) -> NDArray[np.uint8]:
+    """Raw images, (N, H, W, C), of at most one batch; each with its condition if there are any."""
+    ids = {c.name: i for c, i in zip(resolved.recipe.classes, resolved.class_ids, strict=True)}
+    class_ids = [ids[name] for name in class_names]
+    if resolved.conditioner_model is None:
+        return sampler.sample(seeds, class_ids)
+    assert resolved.conditioner is not None
+    drawn = zip(seeds, class_names, splits, strict=True)
+    conditions = [resolved.conditioner.draw(*each) for each in drawn]
+    return cast(ConditionedSampler, sampler).sample_conditioned(seeds, class_ids, conditions)
+
+
+def has_more_labels(resolved: ResolvedRecipe) -> bool:
+    """Whether images have labels beside their class."""
+    if resolved.conditioner is not None:
+        return True
+    return any(c.also or c.caption is not None for c in resolved.recipe.classes)
+
+
+def labels_of(
+    resolved: ResolvedRecipe, request: ClassRequest, *, seed: int, split: str
+) -> Labels | None:
+    """What is true of a raw image, by its attempt's seed; None where it has a class alone."""
+    drawn = resolved.conditioner
+    if not has_more_labels(resolved):
+        return None
+    bare = Labels(request.name)
+    labels = bare if drawn is None else drawn.draw(seed, request.name, split).labels
+    return replace(
+        labels,
+        class_name=request.name,
+        attributes=request.attributes,
+        also=request.also,
+        caption=request.caption if request.caption is not None else labels.caption,
+    )
 
 
 def score_images(

@@ -6,8 +6,10 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from datagen.augment import AppliedTransform, Augmenter
 from datagen.catalog.attempts import chosen_attempts
 from datagen.catalog.jobs import get_job
 from datagen.catalog.rows import NewObject, SampleRow, StoredAttempt, Unit
@@ -15,9 +17,11 @@ from datagen.catalog.samples import commit_packed
 from datagen.errors import LostAttemptsError
 from datagen.failpoints import failpoint
 from datagen.formats.shard import ShardMember, pack_shard
-from datagen.images import Image, encode_png
+from datagen.images import Image, encode_label_map, encode_png
 from datagen.plan import Sample, attempt_key, attempt_seed, augmentation_seed
-from datagen.stages.job import JobWork
+from datagen.recipe import ClassRequest, canonical_json
+from datagen.resolve import ResolvedRecipe
+from datagen.stages.job import JobWork, labels_of
 
 _ENCODER = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
@@ -103,10 +107,10 @@ def _make_sample(
     request = resolved.recipe.classes[sample.class_index]
     seeds = (resolved.seed, request.name, sample.ordinal, attempt.attempt)
     augment_seed = augmentation_seed(*seeds)
-    augmented = work.augmenter.apply(raw, seed=augment_seed)
+    finished = finish_image(work.augmenter, resolved, request, raw, seeds=seeds, split=sample.split)
     key = attempt_key(work.job.context_digest, request.name, sample.ordinal, attempt.attempt)
-    png = encode_png(augmented.image, text=png_text(key))
-    applied = [asdict(step) for step in augmented.applied]
+    png = encode_png(finished.image, text=png_text(key))
+    applied = [asdict(step) for step in finished.applied]
     row = SampleRow(
         class_name=request.name,
         ordinal=sample.ordinal,
@@ -123,8 +127,48 @@ def _make_sample(
         attributes=work.attributes_json[sample.class_index],
         scores=_own_scores(attempt.scores, work.resolved.score_keys),
         augmentations=_ENCODER.encode(applied) if applied else "[]",
+        labels=canonical_json(finished.labels_json).decode() if finished.labels_json else "{}",
     )
-    return _member(work, row, png), row
+    return _member(work, row, png, finished), row
+
+
+@dataclass(frozen=True)
+class FinishedImage:
+    """image: augmented. mask, instances: PNG, empty where there are none. labels_json: what is true
+    of it beside its class."""
+
+    image: Image
+    applied: Sequence[AppliedTransform]
+    mask: bytes
+    instances: bytes
+    labels_json: Mapping[str, Any]
+
+
+def finish_image(
+    augmenter: Augmenter,
+    resolved: ResolvedRecipe,
+    request: ClassRequest,
+    raw: Image,
+    *,
+    seeds: tuple[int, str, int, int],
+    split: str,
+) -> FinishedImage:
+    """seeds: the recipe's seed, class, ordinal and attempt."""
+    labels = labels_of(resolved, request, seed=attempt_seed(*seeds), split=split)
+    seed = augmentation_seed(*seeds)
+    if labels is None:
+        augmented = augmenter.apply(raw, seed=seed)
+        return FinishedImage(augmented.image, augmented.applied, b"", b"", {})
+    augmented = augmenter.apply_labelled(raw, labels, seed=seed)
+    assert augmented.labels is not None
+    moved = augmented.labels
+    content = moved.spatial_json()
+    mask = b"" if moved.mask is None else encode_label_map(moved.mask)
+    instances = b"" if moved.instances is None else encode_label_map(moved.instances)
+    for name, data in (("mask_sha256", mask), ("instances_sha256", instances)):
+        if data:
+            content[name] = hashlib.sha256(data).hexdigest()
+    return FinishedImage(augmented.image, augmented.applied, mask, instances, content)
 
 
 def png_text(attempt_key: str) -> dict[str, str]:
@@ -132,20 +176,21 @@ def png_text(attempt_key: str) -> dict[str, str]:
     return {"datagen": "synthetic", "datagen-attempt": attempt_key}
 
 
-def _member(work: JobWork, row: SampleRow, png: bytes) -> ShardMember:
+def _member(work: JobWork, row: SampleRow, png: bytes, finished: FinishedImage) -> ShardMember:
     """Keys are written in sorted order; attributes, scores and augmentations are JSON already."""
     key = f"{row.class_name}-{row.ordinal:08d}"
+    labels = "" if row.labels == "{}" else f'"labels":{row.labels},'
     record = (
         f'{{"attempt":{row.attempt},"attempt_key":"{row.attempt_key}",'
         f'"attributes":{row.attributes},"augmentation_seed":{row.augmentation_seed},'
         f'"augmentations":{row.augmentations},"class_name":"{row.class_name}",'
-        f'"image_sha256":"{row.image_sha256}","key":"{key}",'
+        f'"image_sha256":"{row.image_sha256}","key":"{key}",{labels}'
         f'"model":"{work.resolved.model.name}","model_digest":"{work.resolved.model.digest}",'
         f'"ordinal":{row.ordinal},"raw_sha256":"{row.raw_sha256}",'
         f'"recipe_digest":"{work.job.recipe_digest}","scores":{row.scores},'
         f'"seed":{row.seed},"split":"{row.split}"}}'
     )
-    return ShardMember(key, png, record.encode())
+    return ShardMember(key, png, record.encode(), finished.mask, finished.instances)
 
 
 def _own_scores(scores: str, score_keys: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datagen.catalog.catalog import Catalog
-from datagen.catalog.jobs import NewJob, create_job
+from datagen.catalog.jobs import NewJob, PinnedModel, create_job
 from datagen.catalog.rows import FINISH, NewUnit, VersionRow
 from datagen.catalog.schema import migrate
 from datagen.catalog.units import claim_unit
@@ -39,10 +39,7 @@ def published_row(catalog: Catalog, *, seed: str = "a") -> VersionRow:
         name="small",
         recipe_digest=seed * 64,
         recipe_body="{}",
-        model_digest="b" * 64,
-        model_name="noise",
-        model_generator="noise",
-        model_config="{}",
+        model=PinnedModel("b" * 64, "noise", "noise", "{}"),
         context_digest="c" * 64,
         context_body="{}",
         fingerprint="{}",

@@ -23,7 +23,15 @@ from datagen.catalog.attempts import (
     replace_rejections,
 )
 from datagen.catalog.catalog import Catalog
-from datagen.catalog.jobs import NewJob, create_job, find_job, get_job, reopen_job, restart_job
+from datagen.catalog.jobs import (
+    NewJob,
+    PinnedModel,
+    create_job,
+    find_job,
+    get_job,
+    reopen_job,
+    restart_job,
+)
 from datagen.catalog.rows import (
     FAILED,
     FINISH,
@@ -64,10 +72,7 @@ NEW_JOB = NewJob(
     name="small",
     recipe_digest="a" * 64,
     recipe_body="{}",
-    model_digest="b" * 64,
-    model_name="noise",
-    model_generator="noise",
-    model_config="{}",
+    model=PinnedModel("b" * 64, "noise", "noise", "{}"),
     context_digest="c" * 64,
     context_body="{}",
     fingerprint="{}",
