@@ -1,9 +1,9 @@
 """The shard: a canonical tar of samples, the one layout that datagen stores.
 
 Written by the engine (pack), read by VersionReader and by any tar or WebDataset reader. A sample
-is {key}.png, then {key}.mask.png and {key}.instances.png where it has them, then {key}.json. Equal samples in equal order give equal bytes: the same as
-Python's tarfile writes with USTAR_FORMAT, mode 0644 and zero times and owners, in a tenth of the
-time.
+is {key}.png, then {key}.mask.png and {key}.instances.png where it has them, then {key}.json. Equal
+samples in equal order give equal bytes: the same as Python's tarfile writes with USTAR_FORMAT, mode
+0644 and zero times and owners, in a tenth of the time.
 Source of the layout: POSIX.1-1988 (ustar), pax(1) "ustar Interchange Format".
 """
 
