@@ -9,7 +9,13 @@ import click
 
 from datagen.commands.data_path import DataPath
 from datagen.commands.edge import shared_options
-from datagen.commands.model_facts import find_model_named, model_content, print_model
+from datagen.commands.model_facts import (
+    find_model_named,
+    model_content,
+    print_model,
+    refuse_revoked,
+    unknown_told,
+)
 from datagen.commands.opening import has_catalog, open_library, open_settings
 from datagen.commands.output import print_json
 from datagen.commands.remote import refuse_remote
@@ -24,8 +30,10 @@ _folder = DataPath(path_type=Path, file_okay=False)
 @click.option("--half", is_flag=True, help="Weights in half precision; says what that changes.")
 @shared_options
 def export(name: str, folder: Path, half: bool, home: Path | None, as_json: bool) -> None:
-    """Write a model directory, which others can import."""
-    model = find_model_named(name, open_settings(home))
+    """Write a model directory, which others can import. A revoked model is refused."""
+    settings = open_settings(home)
+    model = find_model_named(name, settings)
+    refuse_revoked(model, settings)
     if folder.exists():
         raise InputError(f"{folder} exists, and a model never changes; name another folder")
     if half:
@@ -55,14 +63,11 @@ def import_(folder: Path, home: Path | None, as_json: bool) -> None:
     version of it.
     """
     settings = open_settings(home)
+    from datagen.generators.model_directory import describe_model
     from datagen.home_models import import_model
-    from datagen.registry import check_usable
 
     if has_catalog(settings):
-        from datagen.generators.model_directory import describe_model
-
-        with open_library(settings) as library:
-            check_usable(library.catalog, describe_model(folder))
+        refuse_revoked(describe_model(folder), settings)
     model, is_new = import_model(folder, settings.models_dir)
     if as_json:
         print_json(model_content(model) | {"is_new": is_new})
@@ -82,7 +87,8 @@ def deprecate(name: str, reason: str, home: Path | None, as_json: bool) -> None:
     refuse_remote(settings, "models deprecate")
     from datagen.home_models import deprecate
 
-    model = deprecate(settings.models_dir, name, reason=reason)
+    with unknown_told(name, settings):
+        model = deprecate(settings.models_dir, name, reason=reason)
     if as_json:
         print_json(model_content(model))
     else:
@@ -101,11 +107,12 @@ def remove(name: str, home: Path | None, as_json: bool) -> None:
     refuse_remote(settings, "models rm")
     from datagen.home_models import remove_model
 
-    if has_catalog(settings):
-        with open_library(settings) as library:
-            model = remove_model(library.catalog, settings.models_dir, name)
-    else:
-        model = remove_model(None, settings.models_dir, name)
+    with unknown_told(name, settings):
+        if has_catalog(settings):
+            with open_library(settings) as library:
+                model = remove_model(library.catalog, settings.models_dir, name)
+        else:
+            model = remove_model(None, settings.models_dir, name)
     if as_json:
         print_json({"name": model.name, "digest": model.digest, "removed": True})
     else:

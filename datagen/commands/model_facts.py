@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from datagen.commands.opening import has_catalog, open_library
 from datagen.commands.output import duration_text, plural, print_facts, size_text
-from datagen.errors import NotFoundError
+from datagen.errors import NotFoundError, RevokedError
 
 if TYPE_CHECKING:
     from datagen.generators.model_directory import Model
@@ -14,11 +17,20 @@ if TYPE_CHECKING:
 
 def find_model_named(name: str, settings: Settings) -> Model:
     """As a recipe names it: NAME is its newest version that is not deprecated."""
-    from datagen.generators.model_directory import UnknownModelError, find_model, model_names
+    from datagen.generators.model_directory import find_model
+
+    with unknown_told(name, settings):
+        return find_model(name, [settings.models_dir])
+
+
+@contextmanager
+def unknown_told(name: str, settings: Settings) -> Iterator[None]:
+    """A model that does not exist is a NotFoundError then, with the command that lists them."""
+    from datagen.generators.model_directory import UnknownModelError, model_names
     from datagen.recipe import suggest
 
     try:
-        return find_model(name, [settings.models_dir])
+        yield
     except UnknownModelError:
         known = model_names([settings.models_dir])
         raise NotFoundError(
@@ -26,7 +38,37 @@ def find_model_named(name: str, settings: Settings) -> Model:
         ) from None
 
 
-def model_content(model: Model) -> dict[str, Any]:
+@contextmanager
+def revocations(settings: Settings) -> Iterator[Callable[[Model], str | None]]:
+    """Says of a model why it is not to be used any more: it, or what it comes from, was revoked.
+    Without a catalog nothing was ever revoked in the home."""
+    if not has_catalog(settings):
+        yield lambda model: None
+        return
+    from datagen.registry import check_usable
+
+    with open_library(settings) as library:
+
+        def reason(model: Model) -> str | None:
+            try:
+                check_usable(library.catalog, model)
+            except RevokedError as error:
+                return str(error)
+            return None
+
+        yield reason
+
+
+def refuse_revoked(model: Model, settings: Settings) -> None:
+    """Raises RevokedError, as `run` does."""
+    with revocations(settings) as reason_of:
+        reason = reason_of(model)
+    if reason is not None:
+        raise RevokedError(reason)
+
+
+def model_content(model: Model, *, revoked: str | None = None) -> dict[str, Any]:
+    """revoked: why, in words, as `revocations` tells it."""
     files = [file for file in model.path.iterdir() if file.is_file()]
     return {
         "name": model.name,
@@ -39,6 +81,7 @@ def model_content(model: Model) -> dict[str, Any]:
         "size_bytes": sum(file.stat().st_size for file in files),
         "path": str(model.path.absolute()),
         "reference": _reference_content(model),
+        "revoked": revoked,
         **model.facts.model_dump(mode="json"),
     }
 
@@ -81,8 +124,8 @@ def image_size_text(content: dict[str, Any]) -> str:
     return f"{width} x {height} {kind}".rstrip()
 
 
-def print_model(model: Model) -> None:
-    content = model_content(model)
+def print_model(model: Model, *, revoked: str | None = None) -> None:
+    content = model_content(model, revoked=revoked)
     facts = {
         "what": content["description"] or "not described",
         "generator": content["generator"],
@@ -131,6 +174,8 @@ def _origin_facts(content: dict[str, Any]) -> dict[str, str]:
         facts["made by"] = f"datagen {content['code_version']}"
     if content["deprecated"]:
         facts["deprecated"] = content["deprecated"]
+    if content["revoked"]:
+        facts["revoked"] = content["revoked"]
     return facts
 
 

@@ -16,6 +16,7 @@ from datagen.commands.model_facts import (
     image_size_text,
     model_content,
     print_model,
+    revocations,
 )
 from datagen.commands.opening import open_settings, pin_threads
 from datagen.commands.output import (
@@ -49,17 +50,19 @@ def list_(home: Path | None, as_json: bool) -> None:
     from datagen.generators.model_directory import load_model, model_names
 
     rows: list[dict[str, Any]] = []
-    for name, path in model_names([settings.models_dir]).items():
-        try:
-            rows.append(model_content(load_model(path)))
-        except ModelError as error:
-            rows.append({"name": name, "path": str(path), "error": str(error)})
+    with revocations(settings) as reason_of:
+        for name, path in model_names([settings.models_dir]).items():
+            try:
+                model = load_model(path)
+                rows.append(model_content(model, revoked=reason_of(model)))
+            except ModelError as error:
+                rows.append({"name": name, "path": str(path), "error": str(error)})
     if as_json:
         print_json({"models": rows})
         return
     table = [
         [
-            r["name"] + (" (deprecated)" if r["deprecated"] else ""),
+            r["name"] + _state_text(r),
             *(r["generator"], classes_text(r), image_size_text(r), r["digest"][:12], r["path"]),
         ]
         for r in rows
@@ -71,17 +74,26 @@ def list_(home: Path | None, as_json: bool) -> None:
             click.echo(f"not usable: {row['error']}", err=True)
 
 
+def _state_text(content: dict[str, Any]) -> str:
+    if content["revoked"]:
+        return " (revoked)"
+    return " (deprecated)" if content["deprecated"] else ""
+
+
 @models.command("show")
 @click.argument("name")
 @shared_options
 def show(name: str, home: Path | None, as_json: bool) -> None:
     """Describe one model."""
-    model = find_model_named(name, open_settings(home))
+    settings = open_settings(home)
+    model = find_model_named(name, settings)
+    with revocations(settings) as reason_of:
+        revoked = reason_of(model)
     if as_json:
-        print_json(model_content(model))
+        print_json(model_content(model, revoked=revoked))
     else:
         click.echo(f"{model.name}\n")
-        print_model(model)
+        print_model(model, revoked=revoked)
 
 
 @models.command("fit-reference")

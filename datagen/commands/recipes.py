@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from datagen.commands.edge import shared_options
+from datagen.commands.model_facts import refuse_revoked
 from datagen.commands.opening import has_catalog, open_library, open_settings, pin_threads
 from datagen.commands.output import (
     duration_text,
@@ -56,6 +57,8 @@ def validate(recipe: Path, home: Path | None, as_json: bool) -> None:
 
 def _validate(recipe: Path, settings: Settings) -> dict[str, Any]:
     resolved = _resolve(recipe, settings)
+    for model in filter(None, (resolved.model, resolved.conditioner_model)):
+        refuse_revoked(model, settings)
     asked = resolved.recipe
     return {
         "valid": True,

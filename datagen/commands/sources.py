@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,7 +154,7 @@ def withdraw(
         num_deleted = 0
         if not dry_run:
             if not yes:
-                click.confirm("Withdraw all of this for ever?", abort=True, err=True)
+                _confirm("Withdraw all of this for ever?")
             derived, num_deleted = _withdraw(library, name, str(reason))
     if as_json:
         deleted = {} if dry_run else {"objects_deleted": num_deleted}
@@ -182,6 +183,19 @@ def _withdraw(library: Library, name: str, reason: str) -> tuple[Derived, int]:
     is_home = library.settings.database_url.startswith("sqlite")
     settle_s = 0.0 if is_home else SETTLE_S
     return done, erase_all(library.catalog, library.store, settle_s=settle_s)
+
+
+def _confirm(question: str) -> None:
+    """Raises click.Abort if the answer is no, InputError if there is nobody to ask."""
+    try:
+        click.confirm(question, abort=True, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        raise InputError(
+            "not confirmed, and there is no terminal to ask at; nothing was withdrawn: --yes "
+            "withdraws without asking"
+        ) from None
 
 
 def _own_settings(home: Path | None) -> Settings:

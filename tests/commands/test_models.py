@@ -116,6 +116,20 @@ def test_a_version_is_revoked_alone_and_a_name_with_all_of_them(two: list[Model]
     assert "blurred" in refused("models", "import", two[1].path)
 
 
+@pytest.mark.parametrize("has_catalog", [False, True])
+@pytest.mark.parametrize(
+    "arguments", [("rm",), ("deprecate", "--reason", "old"), ("show",), ("export", "out")]
+)
+def test_a_model_that_does_not_exist_is_not_found(
+    two: list[Model], arguments: tuple[str, ...], has_catalog: bool
+) -> None:
+    if has_catalog:
+        run("newest", "tiny")
+    for name in ("tinny", "tiny@3"):
+        told = datagen("models", arguments[0], name, *arguments[1:])
+        assert (told.exit_code, "`datagen models ls` lists them" in told.stderr) == (3, True)
+
+
 def test_an_exported_model_can_be_imported(two: list[Model]) -> None:
     assert parsed("models", "export", "tiny@1", "out/other")["digest"] == two[0].digest
     assert "never changes" in refused("models", "export", "tiny@1", "out/other")

@@ -105,6 +105,30 @@ def test_from_registered_images_to_a_withdrawn_data_set(recipe: Path) -> None:
     assert "no consent" in datagen("train", recipe).stderr
     assert "withdrawn" in datagen("sources", "ls").output
 
+    validated = datagen("validate", "toys.json")
+    assert (validated.exit_code, "no consent" in validated.stderr) == (3, True)
+    shown = parsed("models", "show", "tiny-cgan")
+    assert "no consent" in shown["revoked"]
+    assert "no consent" in datagen("models", "show", "tiny-cgan").output
+    states = {row["name"]: row["revoked"] for row in parsed("models", "ls")["models"]}
+    assert (states["tiny-cgan"], states["noise"]) == (shown["revoked"], None)
+    assert "tiny-cgan (revoked)" in datagen("models", "ls").output
+    exported = datagen("models", "export", "tiny-cgan", "copy")
+    assert (exported.exit_code, "no consent" in exported.stderr) == (3, True)
+    assert not Path("copy").exists()
+
+
+def test_without_a_terminal_withdrawing_needs_yes() -> None:
+    write_tiny_data(Path("data"))
+    parsed("sources", "register", "data", *REGISTER)
+    withdraw = ("--home", "home", "sources", "withdraw", "wards", "--reason", "no consent")
+    for answer in ("", "n\n"):
+        asked = CliRunner().invoke(main, withdraw, input=answer)
+        assert (asked.exit_code, "--yes" in asked.stderr) == (2, True), asked.output
+    assert parsed("sources", "show", "wards")["withdrawn_at"] is None
+    assert CliRunner().invoke(main, withdraw, input="y\n").exit_code == 0
+    assert parsed("sources", "show", "wards")["withdrawn_reason"] == "no consent"
+
 
 def test_training_on_what_a_model_made_must_be_asked_for(tmp_path: Path) -> None:
     """And its depth is written down."""
