@@ -37,6 +37,7 @@ from datagen.errors import (
     ObjectExistsError,
     RevokedError,
     StoreError,
+    StoreFullError,
 )
 from datagen.filters import FILTERS
 from datagen.generators.model_directory import (
@@ -268,7 +269,8 @@ def check_usable(catalog: Catalog, model: Model, *, name: str | None = None) -> 
 def materialize(registered: RegisteredModel, store: Store, settings: Settings) -> Path:
     """The folder, here, that holds the model's; complete and checked whenever it exists.
 
-    Raises StoreError if the store has another model under the name.
+    Raises StoreError if the store has another model under the name, and one that may be retried if
+    this machine cannot keep it: another may, or this one with more room.
     """
     folder = cached_folder(registered, settings)
     target = folder / registered.exact_name
@@ -281,7 +283,7 @@ def materialize(registered: RegisteredModel, store: Store, settings: Settings) -
         os.rename(partial, folder)
     except OSError as error:
         if digest_at(target) != registered.digest:  # else another process was faster
-            raise StoreError(
+            raise StoreFullError(
                 f"model {registered.name}: cannot be kept in {folder} ({error.strerror}); see that "
                 "it can be written and is not full"
             ) from error

@@ -19,6 +19,7 @@ from datagen.errors import (
     InputError,
     ModelError,
     NotFoundError,
+    RetryableError,
     RevokedError,
     StoreError,
 )
@@ -34,6 +35,7 @@ from datagen.registry import (
 from datagen.revocation import revoke
 from datagen.settings import Settings
 from datagen.store import Store, open_store
+from tests.commands.test_out_folder import files_of_at_most
 from tests.generators.tiny_models import TINY, save_random_model
 from tests.places import PLACES, place_of
 
@@ -84,6 +86,17 @@ def test_a_registered_model_is_found_on_another_machine(
     assert elsewhere.home in found.path.parents
     again = find_model("xray", models_dirs(catalog, store, elsewhere, ["xray"]))
     assert again == found
+
+
+def test_a_full_disk_fails_no_work_for_good(
+    catalog: Catalog, store: Store, place: Settings, folder: Path, tmp_path: Path
+) -> None:
+    registered = register_model(catalog, store, place, folder, created_by=None)
+    elsewhere = replace(place, home=tmp_path / "other-machine")
+    with files_of_at_most(2000), pytest.raises(RetryableError, match="xray: cannot be kept in"):
+        materialize(registered, store, elsewhere)
+    assert not cached_folder(registered, elsewhere).exists()
+    assert load_model(materialize(registered, store, elsewhere) / "xray").digest
 
 
 def test_registering_again_changes_nothing(

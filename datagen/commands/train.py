@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -132,6 +134,8 @@ def _train(
     from datagen.training.session import find_parent, train_model
 
     work = settings.home / "training" / wanted.name
+    if out is not None:
+        _check_writable(out)
     if must_resume:
         _check_begun(work)
     total = max_images or wanted.schedule.num_images
@@ -160,6 +164,21 @@ def _train(
                 model, is_new = keep_if_new(model, settings.models_dir)
             registrar.record(model)
     return model, is_new
+
+
+def _check_writable(out: Path) -> None:
+    """Before the training, not after it. Raises InputError if no folder can be made there."""
+    if os.path.lexists(out):  # a training says of it that it is in the way
+        return
+    parent = next(path for path in out.absolute().parents if os.path.exists(path))
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=parent):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"--out {out}: nothing can be written to {parent} ({error.strerror}); allow it, or "
+            "name a model directory elsewhere"
+        ) from None
 
 
 def _check_only(wanted: ModelRecipe, settings: Settings, *, as_json: bool) -> None:

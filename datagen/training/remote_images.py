@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from datagen.errors import InputError, StoreError
+from datagen.errors import InputError, MachineError
 from datagen.store import ObjectInfo, Store, open_store
 
 _MAX_BYTES = 256 << 30
@@ -29,7 +29,8 @@ def local_images(
     gone when the block ends: what is kept could be stale. profile: of the AWS configuration.
     max_bytes: of all objects.
 
-    Raises InputError if nothing lies there, StoreError if it cannot be read.
+    Raises InputError if nothing lies there, StoreError if it cannot be read, MachineError if the
+    copy cannot be written.
     """
     if (address := s3_address(path)) is None:
         yield path
@@ -80,7 +81,7 @@ def _fetch(store: Store, wanted: ObjectInfo, folder: Path) -> None:
         with store.open(wanted.key) as source, path.open("wb") as target:
             shutil.copyfileobj(source, target)
     except OSError as error:
-        raise StoreError(
+        raise MachineError(
             f"{store.url(wanted.key)} cannot be written to {path}: {error.strerror}; free space, "
             "or set another --home"
         ) from None

@@ -6,9 +6,10 @@ import pytest
 from click.testing import CliRunner
 
 from datagen.cli import main
-from datagen.errors import InputError, ObjectMissingError
+from datagen.errors import InputError, MachineError, ObjectMissingError
 from datagen.store import DirectoryStore, open_store
 from datagen.training.remote_images import fetch_images, local_images, s3_address
+from tests.commands.test_out_folder import files_of_at_most
 from tests.training.tiny_data import tiny_recipe_text, write_tiny_data
 
 ADDRESS = "s3://bucket/images"
@@ -44,6 +45,16 @@ def test_an_object_that_goes_away_is_told(
     monkeypatch.setattr(store, "list", lambda prefix: iter(objects))
     store.delete("cat/0.png")
     with pytest.raises(ObjectMissingError, match=r"cat/0\.png"):
+        fetch_images(store, tmp_path / "copy", address=ADDRESS)
+
+
+def test_a_full_disk_is_a_fault_of_this_machine(store: DirectoryStore, tmp_path: Path) -> None:
+    """Another worker's may have room: its training is not lost."""
+    store.put_new("dog/2.png", b"x" * 2000)
+    with (
+        files_of_at_most(1000),
+        pytest.raises(MachineError, match=r"dog/2\.png cannot be written .*free space"),
+    ):
         fetch_images(store, tmp_path / "copy", address=ADDRESS)
 
 
