@@ -139,6 +139,9 @@ def check_readable(data: DataSource, settings: Settings) -> Path:
     Raises InvalidRecipe for what lies in the store, but for the tenant's own part of it, for a
     folder that is not below DATAGEN_TRAINING_DATA_DIR, and for what is no address and no path.
     """
+    if data.condition is not None and data.condition.path is not None:
+        expected = "left out: its files lie in the tars of the images, or in a folder of data.path"
+        raise field_error("data.condition.path", str(data.condition.path), expected)
     field = "data.path" if data.registered is None else "data.registered"
     address = s3_address(data.place)
     if address is not None:

@@ -66,6 +66,26 @@ def list_folder(root: Path, part: str | None) -> Listing:
     return Listing(entries, tuple(f.name for f in folders if f.name in present), tuple(notes))
 
 
+def list_flat(root: Path, class_name: str) -> Listing | None:
+    """Images that lie in the folder itself, all of one class; None if there is none, or if there
+    are folders of classes: pairs need no classes."""
+    if not root.is_dir() or _class_folders(root):
+        return None
+    metadata = read_metadata(root)
+    paths = [
+        path
+        for path in sorted(root.iterdir())
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    ]
+    if len(paths) > MAX_IMAGES:
+        raise InputError(f"data {root}: more than {MAX_IMAGES:,} images; split them")
+    entries = []
+    for path in paths:
+        entry = _entry(path, path.name, class_name, metadata.get(path.name))
+        entries.append(entry)
+    return Listing(entries, (class_name,)) if entries else None
+
+
 def _unknown_rows(what: str, place: Path, names: Sequence[str]) -> list[str]:
     """Rows of images of another part are no fault."""
     unknown = [name for name in names if not (place / name).is_file()]

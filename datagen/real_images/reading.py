@@ -19,6 +19,7 @@ from datagen.faults import plural
 from datagen.image_files import SCALED, Picture
 from datagen.image_set import ImageSet, Rows
 from datagen.real_images.listing import MAX_BROKEN, NOT_GIVEN, Entry, some
+from datagen.real_images.pairs import Pair, Pairing, PairReader, with_pairs
 from datagen.real_images.resizing import PROPORTIONS, Fit, fitted, size_text
 
 _MAX_NAMED = 20
@@ -68,8 +69,10 @@ def read_images(
     notes: list[str],
     *,
     fit: Fit = "stretch",
+    pairing: Pairing | None = None,
 ) -> Reading:
-    """notes: what is known so far; those of the reading are put behind them.
+    """notes: what is known so far; those of the reading are put behind them. pairing: what is read
+    beside each image; one that lacks it counts as broken.
 
     Raises InputError, naming the broken files, if they are over 1%.
     """
@@ -79,9 +82,12 @@ def read_images(
     marks: dict[str, str] = {}
     broken: list[tuple[str, str]] = []
     changes = _Changes(size, fit)
+    beside = PairReader(pairing or Pairing(), size, fit)
+    pairs: list[Pair] = []
     for entry in entries:
         try:
             picture = entry.read()
+            pairs.append(beside.read(entry, picture.pixels.shape[:2]))
         except InputError as error:
             broken.append((entry.name, str(error)))
             if len(broken) > max(_MAX_NAMED, MAX_BROKEN * len(entries)):
@@ -95,7 +101,10 @@ def read_images(
         pixels.append(fitted(picture.pixels, size, fit))
     notes = [*notes, *_broken_notes(path, broken, len(entries))]
     notes += [f"{path.name}: {line}" for line in changes.lines()]
+    if pairing is not None:
+        notes += beside.check(path)
     images = _image_set(path, kept, class_names, pixels, notes)
+    images = with_pairs(images, pairs, () if pairing is None else pairing.names)
     left_out = tuple(name for name, _ in broken)
     return Reading(images, left_out, changes.sizes, tuple(digests), marks)
 

@@ -52,6 +52,50 @@ def resized(
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
+def fitted_mask(mask: NDArray[np.uint8], size: tuple[int, int], fit: Fit) -> NDArray[np.uint8]:
+    """As fitted does with its image, by nearest neighbour; padded with 0, the background.
+
+    mask: (H, W).
+    """
+    if mask.shape == size:
+        return mask
+    from PIL import Image
+
+    old_height, old_width = mask.shape
+    scale_y, scale_x = _scales_of((old_height, old_width), size, fit)
+    height, width = old_height * scale_y, old_width * scale_x
+    source = Image.fromarray(mask)
+    if fit != "pad":
+        # What the size shows of the image, in the image's pixels.
+        shown = (size[0] * old_height / height, size[1] * old_width / width)
+        top, left = (old_height - shown[0]) / 2, (old_width - shown[1]) / 2
+        box = (left, top, left + shown[1], top + shown[0])
+        return np.asarray(source.resize((size[1], size[0]), Image.Resampling.NEAREST, box))
+    rows, columns = max(1, round(height)), max(1, round(width))
+    top, left = (size[0] - rows) // 2, (size[1] - columns) // 2
+    padded = np.zeros(size, np.uint8)
+    inner = source.resize((columns, rows), Image.Resampling.NEAREST)
+    padded[top : top + rows, left : left + columns] = np.asarray(inner)
+    return padded
+
+
+def fitted_spacing(
+    spacing_mm: tuple[float, float], old_size: tuple[int, int], size: tuple[int, int], fit: Fit
+) -> tuple[float, float]:
+    """(rows, columns) between centres of pixels, after `fitted`."""
+    scale_y, scale_x = _scales_of(old_size, size, fit)
+    return spacing_mm[0] / scale_y, spacing_mm[1] / scale_x
+
+
+def _scales_of(old_size: tuple[int, int], size: tuple[int, int], fit: Fit) -> tuple[float, float]:
+    """By how much `fitted` enlarges rows and columns."""
+    scales = (size[0] / old_size[0], size[1] / old_size[1])
+    if fit == "stretch":
+        return scales
+    scale = max(scales) if fit == "crop" else min(scales)
+    return scale, scale
+
+
 def resize_all(images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """images: (N, H, W, C)."""
     if images.shape[1:3] == size:

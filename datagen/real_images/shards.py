@@ -1,19 +1,24 @@
 """WebDataset tars, such as {split}-{index}.tar: each image beside its label.
 
 Reads what `datagen pull` writes, and tars of others, whose label is a .cls or in the .json: as
-class_name, label or cls. Called by opening.py.
+class_name, label or cls. Beside an image there may lie a label map, KEY.mask.png, and a picture
+that it is to be made from, KEY.condition.png. Called by opening.py.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from datagen.errors import InputError
 from datagen.image_files import Picture, read_picture
@@ -25,6 +30,9 @@ from datagen.real_images.listing import (
     class_order,
     unlabelled_notes,
 )
+from datagen.real_images.pairs import mask_of
+
+Content = TypeVar("Content")
 
 _SUFFIXES = ("png", "jpg", "jpeg", "webp")
 _MAX_IMAGE_BYTES, _MAX_JSON_BYTES, _MAX_LABEL_BYTES = 256 << 20, 1 << 20, 1 << 10
@@ -76,6 +84,7 @@ def _entries(path: Path) -> Iterator[Entry]:
     images: dict[str, tarfile.TarInfo] = {}
     labels: dict[str, str] = {}
     records: dict[str, dict[str, Any]] = {}
+    beside: dict[str, dict[str, tarfile.TarInfo]] = {"mask.png": {}, "condition.png": {}}
     with tarfile.open(path, "r:") as tar:
         for member in tar:
             folder, slash, name = member.name.rpartition("/")
@@ -83,7 +92,9 @@ def _entries(path: Path) -> Iterator[Entry]:
             key = folder + slash + key
             if not member.isreg():
                 continue
-            if suffix == "cls":
+            if suffix in ("mask.png", "condition.png"):
+                beside[suffix][key] = member
+            elif suffix == "cls":
                 labels[key] = _text(tar, member)
             elif suffix == "json":
                 records[key] = _record(tar, member)
@@ -92,16 +103,29 @@ def _entries(path: Path) -> Iterator[Entry]:
     for key, member in images.items():
         record = records.get(key, {})
         attributes = {str(k): str(v) for k, v in record.get("attributes", {}).items()}
-        read = partial(_read, path, member.offset_data, member.size, name=member.name)
+        mask, picture = beside["mask.png"].get(key), beside["condition.png"].get(key)
         label = labels.get(key) or _label(record)
         group = record.get("group")
         yield Entry(
             member.name,
             label,
-            read,
+            _reader(_read, path, member),
             group=None if group is None else str(group),
             attributes=attributes,
+            read_mask=None if mask is None else _reader(_read_mask, path, mask),
+            read_condition=None if picture is None else _reader(_read, path, picture),
+            spacing_mm=_spacing(record),
         )
+
+
+def _spacing(record: dict[str, Any]) -> tuple[float, float] | None:
+    """As datagen writes it: labels.spacing_mm."""
+    labels = record.get("labels")
+    found = labels.get("spacing_mm") if isinstance(labels, dict) else None
+    if not (isinstance(found, list) and len(found) == 2):
+        return None
+    rows, columns = (float(side) if isinstance(side, (int, float)) else 0.0 for side in found)
+    return (rows, columns) if 0 < rows < math.inf and 0 < columns < math.inf else None
 
 
 def _label(record: dict[str, Any]) -> str:
@@ -128,9 +152,24 @@ def _record(tar: tarfile.TarFile, member: tarfile.TarInfo) -> dict[str, Any]:
     return dict(record)
 
 
-def _read(path: Path, offset: int, size: int, *, name: str) -> Picture:
+def _reader(
+    read: Callable[[Path, int, int, str], Content], path: Path, member: tarfile.TarInfo
+) -> Callable[[], Content]:
+    return partial(read, path, member.offset_data, member.size, member.name)
+
+
+def _read(path: Path, offset: int, size: int, name: str) -> Picture:
+    data = _bytes(path, offset, size, name)
+    return read_picture(io.BytesIO(data), formats=FORMATS, name=name)
+
+
+def _read_mask(path: Path, offset: int, size: int, name: str) -> NDArray[np.uint8]:
+    return mask_of(lambda: _bytes(path, offset, size, name), name=name)
+
+
+def _bytes(path: Path, offset: int, size: int, name: str) -> bytes:
     if size > _MAX_IMAGE_BYTES:
         raise InputError(f"{name}: {size} bytes; expected at most {_MAX_IMAGE_BYTES}")
     with path.open("rb") as file:
         file.seek(offset)
-        return read_picture(io.BytesIO(file.read(size)), formats=FORMATS, name=name)
+        return file.read(size)

@@ -14,34 +14,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.errors import InputError
+from datagen.real_images.derived import derived
+from datagen.real_images.folders import list_flat
 from datagen.real_images.listing import Listing, check_texts, some
 from datagen.real_images.load import common_shape
-from datagen.real_images.opening import Kind, open_source
+from datagen.real_images.opening import Kind, Source, open_source
+from datagen.real_images.pairs import Pairing, beside
 from datagen.real_images.reading import Reading, read_images
 from datagen.real_images.resizing import size_text
 from datagen.training.model_recipe import CLASS_NAME, DataSource
 
 _MIN_SIDE_PX, _MAX_SIDE_PX = 8, 1024
 _MAX_BYTES = 16 << 30
+# Of data.path, where both lie there.
+_IMAGES_FOLDER, _MASKS_FOLDER, _PICTURES_FOLDER = "images", "masks", "conditions"
 
 
 @dataclass(frozen=True)
 class RealImages:
-    """images: (N, H, W, C) uint8. class_ids: (N,) int64."""
+    """images: (N, H, W, C) uint8. class_ids: (N,) int64. Of pairs: masks: (N, H, W) uint8;
+    pictures: (N, H, W, C) uint8, that the images are to be made from."""
 
     images: NDArray[np.uint8]
     class_ids: NDArray[np.int64]
+    masks: NDArray[np.uint8] | None = None
+    pictures: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def take(self, rows: NDArray[np.int64]) -> RealImages:
-        return RealImages(self.images[rows], self.class_ids[rows])
+        return RealImages(
+            self.images[rows],
+            self.class_ids[rows],
+            None if self.masks is None else self.masks[rows],
+            None if self.pictures is None else self.pictures[rows],
+        )
 
     def digest(self) -> str:
-        """sha256 over pixels and classes, in order."""
+        """sha256 over pixels and classes, and what lies beside them, in order."""
         digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
         digest.update(np.ascontiguousarray(self.class_ids).data)
+        for pixels in (self.masks, self.pictures):
+            if pixels is not None:
+                digest.update(np.ascontiguousarray(pixels).data)
         return digest.hexdigest()
 
 
@@ -51,7 +67,8 @@ def load_real_images(source: DataSource, *, part: str = "train") -> RealImages:
 
 
 def real_images(reading: Reading) -> RealImages:
-    return RealImages(reading.images.images, reading.images.class_ids)
+    images = reading.images
+    return RealImages(images.images, images.class_ids, images.masks, images.conditions)
 
 
 def read_training_images(source: DataSource, *, part: str = "train") -> Reading:
@@ -60,10 +77,11 @@ def read_training_images(source: DataSource, *, part: str = "train") -> Reading:
     Raises InputError if images are missing, too many are broken, or they do not fit each other or
     the recipe.
     """
-    path = source.place
+    path = _images_place(source)
     opened = open_source(path, kind=None if source.format == "auto" else source.format)
     chosen = opened.part(None if part == "train" else part, path)
-    listing = _with_class_names(opened.list(chosen), source, opened.kind)
+    listing = _with_class_names(_listed(opened, chosen, source), source, opened.kind)
+    listing = _with_pairs(listing, source)
     check_texts(listing.entries, path)
     notes = list(listing.notes)
     if others := [p for p in opened.parts if p != chosen]:
@@ -74,8 +92,17 @@ def read_training_images(source: DataSource, *, part: str = "train") -> Reading:
     size, num_channels = common_shape(entries, path)
     size = source.size or size
     _check_shape(path, (*size, num_channels), len(entries))
-    reading = read_images(path, entries, listing.class_names, size, notes, fit=source.fit)
+    reading = read_images(
+        path,
+        entries,
+        listing.class_names,
+        size,
+        notes,
+        fit=source.fit,
+        pairing=_pairing_of(source, listing),
+    )
     _check_reading(reading, listing, source)
+    reading = _with_derived(reading, source)
     if opened.kind == "idx":
         return reading
     # Mixed, so that any leading part of the images holds every class.
@@ -127,6 +154,77 @@ def _held_out_groups(groups: Sequence[str], *, held_out: int, seed: int) -> NDAr
     return kept
 
 
+def _listed(opened: Source, part: str, source: DataSource) -> Listing:
+    """Pairs need no folders of classes."""
+    if source.condition is not None and opened.kind == "imagefolder":
+        name = source.class_names[0] if source.class_names else _IMAGES_FOLDER
+        if (flat := list_flat(_images_place(source), name)) is not None:
+            return flat
+    return opened.list(part)
+
+
+def _images_place(source: DataSource) -> Path:
+    """The folder `images` of data.path, where a folder of what is beside them is there too."""
+    place = source.place
+    return place / _IMAGES_FOLDER if _beside_folder(source) is not None else place
+
+
+def _beside_folder(source: DataSource) -> Path | None:
+    condition = source.condition
+    if condition is None or condition.path is not None or condition.derive is not None:
+        return None
+    name = _PICTURES_FOLDER if condition.kind == "image" else _MASKS_FOLDER
+    folder = source.place / name
+    return folder if folder.is_dir() and (source.place / _IMAGES_FOLDER).is_dir() else None
+
+
+def _with_pairs(listing: Listing, source: DataSource) -> Listing:
+    condition = source.condition
+    if condition is None:
+        return listing
+    folder = condition.path or _beside_folder(source)
+    if folder is None:
+        return listing
+    return beside(listing, folder, pictures=condition.kind == "image")
+
+
+def _pairing_of(source: DataSource, listing: Listing) -> Pairing | None:
+    """Raises InputError if label maps are wanted and their values have no names, or if what is
+    wanted lies nowhere."""
+    condition = source.condition
+    if condition is None:
+        return None
+    names = condition.names or listing.mask_names
+    wants_masks = condition.kind in ("mask", "layout") or (
+        condition.kind == "inpaint" and bool(condition.names)
+    )
+    wants_pictures = condition.kind == "image" and condition.derive is None
+    if wants_masks and not names:
+        raise InputError(
+            f"data.condition.names: none are given, and data {source.place} say none; expected the "
+            "names of the values of the label maps, the first the background"
+        )
+    found = [e for e in listing.entries if (e.read_condition if wants_pictures else e.read_mask)]
+    if (wants_masks or wants_pictures) and not found:
+        what, folder = (
+            ("pictures", _PICTURES_FOLDER) if wants_pictures else ("label maps", _MASKS_FOLDER)
+        )
+        raise InputError(
+            f"data.condition: no {what} lie beside the images of {source.place}; name their folder "
+            f"in data.condition.path, with the same relative names as the images, or put both into "
+            f"folders {_IMAGES_FOLDER} and {folder} of data.path"
+        )
+    return Pairing(wants_masks, wants_pictures, names if wants_masks else (), condition.values)
+
+
+def _with_derived(reading: Reading, source: DataSource) -> Reading:
+    condition = source.condition
+    if condition is None or condition.derive is None:
+        return reading
+    pictures = derived(reading.images.images, condition.derive, factor=condition.factor)
+    return replace(reading, images=replace(reading.images, conditions=pictures))
+
+
 def _with_class_names(listing: Listing, source: DataSource, kind: Kind) -> Listing:
     """Names given for labels that are numbers, and no classes but those given."""
     if not listing.entries:
@@ -135,6 +233,9 @@ def _with_class_names(listing: Listing, source: DataSource, kind: Kind) -> Listi
         return _checked_class_names(listing, source)
     names = source.class_names
     labels = listing.class_names
+    if len(names) == len(labels) == 1:
+        entries = [replace(entry, class_name=names[0]) for entry in listing.entries]
+        return replace(listing, entries=entries, class_names=names)
     present = {entry.class_name for entry in listing.entries}
     if kind == "idx" or (all(label.isdecimal() for label in labels) and present - set(names)):
         if len(labels) > len(names):
@@ -158,7 +259,7 @@ def _checked_class_names(listing: Listing, source: DataSource) -> Listing:
     """Raises InputError if a name of the data could not be one of a model's classes."""
     present = {entry.class_name for entry in listing.entries}
     names = tuple(name for name in listing.class_names if name in present)
-    if len(names) < 2:
+    if len(names) < 2 and source.condition is None:
         raise InputError(
             f"data {source.place}: one class only, {names[0]!r}; expected 2 or more, such as one "
             "folder of images each"

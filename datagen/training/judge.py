@@ -6,29 +6,34 @@ Called by training/loop.py while training, and by training/session.py for the ca
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datagen.errors import InputError
 from datagen.features import embed, kernel_distance, train_classifier
-from datagen.generators.interface import ModelConfig, Sampler
+from datagen.generators.interface import ConditionedSampler, ModelConfig, Sampler
+from datagen.images import block_means
 from datagen.training.copying import CopyWatch
 from datagen.training.dataset import RealImages
 from datagen.training.diversity import Diversity, watch
+from datagen.training.pairs import held_out_conditions, picture_of
 
 MAX_PER_CLASS, _MIN_PER_CLASS, _PER_HELD_OUT = 200, 20, 4
 NUM_SHOWN = 10
 _NUM_CLASSIFIER_IMAGES = 20_000
 _NUM_CLASSIFIER_EPOCHS = 4
+_MEANS_SIDE_PX, _NUM_PARTS = 8, 8
 
 
 @dataclass(frozen=True)
 class Judgement:
     """kid: mean over classes, lower is better; of num_samples images.
-    copy_share: see CopyWatch.share. shown: (N, H, W, C), the first samples of each class."""
+    copy_share: see CopyWatch.share. shown: (N, H, W, C), the first samples of each class; of a
+    model that takes conditions, three of each class: conditions, samples, real images."""
 
     kid: float
     num_samples: int
@@ -52,7 +57,9 @@ class HeldOutJudge:
     def __init__(
         self, train_part: RealImages, held_out: RealImages, *, config: ModelConfig, seed: int
     ) -> None:
-        """Raises InputError if no class has two held-out images."""
+        """held_out: its conditions are what the samples are drawn with, each image's in turn.
+
+        Raises InputError if no class has two held-out images."""
         num_per_class = np.bincount(held_out.class_ids, minlength=len(config.class_names))
         self.class_ids = [c for c, num in enumerate(num_per_class) if num > 1]
         if not self.class_ids:
@@ -60,13 +67,15 @@ class HeldOutJudge:
                 f"data.held_out: {len(held_out)} images hold no class twice; expected several "
                 "images of each class: raise it"
             )
+        class_ids, num_classes = _told_apart(train_part, len(config.class_names))
         self.network = train_classifier(
             train_part.images[:_NUM_CLASSIFIER_IMAGES],
-            train_part.class_ids[:_NUM_CLASSIFIER_IMAGES],
-            num_classes=len(config.class_names),
+            class_ids[:_NUM_CLASSIFIER_IMAGES],
+            num_classes=num_classes,
             num_epochs=_NUM_CLASSIFIER_EPOCHS,
             seed=seed,
         )
+        self.drawn = Drawn(held_out, config)
         features = embed(self.network, held_out.images)
         self.features = {c: features[held_out.class_ids == c] for c in self.class_ids}
         self.copies = CopyWatch(
@@ -76,7 +85,8 @@ class HeldOutJudge:
     def judge(self, sampler: Sampler) -> Judgement:
         """kid: about `floor` for samples as good as real images."""
         samples = {
-            c: sample_class(sampler, c, num_samples(len(rows))) for c, rows in self.features.items()
+            c: self.drawn.samples(sampler, c, num_samples(len(rows)))
+            for c, rows in self.features.items()
         }
         features = {c: embed(self.network, images) for c, images in samples.items()}
         kids = [kernel_distance(features[c], self.features[c]) for c in self.class_ids]
@@ -85,7 +95,11 @@ class HeldOutJudge:
             num_samples=sum(len(images) for images in samples.values()),
             copy_share=self.copies.share(samples),
             diversity=watch(features, self.features),
-            shown=[images[:NUM_SHOWN] for images in samples.values()],
+            shown=[
+                row
+                for c, images in samples.items()
+                for row in self.drawn.shown(c, images[:NUM_SHOWN], with_real=True)
+            ],
         )
 
     def floor(self) -> float | None:
@@ -107,8 +121,83 @@ def num_samples(num_held_out: int) -> int:
 
 def sample_class(sampler: Sampler, class_id: int, num: int) -> NDArray[np.uint8]:
     """Returns (num, H, W, C) uint8, of the seeds 0 to num - 1."""
-    parts = []
-    for first in range(0, num, sampler.batch_size):
-        seeds = list(range(first, min(first + sampler.batch_size, num)))
-        parts.append(sampler.sample(seeds, [class_id] * len(seeds)))
-    return np.concatenate(parts)
+    return _in_batches(
+        sampler.batch_size, num, lambda seeds: sampler.sample(seeds, [class_id] * len(seeds))
+    )
+
+
+def _in_batches(
+    size: int, num: int, draw: Callable[[list[int]], NDArray[np.uint8]]
+) -> NDArray[np.uint8]:
+    """draw: of some seeds."""
+    firsts = range(0, num, size)
+    return np.concatenate([draw(list(range(f, min(f + size, num)))) for f in firsts])
+
+
+class Drawn:
+    """Samples of classes: of a model that takes conditions, with those of held-out images."""
+
+    def __init__(self, held_out: RealImages, config: ModelConfig) -> None:
+        self._held_out, self._condition = held_out, config.condition
+        taken = config.condition
+        self._conditions = [] if taken is None else held_out_conditions(held_out, taken)
+
+    def samples(self, sampler: Sampler, class_id: int, num: int) -> NDArray[np.uint8]:
+        """Returns (num, H, W, C) uint8, of the seeds 0 to num - 1, each held-out image's condition
+        in turn; of a class without any, those of all."""
+        return _in_batches(
+            sampler.batch_size,
+            num,
+            lambda seeds: self.batch(sampler, seeds, [class_id] * len(seeds)),
+        )
+
+    def batch(
+        self, sampler: Sampler, seeds: Sequence[int], class_ids: Sequence[int]
+    ) -> NDArray[np.uint8]:
+        if self._condition is None:
+            return sampler.sample(seeds, class_ids)
+        conditions = [
+            self._conditions[self._row(class_id, seed)]
+            for seed, class_id in zip(seeds, class_ids, strict=True)
+        ]
+        return cast(ConditionedSampler, sampler).sample_conditioned(seeds, class_ids, conditions)
+
+    def shown(
+        self, class_id: int, samples: NDArray[np.uint8], *, with_real: bool
+    ) -> list[NDArray[np.uint8]]:
+        """Rows of a grid. samples: of the first seeds. with_real: also what is read off real
+        pictures, and so belongs into no card."""
+        if self._condition is None:
+            return [samples]
+        rows = [self._row(class_id, seed) for seed in range(len(samples))]
+        size = samples.shape[1:3]
+        pictures = [picture_of(self._conditions[row], self._condition, size) for row in rows]
+        found = [_coloured(samples)]
+        if with_real or self._condition.kind in ("mask", "layout"):
+            found.insert(0, np.stack(pictures))
+        if with_real:
+            found.append(_coloured(self._held_out.images[rows]))
+        return found
+
+    def _row(self, class_id: int, seed: int) -> int:
+        rows = np.flatnonzero(self._held_out.class_ids == class_id)
+        if not len(rows):
+            return seed % len(self._held_out)
+        return int(rows[seed % len(rows)])
+
+
+def _coloured(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.broadcast_to(images, (*images.shape[:3], 3))
+
+
+def _told_apart(part: RealImages, num_classes: int) -> tuple[NDArray[np.int64], int]:
+    """What the classifier is to tell apart: the classes; of a single one, which teaches no
+    features, as many equal parts along the direction in which its images differ most."""
+    if num_classes > 1:
+        return part.class_ids, num_classes
+    small = block_means(part.images, max_side=_MEANS_SIDE_PX)
+    points = small.reshape(len(small), -1).astype(np.float64)
+    points -= points.mean(0)
+    _, directions = np.linalg.eigh(points.T @ points)
+    places = np.argsort(np.argsort(points @ directions[:, -1], kind="stable"))
+    return places * _NUM_PARTS // len(places), _NUM_PARTS

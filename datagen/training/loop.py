@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from datagen.conditions import ConditionConfig
 from datagen.errors import TrainingError
 from datagen.generators.interface import Objective, Update
 from datagen.generators.weights import from_uint8_nhwc
@@ -26,6 +27,7 @@ from datagen.training.dataset import RealImages
 from datagen.training.judge import HeldOutJudge, Judgement
 from datagen.training.memory import is_out_of_memory, too_large
 from datagen.training.model_recipe import ModelRecipe, Schedule, model_recipe_digest
+from datagen.training.pairs import planes_of
 from datagen.training.pictures import save_grid
 from datagen.training.processes import Processes
 from datagen.training.sampling import RowSampler
@@ -64,6 +66,7 @@ class _Run:
     folder: Path
     report: Report
     on_checkpoint: OnCheckpoint
+    condition: ConditionConfig | None
 
 
 def train(
@@ -73,6 +76,7 @@ def train(
     train_part: RealImages,
     judge: HeldOutJudge | None,
     folder: Path,
+    condition: ConditionConfig | None = None,
     images_unjudged: int = 0,
     private_draw: Draw | None = None,
     processes: Processes | None = None,
@@ -83,8 +87,8 @@ def train(
     """Trains up to schedule.num_images, from the checkpoint in `folder` if there is one.
 
     judge: None in processes but the first, and in a private run: to choose weights by real images
-    would tell of them. images_unjudged: before which the weights can not draw. private_draw: the
-    rows of each step of such a run.
+    would tell of them. condition: that the objective's model takes. images_unjudged: before which
+    the weights can not draw. private_draw: the rows of each step of such a run.
     max_seconds: of this call; 0 trains no step. on_checkpoint: called with the folder after each
     checkpoint; what it or `report` raises ends the training, which goes on from there later.
     Raises TrainingError if a loss is not finite, or memory or disk is full; the checkpoints before
@@ -110,6 +114,7 @@ def train(
             folder=folder,
             report=report,
             on_checkpoint=on_checkpoint,
+            condition=condition,
         )
         _steps(run, progress, max_seconds=max_seconds)
     kept = load_checkpoint(folder / BEST_FILE, recipe_digest=digest)
@@ -251,6 +256,9 @@ def _one_step(run: _Run, progress: Progress) -> dict[str, float]:
         update = replace(
             update, rng=own_rng, num_processes=processes.num, average=processes.average
         )
+    if run.condition is not None:
+        planes = planes_of(batch, run.condition, step_rng=update.rng, device=processes.device)
+        update = replace(update, condition=planes)
     try:
         losses = run.objective.step(images, class_ids, update)
     except (RuntimeError, MemoryError) as error:
@@ -261,13 +269,19 @@ def _one_step(run: _Run, progress: Progress) -> dict[str, float]:
         raise too_large(
             schedule.batch_size,
             progress.step + 1,
-            lambda size: run.objective.step(images[:size], class_ids[:size], alone),
+            lambda size: run.objective.step(images[:size], class_ids[:size], _first(alone, size)),
             num_processes=processes.num,
         ) from None
     progress.step += 1
     progress.images_seen += schedule.batch_size
     _note_losses(progress, losses)
     return losses
+
+
+def _first(update: Update, num: int) -> Update:
+    """Of so many images of the step."""
+    planes = update.condition
+    return update if planes is None else replace(update, condition=planes[:num])
 
 
 def _step_rng(name: str) -> torch.Generator:

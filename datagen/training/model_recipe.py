@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -22,9 +23,19 @@ from pydantic import (
 
 from datagen.errors import InputError
 from datagen.generators import GENERATORS
+from datagen.generators.encoding import KINDS_TAKEN, MAX_NAMES
+from datagen.real_images.derived import Derivation
 from datagen.real_images.opening import Kind
 from datagen.real_images.resizing import Fit
-from datagen.recipe import InvalidRecipe, Problem, load_bytes, parse_as, suggest
+from datagen.recipe import (
+    CONDITION_KINDS,
+    ConditionKind,
+    InvalidRecipe,
+    Problem,
+    load_bytes,
+    parse_as,
+    suggest,
+)
 from datagen.schema_faults import refuse
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -39,8 +50,12 @@ _LATER_SCHEDULE_FIELDS = {
     "decay", "max_grad_norm", "class_balanced", "stop_after_evaluations", "max_copy_share",
 }  # fmt: skip
 _NOT_PRIVATE = {"class_balanced", "max_grad_norm", "max_copy_share", "stop_after_evaluations"}
-_LATER_DATA_FIELDS = {"format", "class_names", "image_size", "fit", "allow_synthetic"}
+_LATER_DATA_FIELDS = {
+    "format", "class_names", "image_size", "fit", "allow_synthetic", "condition",
+}  # fmt: skip
 PRIVATE_GENERATORS = ("cgan", "edm")
+# Made from the data at once: no network is trained, and nothing is chosen by held-out images.
+FITTED_GENERATORS = ("condition_set", "layout")
 MAX_LINE_CHARS = 1024
 _IMAGES = "a whole number of images, 1 or more"
 
@@ -48,6 +63,59 @@ _IMAGES = "a whole number of images, 1 or more"
 def is_line(text: str) -> bool:
     """Whether it can stand in a message, a card and the catalog."""
     return text.isprintable() and len(text) <= MAX_LINE_CHARS
+
+
+class ConditionSource(BaseModel):
+    """What lies beside each image, and is the condition of the model: see docs/training.md, Pairs.
+
+    mask: label maps. image: pictures. inpaint: the images themselves, with holes, and label maps of
+    what lies in them if there are names. layout: boxes, of what label maps show.
+    values: of the names, in the files of label maps. factor: of low_resolution.
+    """
+
+    model_config = _STRICT
+
+    kind: ConditionKind = Field(description=f"one of {', '.join(CONDITION_KINDS)}")
+    path: Path | None = Field(
+        default=None,
+        description="a folder of label maps or pictures with the same relative names as the "
+        "images; or left out where they lie in the data, or are derived",
+    )
+    names: tuple[_ClassName, ...] = Field(
+        default=(),
+        min_length=2,
+        max_length=MAX_NAMES,
+        description="a list of 2 to 256 names of the values of label maps, the first of them the "
+        "background; or left out where the data say them",
+    )
+    values: tuple[Annotated[int, Field(strict=True, ge=0, le=255)], ...] = Field(
+        default=(),
+        max_length=MAX_NAMES,
+        description="a list of the values of the names, from 0 to 255, none twice; or left out for "
+        "0, 1, 2 and so on",
+    )
+    derive: Derivation | None = Field(
+        default=None, description="edges or low_resolution; or left out"
+    )
+    factor: _Count = Field(default=4, ge=2, le=16, description="a whole number from 2 to 16")
+
+    @model_validator(mode="after")
+    def _check_together(self) -> ConditionSource:
+        unpictured, derived = self.kind != "image", self.derive is not None
+        faults = (
+            (self.names and not unpictured, "names", "left out: pictures have none"),
+            (derived and unpictured, "derive", "left out, or kind image"),
+            (derived and self.path is not None, "path", "left out: pictures are derived"),
+            (len(set(self.names)) < len(self.names), "names", "each name once"),
+            (len(set(self.values)) < len(self.values), "values", "each value once"),
+            (
+                bool(self.values) and len(self.values) != len(self.names),
+                "values",
+                f"one for each of {len(self.names)} names",
+            ),
+        )
+        refuse(((name,), getattr(self, name), told) for wrong, name, told in faults if wrong)
+        return self
 
 
 class DataSource(BaseModel):
@@ -70,7 +138,7 @@ class DataSource(BaseModel):
     )
     class_names: tuple[_ClassName, ...] = Field(
         default=(),
-        min_length=2,
+        min_length=1,
         max_length=1000,
         description="a list of 2 to 1000 class names of letters, digits, '-' and '_', for labels "
         "that are numbers in their order; or left out, for those of the data",
@@ -100,6 +168,10 @@ class DataSource(BaseModel):
         description="a whole number of images, 2 or more, kept out of training to choose the best "
         "weights by",
     )
+    condition: ConditionSource | None = Field(
+        default=None,
+        description="a mapping with the kind of what lies beside each image; or left out",
+    )
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -121,6 +193,9 @@ class DataSource(BaseModel):
     def _check_origin(self) -> DataSource:
         terms = {"licence": self.licence, "source": self.source}
         given_lines = terms | {"path": "" if self.path is None else str(self.path)}
+        if len(self.class_names) == 1 and self.condition is None:
+            told = str(type(self).model_fields["class_names"].description)
+            refuse([(("class_names",), self.class_names, told)])
         told = f"one line of at most {MAX_LINE_CHARS} printable characters"
         refuse([((name,), text, told) for name, text in given_lines.items() if not is_line(text)])
         if self.registered is not None:
@@ -221,7 +296,10 @@ class ModelRecipe(BaseModel):
     objective: dict[str, Any] = Field(
         default_factory=dict, description="a mapping of options of the generator's objective"
     )
-    schedule: Schedule = Field(description="a mapping that says how long and how fast to train")
+    schedule: Schedule = Field(
+        description="a mapping that says how long and how fast to train; left out of "
+        f"{' and '.join(FITTED_GENERATORS)}, which are fitted"
+    )
     init: str | None = Field(
         default=None,
         min_length=1,
@@ -235,6 +313,22 @@ class ModelRecipe(BaseModel):
         default="float32", description="float32 or float16: of the shipped weights"
     )
     description: str = Field(default="", max_length=1000, description="one sentence for the card")
+
+    @property
+    def is_fitted(self) -> bool:
+        return self.generator in FITTED_GENERATORS
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_schedule(cls, value: Any) -> Any:
+        is_fitted = isinstance(value, dict) and value.get("generator") in FITTED_GENERATORS
+        if is_fitted and "schedule" not in value:
+            return {**value, "schedule": dict(_NO_SCHEDULE)}
+        return value
+
+
+# What stands for the schedule of a model that is fitted.
+_NO_SCHEDULE = {"num_images": 1, "learning_rate": 1.0}
 
 
 def load_model_recipe(path: Path) -> ModelRecipe:
@@ -255,6 +349,7 @@ def parse_model_recipe(text: bytes, *, source: str) -> ModelRecipe:
         expected = f"one of {', '.join(trainable)}{suggest(recipe.generator, trainable)}"
         problem = Problem("generator", recipe.generator, expected, lines.get("generator"))
         raise InvalidRecipe([problem], source=source)
+    _check_condition(recipe, lines, source=source)
     if recipe.privacy is not None and recipe.init is not None:
         expected = "no model to start from, or no privacy: what it learned would not be counted"
         raise InvalidRecipe(
@@ -272,6 +367,30 @@ def parse_model_recipe(text: bytes, *, source: str) -> ModelRecipe:
             raise InvalidRecipe([Problem(name, value, expected, lines.get(name))], source=source)
     _check_options(recipe.generator, text, source=source)
     return recipe
+
+
+def _check_condition(recipe: ModelRecipe, lines: Mapping[str, int], *, source: str) -> None:
+    """That the generator takes it, or can be fitted to it. Raises InvalidRecipe."""
+    condition, generator = recipe.data.condition, recipe.generator
+    problem: tuple[str, Any, str] | None = None
+    if recipe.is_fitted:
+        if condition is None:
+            problem = ("data.condition", None, "what the model is fitted to, like {kind: mask}")
+        elif recipe.schedule.model_dump(exclude_defaults=True) != _NO_SCHEDULE:
+            problem = ("schedule", "given", f"left out: generator {generator} is fitted at once")
+        elif recipe.init is not None or recipe.privacy is not None:
+            field = "init" if recipe.init is not None else "privacy"
+            problem = (field, "given", f"left out: generator {generator} is fitted to its data")
+    elif condition is not None and condition.kind not in KINDS_TAKEN.get(generator, ()):
+        able = [name for name, kinds in KINDS_TAKEN.items() if condition.kind in kinds]
+        problem = ("generator", generator, f"one that takes a {condition.kind}: {', '.join(able)}")
+    elif condition is not None and recipe.privacy is not None:
+        problem = ("privacy", "given", "left out, or no data.condition: it would not be private")
+    elif generator == "spade" and condition is None:
+        problem = ("data.condition", None, "label maps for spade, like {kind: mask, names: [...]}")
+    if problem is not None:
+        field, value, expected = problem
+        raise InvalidRecipe([Problem(field, value, expected, lines.get(field))], source=source)
 
 
 def _check_options(generator: str, text: bytes, *, source: str) -> None:
@@ -295,6 +414,11 @@ def model_recipe_digest(recipe: ModelRecipe) -> str:
     given = recipe.data.model_dump(exclude_defaults=True)
     for field in _LATER_DATA_FIELDS - given.keys():
         del content["data"][field]
+    if recipe.data.condition is not None:
+        content["data"]["condition"].pop("path")
+    if recipe.is_fitted:
+        del content["schedule"]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     set_later = recipe.schedule.model_dump(exclude_defaults=True)
     for field in _LATER_SCHEDULE_FIELDS - set_later.keys():
         del content["schedule"][field]

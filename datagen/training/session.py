@@ -44,9 +44,10 @@ from datagen.training.dataset import (
     real_images,
     split_held_out,
 )
-from datagen.training.judge import NUM_SHOWN, HeldOutJudge, Judgement, sample_class
+from datagen.training.judge import NUM_SHOWN, Drawn, HeldOutJudge, Judgement
 from datagen.training.loop import LATEST_FILE, OnCheckpoint, Report, Trained, train
 from datagen.training.model_recipe import ModelRecipe, model_recipe_digest
+from datagen.training.pairs import condition_config
 from datagen.training.pictures import curves_png, sample_sheet
 from datagen.training.privacy.plan import RELEASE_FILE, PrivateTraining, prepare_private
 from datagen.training.processes import Processes, launched_processes
@@ -167,6 +168,7 @@ def _train(
         private.objective if private else _objective_of(begun),
         train_part=data_parts.train_part,
         judge=judge,
+        condition=config.condition,
         images_unjudged=_images_unjudged(recipe),
         folder=work,
         private_draw=private.draw if private else None,
@@ -299,6 +301,7 @@ def _config_of(recipe: ModelRecipe, images: ImageSet) -> ModelConfig:
         image_size=(height, width),
         channels=channels,
         network=network.model_dump(mode="json"),
+        condition=condition_config(recipe.data.condition, images),
     )
     return spec.fit(
         config, spec.options(), class_names=config.class_names, image_size=config.image_size
@@ -387,13 +390,14 @@ def _write(done: _Done, *, work: Path, out: Path) -> Model:
         ) from None
     sampler = spec.load(config, shipped, options, batch_size=spec.batch_size, device=device)
     judgement = done.judge.judge(sampler) if done.judge else None
+    drawn = Drawn(begun.data_parts.held_out, config)
     facts = ModelFacts(
         licence=recipe.data.licence,
         source=recipe.data.source,
         description=recipe.description,
         training=_training_facts(done, judgement),
         throughput=Throughput(
-            seconds_per_image=_seconds_per_image(sampler),
+            seconds_per_image=_seconds_per_image(sampler, drawn),
             num_network_calls=spec.num_network_calls(options),
             device=device_name(device),
         ),
@@ -416,7 +420,7 @@ def _write(done: _Done, *, work: Path, out: Path) -> Model:
             check=begun.data_parts.check,
             has_curves=curves is not None,
         ),
-        sheet_png=sample_sheet(_shown(config, sampler)),
+        sheet_png=sample_sheet(_shown(config, sampler, drawn)),
         curves_png=curves,
     )
 
@@ -452,7 +456,7 @@ def _training_facts(done: _Done, judgement: Judgement | None) -> TrainingFacts:
     )
 
 
-def _seconds_per_image(sampler: Sampler) -> float:
+def _seconds_per_image(sampler: Sampler, drawn: Drawn) -> float:
     """On one thread; the fastest of a few batches, since other work only ever slows one down."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -461,15 +465,19 @@ def _seconds_per_image(sampler: Sampler) -> float:
     for batch in range(1 + _TIMED_BATCHES):
         seeds = list(range(batch * size, (batch + 1) * size))
         started = time.perf_counter()
-        sampler.sample(seeds, [0] * size)
+        drawn.batch(sampler, seeds, [0] * size)
         times.append(time.perf_counter() - started)
     torch.set_num_threads(num_threads)
     return min(times[1:]) / size
 
 
-def _shown(config: ModelConfig, sampler: Sampler) -> list[NDArray[np.uint8]]:
+def _shown(config: ModelConfig, sampler: Sampler, drawn: Drawn) -> list[NDArray[np.uint8]]:
     num = min(len(config.class_names), _MAX_SHOWN_CLASSES)
-    return [sample_class(sampler, class_id, NUM_SHOWN) for class_id in range(num)]
+    rows = []
+    for class_id in range(num):
+        samples = drawn.samples(sampler, class_id, NUM_SHOWN)
+        rows += drawn.shown(class_id, samples, with_real=False)
+    return rows
 
 
 def _source_facts(admission: Admission, *, is_private: bool) -> tuple[SourceFact, ...]:

@@ -82,7 +82,7 @@ class EdmSampler:
         ids = torch.tensor(padded_ids, device=self.device)
         return SAMPLERS[options.sampler](self._guided(ids, planes), noise * sigmas[0], sigmas)
 
-    def _guided(self, class_ids: torch.Tensor, planes: torch.Tensor | None) -> Denoise:
+    def _guided(self, class_ids: torch.Tensor, planes: torch.Tensor | None = None) -> Denoise:
         """Classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598, equation 6, with w + 1 as
         the scale), away from the null class and the null condition together. Two calls at the one
         batch shape, never one call at twice it: the shape decides an image's bits."""

@@ -1,0 +1,231 @@
+"""What lies beside the images of a source: label maps and pictures, of the images' own size.
+
+Called by reading.py, for each image, and by training/dataset.py.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datagen.errors import InputError
+from datagen.faults import plural
+from datagen.image_files import read_picture
+from datagen.image_set import ImageSet
+from datagen.images import MAX_PIXELS
+from datagen.real_images.listing import FORMATS, MAX_IMAGES, Entry, Listing, some
+from datagen.real_images.resizing import Fit, fitted, fitted_mask, fitted_spacing, size_text
+
+Mask = NDArray[np.uint8]  # (H, W)
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+_LOSSLESS = ("PNG", "BMP", "TIFF", "GIF")
+_MAX_VALUES = 20
+_REMEDY = "name it as its image, or take the image out"
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """What is read beside each image. names: of the values of the label maps, the first the
+    background. values: those of the names in the files; empty for 0, 1, 2 and so on."""
+
+    wants_masks: bool = False
+    wants_pictures: bool = False
+    names: tuple[str, ...] = ()
+    values: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What was read beside one image, of the size that all are brought to."""
+
+    mask: Mask | None
+    picture: NDArray[np.uint8] | None
+    spacing_mm: tuple[float, float] | None
+
+
+class PairReader:
+    """Reads what lies beside images, one by one, and counts what is wrong with their values."""
+
+    def __init__(self, pairing: Pairing, size: tuple[int, int], fit: Fit) -> None:
+        self._pairing, self._size, self._fit = pairing, size, fit
+        values = pairing.values or tuple(range(len(pairing.names)))
+        # What a value of a file becomes; 255 where no name is given to it.
+        self._numbers = np.full(256, 255, np.uint8)
+        self._numbers[list(values)] = np.arange(len(values), dtype=np.uint8)
+        self._known = np.zeros(256, np.bool_)
+        self._known[list(values)] = True
+        self._unknown = Counter[int]()
+        self._num_unknown = self._num_empty = self._num_read = 0
+
+    def read(self, entry: Entry, shape: tuple[int, int]) -> Pair:
+        """shape: (height, width) of the image in its file. Raises InputError."""
+        mask = picture = spacing = None
+        if self._pairing.wants_masks:
+            mask = self._mask(entry, shape)
+        if self._pairing.wants_pictures:
+            if entry.read_condition is None:
+                raise InputError(f"{entry.name}: no picture lies beside it; {_REMEDY}")
+            found = entry.read_condition().pixels
+            _check_size("picture", entry.name, found.shape[:2], shape)
+            picture = fitted(found, self._size, self._fit)
+        if entry.spacing_mm is not None:
+            spacing = fitted_spacing(entry.spacing_mm, shape, self._size, self._fit)
+        self._num_read += 1
+        return Pair(mask, picture, spacing)
+
+    def _mask(self, entry: Entry, shape: tuple[int, int]) -> Mask:
+        if entry.read_mask is None:
+            raise InputError(f"{entry.name}: no label map lies beside it; {_REMEDY}")
+        mask = entry.read_mask()
+        _check_size("label map", entry.name, mask.shape, shape)
+        present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+        unknown = present[~self._known[present]]
+        self._unknown.update(unknown.tolist())
+        self._num_unknown += bool(len(unknown))
+        numbers = self._numbers[mask]
+        self._num_empty += not numbers.any()
+        return fitted_mask(numbers, self._size, self._fit)
+
+    def check(self, path: Path) -> list[str]:
+        """Once all are read: notes. Raises InputError for values without a name, and if no label
+        map shows anything."""
+        names = self._pairing.names
+        if self._unknown:
+            values = some([str(value) for value in sorted(self._unknown)], most=_MAX_VALUES)
+            given = self._pairing.values or range(len(names))
+            known = ", ".join(f"{v} {n}" for v, n in zip(given, names, strict=True))
+            raise InputError(
+                f"data {path}: {plural(self._num_unknown, 'label map')} of {self._num_read:,} "
+                f"{'holds' if self._num_unknown == 1 else 'hold'} values without a name: {values}; "
+                f"expected {known}: name them in data.condition.names, or say in "
+                "data.condition.values which values the names are of"
+            )
+        if self._pairing.wants_masks and self._num_empty == self._num_read:
+            raise InputError(
+                f"data {path}: no label map shows anything but {names[0]}; expected others of "
+                f"{', '.join(names)}: see that they are the right files"
+            )
+        if not self._num_empty:
+            return []
+        return [
+            f"{path.name}: {plural(self._num_empty, 'label map')} of {self._num_read:,} without "
+            f"anything but {names[0]}"
+        ]
+
+
+def beside(listing: Listing, folder: Path, *, pictures: bool) -> Listing:
+    """The entries with what lies in `folder` under the same relative name, whatever its suffix:
+    pictures, or else label maps. Raises InputError if the folder does not exist or holds none."""
+    files = _by_stem(folder)
+    return replace(
+        listing, entries=[_beside(entry, files, pictures=pictures) for entry in listing.entries]
+    )
+
+
+def _beside(entry: Entry, files: dict[str, Path], *, pictures: bool) -> Entry:
+    path = files.get(entry.name) or files.get(os.path.splitext(entry.name)[0])
+    if path is None:
+        return entry
+    if pictures:
+        read = partial(read_picture, path, formats=FORMATS, name=str(path))
+        return replace(entry, read_condition=read)
+    return replace(entry, read_mask=partial(read_mask_file, path))
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """Relative path without its suffix -> file. Raises InputError."""
+    if not folder.is_dir():
+        raise InputError(
+            f"data.condition.path {folder}: expected a folder, with files of the same relative "
+            "names as the images"
+        )
+    found: dict[str, Path] = {}
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(parent, name)
+            if path.suffix.lower() not in SUFFIXES or name.startswith("."):
+                continue
+            stem = path.relative_to(folder).with_suffix("").as_posix()
+            if stem in found:
+                raise InputError(
+                    f"data.condition.path {folder}: {found[stem].name} and {name} are both named "
+                    f"{stem}; keep one"
+                )
+            found[stem] = path
+            if len(found) > MAX_IMAGES:
+                raise InputError(f"data.condition.path {folder}: above {MAX_IMAGES:,} files")
+    if not found:
+        raise InputError(f"data.condition.path {folder}: no image file in it; name another folder")
+    return found
+
+
+def read_mask_file(file: Path, *, name: str | None = None) -> Mask:
+    """A label map as its file holds it: values of grey, 8 or 16 bit, or places in a palette.
+
+    Raises InputError for colours, values above 255 and files that lose values.
+    """
+    return mask_of(lambda: file.read_bytes(), name=name or str(file))
+
+
+def mask_of(read: Callable[[], bytes], *, name: str) -> Mask:
+    """As read_mask_file, of a file's bytes."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(read()), formats=_LOSSLESS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise InputError(f"label map {name}: above {MAX_PIXELS} pixels; resize it")
+            mode = image.mode
+            values = np.asarray(image)
+    except InputError:
+        raise
+    except Exception as error:  # on hostile bytes, decoders raise almost anything
+        raise InputError(
+            f"label map {name} is not readable ({error}); expected {', '.join(_LOSSLESS)}"
+        ) from None
+    if values.ndim != 2 or mode == "F":
+        raise InputError(
+            f"label map {name}: colours ({mode}); expected grey values or a palette, one number "
+            "for each class: write class numbers"
+        )
+    largest = int(values.max(initial=0))
+    if largest > 255 or values.min(initial=0) < 0:
+        raise InputError(f"label map {name}: values up to {largest:,}; expected 0 to 255")
+    return values.astype(np.uint8)
+
+
+def _check_size(what: str, name: str, found: Sequence[int], expected: tuple[int, int]) -> None:
+    if tuple(found) != expected:
+        raise InputError(
+            f"{name}: its {what} is {size_text((found[0], found[1]))}, the image "
+            f"{size_text(expected)}; expected one size: resize the {what}"
+        )
+
+
+def with_pairs(images: ImageSet, pairs: Sequence[Pair], names: tuple[str, ...]) -> ImageSet:
+    """names: of the values of the label maps."""
+    masks = [pair.mask for pair in pairs if pair.mask is not None]
+    pictures = [pair.picture for pair in pairs if pair.picture is not None]
+    spacing = [pair.spacing_mm for pair in pairs if pair.spacing_mm is not None]
+    channels = max((picture.shape[2] for picture in pictures), default=1)
+    return replace(
+        images,
+        masks=np.stack(masks) if masks else None,
+        # Grey among RGB is repeated, as of images.
+        conditions=np.stack([np.broadcast_to(p, (*p.shape[:2], channels)) for p in pictures])
+        if pictures
+        else None,
+        mask_names=names if masks else (),
+        spacing_mm=np.array(spacing, np.float64) if len(spacing) == len(pairs) else None,
+    )
