@@ -42,6 +42,7 @@ from datagen.client.results import (
     Attachment,
     Dataset,
     Delivery,
+    Derived,
     Event,
     FileEntry,
     Job,
@@ -56,6 +57,7 @@ from datagen.client.results import (
     Sample,
     Schedule,
     SignOff,
+    Source,
     Training,
     TrainingProgress,
     Usage,
@@ -430,7 +432,7 @@ class AsyncClient:
         """Training data with every model and version that came of it."""
         return await self._send(calls.revoke_source(sha256, reason, dry_run=dry_run))
 
-    # --- models, schedules, webhooks, keys --------------------------------------------------------
+    # --- models, sources, schedules, webhooks, keys -----------------------------------------------
 
     def models(self) -> AsyncIterator[Model]:
         return self._pages(calls.models())
@@ -457,6 +459,55 @@ class AsyncClient:
     async def revoke_model(self, name: str, reason: str, *, dry_run: bool = False) -> Revocation:
         """With everything that it made. dry_run: only tells what would go."""
         return await self._send(calls.revoke_model(name, reason, dry_run=dry_run))
+
+    def sources(self) -> AsyncIterator[Source]:
+        """By name and version, withdrawn ones as well; without what was derived from them."""
+        return self._pages(calls.sources())
+
+    async def source(self, name: str) -> Source:
+        """With all that was derived from it. name: NAME for its newest version, or NAME@VERSION."""
+        return await self._send(calls.source(name))
+
+    async def register_source(
+        self,
+        name: str,
+        location: str,
+        *,
+        licence: str,
+        permitted_use: str,
+        consent: str,
+        contact: str,
+        permitted_uses: Sequence[str] = (),
+        expires_on: datetime.date | None = None,
+        description: str | None = None,
+        format: str = "auto",
+        allow_synthetic: bool = False,
+    ) -> Source:
+        """Real images, which the service reads, with their terms; other images or terms are the
+        name's next version.
+
+        location: s3://bucket/prefix, or a folder that the service may read. permitted_uses: by
+        name. consent: or another legal basis. description: else the name.
+        """
+        call = calls.register_source(
+            name,
+            location,
+            licence=licence,
+            permitted_use=permitted_use,
+            permitted_uses=permitted_uses,
+            consent=consent,
+            contact=contact,
+            expires_on=expires_on,
+            description=description,
+            format=format,
+            allow_synthetic=allow_synthetic,
+        )
+        return await self._send(call)
+
+    async def withdraw_source(self, name: str, reason: str, *, dry_run: bool = False) -> Derived:
+        """For ever, with the models trained on it and all that they made; NAME is all versions.
+        dry_run: only tells what would go."""
+        return await self._send(calls.withdraw_source(name, reason, dry_run=dry_run))
 
     async def submit_training(
         self, recipe: RecipeSource, *, idempotency_key: str | None = None

@@ -18,6 +18,7 @@ from datagen.client.results import (
     Attachment,
     Dataset,
     Delivery,
+    Derived,
     FileEntry,
     Job,
     Key,
@@ -29,6 +30,7 @@ from datagen.client.results import (
     Sample,
     Schedule,
     SignOff,
+    Source,
     Training,
     Usage,
     Validation,
@@ -352,7 +354,7 @@ def revoke_source(sha256: str, reason: str, *, dry_run: bool) -> Call[Revocation
     return send("POST", path, Revocation, content, is_repeatable=True)
 
 
-# --- models, schedules, webhooks, keys ------------------------------------------------------------
+# --- models, sources, schedules, webhooks, keys ---------------------------------------------------
 
 
 def models() -> Call[Page[Model]]:
@@ -372,6 +374,51 @@ def revoke_model(name: str, reason: str, *, dry_run: bool) -> Call[Revocation]:
     content = {"reason": reason, "dry_run": dry_run}
     path = f"/models/{part(name)}/revoke"
     return send("POST", path, Revocation, content, is_repeatable=True)
+
+
+def sources() -> Call[Page[Source]]:
+    return get_pages("/sources", Source)
+
+
+def source(name: str) -> Call[Source]:
+    return get(f"/sources/{part(name)}", Source)
+
+
+def register_source(
+    name: str,
+    location: str,
+    *,
+    licence: str,
+    permitted_use: str,
+    permitted_uses: Sequence[str],
+    consent: str,
+    contact: str,
+    expires_on: datetime.date | None,
+    description: str | None,
+    format: str,
+    allow_synthetic: bool,
+) -> Call[Source]:
+    """The same images under the same terms stay what they are."""
+    content = {
+        "name": name,
+        "location": location,
+        "licence": licence,
+        "permitted_use": permitted_use,
+        "permitted_uses": list(permitted_uses),
+        "consent": consent,
+        "contact": contact,
+        "expires_on": None if expires_on is None else expires_on.isoformat(),
+        "description": name if description is None else description,
+        "format": format,
+        "allow_synthetic": allow_synthetic,
+    }
+    return send("POST", "/sources", Source, content, is_repeatable=True)
+
+
+def withdraw_source(name: str, reason: str, *, dry_run: bool) -> Call[Derived]:
+    content = {"reason": reason, "dry_run": dry_run}
+    path = f"/sources/{part(name)}/withdraw"
+    return send("POST", path, Derived, content, is_repeatable=True)
 
 
 def submit_training(text: bytes, recipe: ModelRecipe, *, key: str | None) -> Call[Training]:

@@ -348,6 +348,63 @@ class Revocation:
 
 
 @dataclass(frozen=True)
+class ModelRef:
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class TrainingUse:
+    """data_sha256: of the images as that training read them; empty if it read none of the source,
+    but began from a model that was trained on it."""
+
+    model_name: str
+    model_digest: str
+    data_sha256: str
+    trained_at: str
+
+
+@dataclass(frozen=True)
+class Derived:
+    """What came of a source, and goes with it. sources: the same images, under all terms. versions:
+    not revoked; jobs: that run, or may be retried."""
+
+    sources: tuple[str, ...] = ()
+    trainings: tuple[TrainingUse, ...] = ()
+    models: tuple[ModelRef, ...] = ()
+    versions: tuple[VersionRef, ...] = ()
+    jobs: tuple[str, ...] = ()
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """Registered real images, with their terms. digest: of their pixels, and of which images share
+    a class. generation_depth: 0 for real images. derived: None in lists."""
+
+    name: str
+    version: int
+    digest: str
+    num_images: int
+    num_classes: int
+    licence: str
+    description: str
+    permitted_use: str
+    consent: str
+    contact: str
+    location: str
+    format: str
+    created_at: str
+    permitted_uses: tuple[str, ...] = ()
+    expires_on: str | None = None
+    generation_depth: int = 0
+    created_by: str | None = None
+    withdrawn_at: str | None = None
+    withdrawn_reason: str | None = None
+    derived: Derived | None = None
+
+
+@dataclass(frozen=True)
 class Quota:
     """None: unlimited."""
 
