@@ -12,8 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datagen.augment.check import checked_arguments
-from datagen.recipe import AugmentationRequest
+from datagen.augment.check import checked_arguments, refused_kinds
+from datagen.augment.labelled import check_fit, move_labels
+from datagen.augment.moves import Move, read_move
+from datagen.errors import LabelError
+from datagen.label_checks import label_kinds
+from datagen.labels import Labels
+from datagen.recipe import AugmentationRequest, LabelRules
 
 Image = NDArray[np.uint8]  # HWC, uint8, C is 1 or 3
 Drawn = float | str | list[float]
@@ -29,10 +34,12 @@ class AppliedTransform:
 
 @dataclass(frozen=True)
 class Augmented:
-    """applied: in order; empty if no transform was drawn, the image is then the one given."""
+    """applied: in order; empty if no transform was drawn, the image is then the one given. labels:
+    what is true of the image; None if no labels were given."""
 
     image: Image
     applied: list[AppliedTransform]
+    labels: Labels | None = None
 
 
 @dataclass(frozen=True)
@@ -58,9 +65,13 @@ class Augmenter:
         *,
         image_size: tuple[int, int],
         channels: int,
+        min_visibility: float = LabelRules().min_visibility,
     ) -> None:
-        """Raises RecipeError as check_augmentations does."""
+        """min_visibility: of objects, see LabelRules. Raises RecipeError as check_augmentations
+        does."""
         self._shape = (*image_size, channels)
+        self._min_visibility = min_visibility
+        self._refused: dict[str, str] = {}
         self._random = _RecordingRandom()
         self._bits = np.random.PCG64(0)
         self._bits_state = self._bits.state
@@ -77,6 +88,8 @@ class Augmenter:
             arguments = checked_arguments(
                 request, index=index, image_size=image_size, channels=channels
             )
+            for kind in refused_kinds(request, arguments):
+                self._refused.setdefault(kind, request.transform)
             transform = getattr(albumentations, request.transform)(p=1.0, **arguments)
             transform.set_random_state(generator, self._random)
             num_before = sum(step.name == request.transform for step in self._steps)
@@ -89,7 +102,34 @@ class Augmenter:
 
         image: HWC uint8, left as it is; may be read-only. seed: 0 to 2^64 - 1.
         """
+        image, applied, _ = self._run(image, seed, moves=False)
+        return Augmented(image, applied)
+
+    def apply_labelled(self, image: Image, labels: Labels, *, seed: int) -> Augmented:
+        """As apply, to the bit, and what is true of the image then.
+
+        Raises LabelError if a transform of the recipe cannot move a kind of these labels, whether
+        it is drawn or not, or if a mask has another size.
+        """
+        check_fit(labels, self._shape[:2])
+        for kind in sorted(label_kinds(labels)):
+            if kind in self._refused:
+                raise LabelError(
+                    f"{self._refused[kind]}: it cannot move {kind}; take it out of augmentations, "
+                    f"or {kind} out of the labels"
+                )
+        image, applied, moves = self._run(image, seed, moves=True)
+        if moves:
+            labels = move_labels(
+                labels, moves, self._shape[:2], min_visibility=self._min_visibility
+            )
+        return Augmented(image, applied, labels)
+
+    def _run(
+        self, image: Image, seed: int, *, moves: bool
+    ) -> tuple[Image, list[AppliedTransform], list[Move]]:
         applied: list[AppliedTransform] = []
+        moved: list[Move] = []
         seed_bytes = seed.to_bytes(8, "little")
         for step in self._steps:
             drawn = blake2b(step.salt + seed_bytes, digest_size=32).digest()
@@ -98,9 +138,11 @@ class Augmenter:
             self._reseed(drawn[8:])
             image = step.transform(image=image)["image"]
             assert image.shape == self._shape, f"{step.name} gave {image.shape}"
-            params = _told(step.transform.get_applied_params(), self._random.drawn)
-            applied.append(AppliedTransform(step.name, params))
-        return Augmented(image, applied)
+            used = step.transform.get_applied_params()
+            applied.append(AppliedTransform(step.name, _told(used, self._random.drawn)))
+            if moves and (move := read_move(step.name, step.transform, used, self._shape[:2])):
+                moved.append(move)
+        return image, applied, moved
 
     def _reseed(self, drawn: bytes) -> None:
         """Setting the state of one generator takes 1 us, making a new one 7 us."""

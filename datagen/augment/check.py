@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from datagen.augment.parameters import Argument
 from datagen.augment.transforms import REFUSED, TRANSFORMS, TransformRule
@@ -10,11 +10,23 @@ from datagen.recipe import AugmentationRequest, field_error, suggest
 
 
 def check_augmentations(
-    requests: Sequence[AugmentationRequest], *, image_size: tuple[int, int], channels: int
+    requests: Sequence[AugmentationRequest],
+    *,
+    image_size: tuple[int, int],
+    channels: int,
+    label_kinds: frozenset[str] = frozenset(),
 ) -> None:
-    """Raises RecipeError naming the field if a transform or a parameter is not allowed."""
+    """label_kinds: what the labels of the recipe's images have, of label_checks.KINDS. Raises
+    RecipeError naming the field if a transform or a parameter is not allowed, or a transform would
+    make a label false."""
     for index, request in enumerate(requests):
-        checked_arguments(request, index=index, image_size=image_size, channels=channels)
+        arguments = checked_arguments(
+            request, index=index, image_size=image_size, channels=channels
+        )
+        refused = refused_kinds(request, arguments)
+        for kind in sorted(label_kinds & refused.keys()):
+            expected = f"{refused[kind]}; or labels without {kind}, which this one cannot move"
+            raise field_error(f"augmentations[{index}].transform", request.transform, expected)
 
 
 def checked_arguments(
@@ -45,6 +57,15 @@ def checked_arguments(
     if rule.fitted:
         arguments |= rule.fitted(*image_size)
     return arguments
+
+
+def refused_kinds(
+    request: AugmentationRequest, arguments: Mapping[str, Argument]
+) -> Mapping[str, str]:
+    """Kind of label -> what is expected instead, for those that it cannot move. arguments: of
+    checked_arguments."""
+    refused = TRANSFORMS[request.transform].refused
+    return refused(arguments) if refused else {}
 
 
 def _find_rule(name: str, field: str) -> TransformRule:

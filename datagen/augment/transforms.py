@@ -66,7 +66,8 @@ class TransformRule:
     needs_square: it swaps the sides. needs_colour: it needs three channels. defaults: arguments
     where albumentations' own are out of bounds. fitted: arguments that follow from height and
     width. limit: what is expected of the arguments together, given the shorter side, or None if
-    they pass.
+    they pass. refused: kinds of labels, of label_checks.KINDS, that would be false after it, given
+    the arguments, each with what is expected instead; None: it moves all kinds, or moves nothing.
     """
 
     params: Mapping[str, Parameter] = field(default_factory=dict)
@@ -75,6 +76,60 @@ class TransformRule:
     defaults: Arguments = field(default_factory=dict)
     fitted: Callable[[int, int], Arguments] | None = None
     limit: Callable[[Arguments, int], str | None] | None = None
+    refused: Callable[[Arguments], Mapping[str, str]] | None = None
+
+
+_OBJECTS = ("instances", "boxes", "keypoints")
+_SPATIAL = ("mask", *_OBJECTS)
+
+
+def _refuse_warped(arguments: Arguments) -> dict[str, str]:
+    """The box around a turned or bent box is not the box of what is in it. Beyond the edges, most
+    border modes show parts of objects once more."""
+    refused = {
+        "boxes": "a transform that keeps sides upright, such as RandomResizedCrop, a flip or "
+        "Affine without rotate and shear"
+    }
+    if arguments.get("border_mode", 0) != 0:
+        refused |= dict.fromkeys(
+            _OBJECTS, "border_mode constant: the others show parts of objects twice"
+        )
+    return refused
+
+
+def _refuse_affine(arguments: Arguments) -> dict[str, str]:
+    refused = _refuse_warped(arguments)
+    turns = [_pair(arguments, name, (0, 0)) for name in ("rotate", "shear")]
+    if turns == [(0, 0), (0, 0)] and arguments.get("border_mode", 0) == 0:
+        del refused["boxes"]
+    return refused
+
+
+def _refuse_elastic(arguments: Arguments) -> dict[str, str]:
+    """Displacements of about 0.28 alpha / sigma that change over sigma pixels: beyond this, they
+    fold, and what lies side by side in the image was not so before."""
+    refused = _refuse_warped(arguments)
+    alpha, sigma = arguments.get("alpha", 1), arguments.get("sigma", 50)
+    assert isinstance(alpha, (int, float))
+    assert isinstance(sigma, (int, float))
+    highest = _SMOOTH * sigma**2
+    if alpha > highest:
+        refused |= dict.fromkeys(
+            _SPATIAL, f"alpha of at most {highest:g} with sigma {sigma:g}: more tears objects apart"
+        )
+    return refused
+
+
+def _refuse_holes(arguments: Arguments) -> dict[str, str]:
+    return dict.fromkeys(_SPATIAL, "a transform that hides no objects: holes do")
+
+
+def _refuse_shifts(arguments: Arguments) -> dict[str, str]:
+    return dict.fromkeys(_SPATIAL, _BLURS)
+
+
+_SMOOTH = 2.0
+_BLURS = "GaussianBlur or MedianBlur: this one moves edges by up to pixels, to one side"
 
 
 # The numbers are OpenCV's constants, written out so that a check needs no OpenCV.
@@ -94,7 +149,9 @@ TRANSFORMS: dict[str, TransformRule] = {
     "Transpose": TransformRule(needs_square=True),
     "RandomRotate90": TransformRule(needs_square=True),
     "D4": TransformRule(needs_square=True),
-    "Rotate": TransformRule({"limit": Span(-180, 180, "symmetric"), **_WARP}),
+    "Rotate": TransformRule(
+        {"limit": Span(-180, 180, "symmetric"), **_WARP}, refused=_refuse_warped
+    ),
     "Affine": TransformRule(
         {
             "scale": Span(0.5, 2, "exact"),
@@ -103,20 +160,26 @@ TRANSFORMS: dict[str, TransformRule] = {
             "shear": Span(-45, 45, "exact"),
             "keep_ratio": Flag(),
             **_WARP,
-        }
+        },
+        refused=_refuse_affine,
     ),
-    "Perspective": TransformRule({"scale": Span(0, 0.2), **_WARP}),
+    "Perspective": TransformRule({"scale": Span(0, 0.2), **_WARP}, refused=_refuse_warped),
     "ElasticTransform": TransformRule(
-        {"alpha": Number(0, 1000), "sigma": Number(1, 50), **_WARP}, limit=_limit_displacement
+        {"alpha": Number(0, 1000), "sigma": Number(1, 50), **_WARP},
+        limit=_limit_displacement,
+        refused=_refuse_elastic,
     ),
     "GridDistortion": TransformRule(
         {
             "num_steps": Number(1, 16, whole=True),
             "distort_limit": Span(-0.5, 0.5, "symmetric"),
             **_WARP,
-        }
+        },
+        refused=_refuse_warped,
     ),
-    "OpticalDistortion": TransformRule({"distort_limit": Span(-0.5, 0.5, "symmetric"), **_WARP}),
+    "OpticalDistortion": TransformRule(
+        {"distort_limit": Span(-0.5, 0.5, "symmetric"), **_WARP}, refused=_refuse_warped
+    ),
     "RandomResizedCrop": TransformRule(
         {"scale": Span(0.25, 1), "ratio": Span(0.5, 2), "interpolation": _INTERPOLATION},
         defaults={"scale": (0.25, 1.0)},
@@ -130,6 +193,7 @@ TRANSFORMS: dict[str, TransformRule] = {
             "fill": Number(0, 255),
         },
         limit=_limit_holes,
+        refused=_refuse_holes,
     ),
     # Light
     "RandomBrightnessContrast": TransformRule(
@@ -145,7 +209,7 @@ TRANSFORMS: dict[str, TransformRule] = {
     "InvertImg": TransformRule(),
     # Sharpness and noise
     "GaussianBlur": TransformRule({"sigma_limit": Span(0.1, 8)}, limit=_limit_sigma),
-    "MotionBlur": TransformRule(_KERNEL, limit=_limit_kernel),
+    "MotionBlur": TransformRule(_KERNEL, limit=_limit_kernel, refused=_refuse_shifts),
     "MedianBlur": TransformRule(_KERNEL, limit=_limit_kernel),
     "Sharpen": TransformRule({"alpha": Span(0, 1), "lightness": Span(0, 2)}),
     "GaussNoise": TransformRule({"std_range": Span(0, 0.5), "per_channel": Flag()}),
@@ -155,7 +219,7 @@ TRANSFORMS: dict[str, TransformRule] = {
             "quality_range": Span(10, 100, whole=True),
         }
     ),
-    "Downscale": TransformRule({"scale_range": Span(0.25, 0.95)}),
+    "Downscale": TransformRule({"scale_range": Span(0.25, 0.95)}, refused=_refuse_shifts),
     # Colour
     "ColorJitter": TransformRule(
         {
