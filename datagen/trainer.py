@@ -2,8 +2,9 @@
 registers the model.
 
 One claim at a time trains; it keeps its lease by a heartbeat, and stores the training's files after
-each checkpoint, so that whoever claims next goes on from there. The objects are named by content
-and put create-only; the catalog's row says which of them make up the checkpoint. Called by workers.
+each checkpoint, and before it stops, so that whoever claims next goes on from there. The objects
+are named by content and put create-only; the catalog's row says which of them make up the
+checkpoint. Called by workers.
 """
 
 from __future__ import annotations
@@ -239,8 +240,8 @@ class _Run:
     def _report(self, progress: Progress, losses: dict[str, float]) -> None:
         """After each step."""
         failpoint("training.step")
-        self.heartbeat.check()
         self.images_seen = progress.images_seen
+        self.heartbeat.check()
         if time.monotonic() - self.told >= min(PROGRESS_S, self.settings.heartbeat_s):
             self._tell(progress, losses)
 
@@ -286,12 +287,20 @@ class _Run:
 
     def _keep_checkpoint(self, folder: Path) -> None:
         """A store or database that is out of reach for a while costs no step that was made: the
-        next checkpoint is stored."""
-        self.heartbeat.check()
+        next checkpoint is stored. A worker that is to stop stores this one first."""
+        stop: BaseException | None = None
+        try:
+            self.heartbeat.check()
+        except Exception:
+            raise
+        except BaseException as error:
+            stop = error
         try:
             self._store_files()
         except RetryableError as error:
             logger.warning("training %s: checkpoint not stored: %s", self.claim.uid, error)
+        if stop is not None:
+            raise stop
 
     def _store_files(self) -> None:
         """What is new in the training's folder, then the row that names it."""

@@ -90,7 +90,8 @@ def train(
     would tell of them. condition: that the objective's model takes. images_unjudged: before which
     the weights can not draw. private_draw: the rows of each step of such a run.
     max_seconds: of this call; 0 trains no step. on_checkpoint: called with the folder after each
-    checkpoint; what it or `report` raises ends the training, which goes on from there later.
+    checkpoint; what it or `report` raises ends the training, which goes on from there later. An
+    interruption that `report` raises (no Exception) ends it after one more checkpoint.
     Raises TrainingError if a loss is not finite, or memory or disk is full; the checkpoints before
     it stay.
     """
@@ -148,19 +149,36 @@ def _steps(run: _Run, progress: Progress, *, max_seconds: float | None) -> None:
         last = progress.images_seen >= schedule.num_images
         if max_seconds is not None:
             last = processes.agree(last or seconds >= max_seconds)
-        if processes.is_first:
-            run.report(progress, losses)
         due = last or _passes(progress, schedule, schedule.evaluate_every_images)
-        if due and progress.images_seen > run.images_unjudged:
+        due = due and progress.images_seen > run.images_unjudged
+        if processes.is_first:
+            _report(run, progress, losses, is_judged=due)
+        if due:
             if processes.is_first:
                 _keep(run, progress)
             last = processes.agree(last or bool(progress.stopped))
         if last or _passes(progress, schedule, schedule.checkpoint_every_images):
             if processes.is_first:
-                latest = Checkpoint(progress, run.objective.state())
-                save_checkpoint(run.folder / LATEST_FILE, latest, recipe_digest=run.digest)
-                run.on_checkpoint(run.folder)
+                _save(run, progress)
             processes.wait()
+
+
+def _report(run: _Run, progress: Progress, losses: dict[str, float], *, is_judged: bool) -> None:
+    """is_judged: the weights of this step are, next. A checkpoint of before would skip that."""
+    try:
+        run.report(progress, losses)
+    except Exception:
+        raise
+    except BaseException:
+        if not is_judged:
+            _save(run, progress)
+        raise
+
+
+def _save(run: _Run, progress: Progress) -> None:
+    latest = Checkpoint(progress, run.objective.state())
+    save_checkpoint(run.folder / LATEST_FILE, latest, recipe_digest=run.digest)
+    run.on_checkpoint(run.folder)
 
 
 def _keep(run: _Run, progress: Progress) -> None:
