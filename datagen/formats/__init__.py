@@ -9,11 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from datagen.formats import imagefolder, parquet, webdataset
+from datagen.formats import coco, imagefolder, masks, nnunet, parquet, voc, webdataset, yolo
 from datagen.formats.version import VersionReader
 
 FORMATS: Mapping[str, Callable[[VersionReader, Path], Iterator[int]]] = {
     "webdataset": webdataset.export,
     "imagefolder": imagefolder.export,
     "parquet": parquet.export,
+    "coco": coco.export,
+    "yolo": yolo.export,
+    "yolo-segment": yolo.export_segment,
+    "voc": voc.export,
+    "masks": masks.export,
+    "nnunet": nnunet.export,
+}
+
+# Format => the kinds of labels that it cannot do without ("objects", "instances", "mask"); one that
+# is not named needs none. Its exporter refuses a version that lacks them before it writes.
+NEEDS: Mapping[str, frozenset[str]] = {
+    "coco": coco.NEEDS,
+    "yolo": yolo.NEEDS,
+    "yolo-segment": yolo.NEEDS_SEGMENT,
+    "voc": voc.NEEDS,
+    "masks": masks.NEEDS,
+    "nnunet": nnunet.NEEDS,
 }

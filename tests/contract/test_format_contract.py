@@ -16,9 +16,10 @@ import pytest
 from PIL import Image as PillowImage
 
 from datagen.errors import InputError, StoreError, VerifyError
-from datagen.formats import FORMATS
+from datagen.formats import FORMATS, NEEDS
 from datagen.images import Image
 from tests.formats.readers import ROOT, read_by
+from tests.formats.scenes import publish_scenes
 from tests.formats.small_version import (
     ATTRIBUTES,
     PREFIX,
@@ -31,6 +32,28 @@ from tests.formats.small_version import (
 Seen = dict[str, tuple[str, str, str]]
 
 formats = pytest.mark.parametrize("name", sorted(FORMATS))
+
+
+def _publish(name: str, root: Path, **changes: Any) -> SmallVersion:
+    """A version that has what the format needs, and no more if it needs nothing."""
+    return (publish_scenes if NEEDS.get(name) else publish_small_version)(root, **changes)
+
+
+Publish = Callable[..., SmallVersion]
+
+
+@pytest.fixture(scope="module")
+def publish_large(tmp_path_factory: pytest.TempPathFactory) -> Publish:
+    """As _publish, once for all formats of equal needs; not to be changed."""
+    made: dict[tuple[Any, ...], SmallVersion] = {}
+
+    def publish(name: str, **changes: Any) -> SmallVersion:
+        key = (bool(NEEDS.get(name)), *changes.values())
+        if key not in made:
+            made[key] = _publish(name, tmp_path_factory.mktemp("large"), **changes)
+        return made[key]
+
+    return publish
 
 
 def _pixels(image: Image) -> str:
@@ -79,10 +102,61 @@ def _read_parquet(folder: Path, cache: Path) -> Seen:
     }
 
 
+def _read_coco(folder: Path, cache: Path) -> Seen:
+    seen = {}
+    for path in folder.glob("annotations/instances_*.json"):
+        split = path.stem.removeprefix("instances_")
+        for image in json.loads(path.read_text())["images"]:
+            pixels = _file_pixels(folder / split / image["file_name"])
+            seen[Path(image["file_name"]).stem] = (split, image["labels"][0], pixels)
+    return seen
+
+
+def _read_folders(folder: Path, cache: Path) -> Seen:
+    """images/{split}/{key}.png. The class is not told but by the key."""
+    return {
+        path.stem: (path.parent.name, _class_of(path.stem), _file_pixels(path))
+        for path in folder.glob("images/*/*.png")
+    }
+
+
+def _read_voc(folder: Path, cache: Path) -> Seen:
+    return {
+        key: (path.stem, _class_of(key), _file_pixels(folder / "JPEGImages" / f"{key}.png"))
+        for path in folder.glob("ImageSets/Main/*.txt")
+        for key in path.read_text().splitlines()
+    }
+
+
+def _read_nnunet(folder: Path, cache: Path) -> Seen:
+    (root,) = folder.iterdir()
+    (fold,) = json.loads((root / "splits_final.json").read_text())
+    return {
+        key: (split, _class_of(key), _file_pixels(root / "imagesTr" / f"{key}_0000.png"))
+        for split, keys in fold.items()
+        for key in keys
+    }
+
+
+def _class_of(key: str) -> str:
+    return key.rpartition("-")[0]
+
+
+def _file_pixels(path: Path) -> str:
+    with PillowImage.open(path) as image:
+        return _pixels(np.asarray(image))
+
+
 READERS: dict[str, Callable[[Path, Path], Seen]] = {
     "webdataset": _read_webdataset,
     "imagefolder": _read_imagefolder,
     "parquet": _read_parquet,
+    "coco": _read_coco,
+    "yolo": _read_folders,
+    "yolo-segment": _read_folders,
+    "voc": _read_voc,
+    "masks": _read_folders,
+    "nnunet": _read_nnunet,
 }
 
 
@@ -94,7 +168,7 @@ def test_every_format_has_a_reader_here() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves its files open
 def test_same_images_and_labels_come_out(name: str, channels: int, tmp_path: Path) -> None:
-    version = publish_small_version(tmp_path / "store", channels=channels)
+    version = _publish(name, tmp_path / "store", channels=channels)
     progress = list(FORMATS[name](version.reader, tmp_path / "out"))
     assert progress == sorted(progress)
     assert progress[-1] == len(version.images)
@@ -103,7 +177,7 @@ def test_same_images_and_labels_come_out(name: str, channels: int, tmp_path: Pat
 
 @formats
 def test_two_exports_are_equal_byte_for_byte(name: str, tmp_path: Path) -> None:
-    version = publish_small_version(tmp_path / "store")
+    version = _publish(name, tmp_path / "store")
     contents = []
     for target in (tmp_path / "first", tmp_path / "deep" / "second"):
         list(FORMATS[name](version.reader, target))
@@ -112,9 +186,18 @@ def test_two_exports_are_equal_byte_for_byte(name: str, tmp_path: Path) -> None:
     assert contents[0] == contents[1]
 
 
+@pytest.mark.parametrize("name", sorted(NEEDS))
+def test_a_version_without_what_it_needs_is_refused(name: str, tmp_path: Path) -> None:
+    version = publish_small_version(tmp_path / "store")
+    (tmp_path / "pulled").mkdir()
+    with pytest.raises(InputError, match=f"small@3 has no .*{name} needs them"):
+        list(FORMATS[name](version.reader, tmp_path / "pulled" / "out"))
+    assert not any((tmp_path / "pulled").iterdir())
+
+
 @formats
 def test_a_used_folder_is_refused_and_left_alone(name: str, tmp_path: Path) -> None:
-    version = publish_small_version(tmp_path / "store")
+    version = _publish(name, tmp_path / "store")
     target = tmp_path / "out"
     target.mkdir()
     (target / "notes.txt").write_text("mine")
@@ -125,15 +208,17 @@ def test_a_used_folder_is_refused_and_left_alone(name: str, tmp_path: Path) -> N
 
 @formats
 def test_an_empty_folder_is_used(name: str, tmp_path: Path) -> None:
-    version = publish_small_version(tmp_path / "store")
+    version = _publish(name, tmp_path / "store")
     (tmp_path / "out").mkdir()
     list(FORMATS[name](version.reader, tmp_path / "out"))
     assert any((tmp_path / "out").iterdir())
 
 
 @formats
-def test_an_abandoned_export_leaves_nothing(name: str, tmp_path: Path) -> None:
-    version = publish_small_version(tmp_path / "store", num_per_class=200, shard_size=100)
+def test_an_abandoned_export_leaves_nothing(
+    name: str, publish_large: Publish, tmp_path: Path
+) -> None:
+    version = publish_large(name, num_per_class=200, shard_size=100)
     (tmp_path / "pulled").mkdir()
     export = FORMATS[name](version.reader, tmp_path / "pulled" / "out")
     next(export)
@@ -145,7 +230,7 @@ def test_an_abandoned_export_leaves_nothing(name: str, tmp_path: Path) -> None:
 
 @formats
 def test_a_flipped_byte_stops_the_export_and_leaves_nothing(name: str, tmp_path: Path) -> None:
-    version = publish_small_version(tmp_path / "store")
+    version = _publish(name, tmp_path / "store")
     entry = version.manifest.shards[-1]
     data = bytearray((version.folder / entry.path).read_bytes())
     data[700] ^= 1
@@ -158,7 +243,7 @@ def test_a_flipped_byte_stops_the_export_and_leaves_nothing(name: str, tmp_path:
 
 @formats
 def test_a_target_below_a_file_is_a_store_error(name: str, tmp_path: Path) -> None:
-    version = publish_small_version(tmp_path / "store")
+    version = _publish(name, tmp_path / "store")
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot write"):
         list(FORMATS[name](version.reader, tmp_path / "file" / "out"))
@@ -193,8 +278,10 @@ def _start_export(name: str, version: SmallVersion, target: Path) -> subprocess.
 
 
 @formats
-def test_a_killed_export_leaves_no_folder_of_that_name(name: str, tmp_path: Path) -> None:
-    version = publish_small_version(tmp_path / "store", num_per_class=1500, shard_size=100)
+def test_a_killed_export_leaves_no_folder_of_that_name(
+    name: str, publish_large: Publish, tmp_path: Path
+) -> None:
+    version = publish_large(name, num_per_class=1500, shard_size=100)
     process = _start_export(name, version, tmp_path / "out")
     assert process.stdout is not None
     process.stdout.readline()
@@ -206,14 +293,16 @@ def test_a_killed_export_leaves_no_folder_of_that_name(name: str, tmp_path: Path
 
 @pytest.mark.slow
 @formats
-def test_memory_does_not_grow_with_the_version(name: str, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_version(
+    name: str, publish_large: Publish, tmp_path: Path
+) -> None:
     """12 KB an image: 37 MB of images against 92 MB."""
     peaks_mb = []
     for num_per_class in (1000, 2500):
         folder = tmp_path / str(num_per_class)
         folder.mkdir()
-        version = publish_small_version(
-            folder / "store", num_per_class=num_per_class, shard_size=256, image_size=(64, 64)
+        version = publish_large(
+            name, num_per_class=num_per_class, shard_size=256, image_size=(64, 64)
         )
         process = _start_export(name, version, folder / "out")
         output, _ = process.communicate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import numpy as np
 from datagen.formats.index import write_index
 from datagen.formats.shard import ShardMember, pack_shard
 from datagen.formats.version import VersionReader
-from datagen.images import Image, encode_png, sha256_hex
+from datagen.images import Image, encode_label_map, encode_png, sha256_hex
+from datagen.labels import Labels
 from datagen.manifest import Manifest, ObjectEntry
 from datagen.recipe import canonical_json
 from datagen.store import DirectoryStore, Store
@@ -55,8 +57,11 @@ def publish_small_version(
     shard_size: int = 8,
     image_size: tuple[int, int] = (12, 9),
     splits: tuple[str, str] = ("train", "val"),
+    scene: Callable[[int, str], Labels] | None = None,
+    names: tuple[str, ...] = (),
 ) -> SmallVersion:
-    """Puts shards and an index of seeded noise into a directory store."""
+    """Puts shards and an index of seeded noise into a directory store. scene: ordinal and class
+    name => what is true of the image. names: of its label maps' values."""
     store = DirectoryStore(root)
     rng = np.random.default_rng(5)
     images: dict[str, Image] = {}
@@ -78,11 +83,18 @@ def publish_small_version(
                 images[key], labels[key] = image, (split, class_name)
                 png = encode_png(image, text={"datagen:key": key})
                 record = _record(key, class_name, ordinal, split, png)
-                members.append(ShardMember(key, png, canonical_json(record)))
+                maps = {}
+                if scene is not None:
+                    drawn = scene(ordinal, class_name)
+                    record["labels"] = drawn.spatial_json()
+                    maps = _maps(drawn)
+                members.append(ShardMember(key, png, canonical_json(record), **maps))
                 rows.append({**record, "class_id": list(ATTRIBUTES).index(class_name)})
             shards.append(_put_shard(store, len(shards), split, members, rows))
     index = _put(store, "index/00000-{}.parquet", write_index(rows))
     manifest = _manifest(num_per_class, channels, image_size, splits, shards, index)
+    if names:
+        manifest.recipe["conditioning"] = {"names": list(names)}
     return SmallVersion(root, store, manifest, images, labels, rows)
 
 
@@ -93,6 +105,11 @@ def replace_object(version: SmallVersion, entry: ObjectEntry, data: bytes) -> No
 
 def with_shards(manifest: Manifest, shards: list[ObjectEntry]) -> Manifest:
     return dataclasses.replace(manifest, shards=shards)
+
+
+def _maps(labels: Labels) -> dict[str, bytes]:
+    given = {"mask": labels.mask, "instances": labels.instances}
+    return {name: encode_label_map(m) for name, m in given.items() if m is not None}
 
 
 def _record(key: str, class_name: str, ordinal: int, split: str, png: bytes) -> dict[str, Any]:
