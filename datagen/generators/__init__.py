@@ -9,6 +9,7 @@ from datagen.generators.interface import GeneratorSpec
 from datagen.generators.latent.spec import LatentEdmSpec
 from datagen.generators.lora.spec import LoraSpec
 from datagen.generators.noise.spec import NoiseSpec
+from datagen.generators.spade.spec import SpadeSpec
 from datagen.generators.vae.spec import VaeSpec
 
 GENERATORS: dict[str, GeneratorSpec] = {
@@ -18,5 +19,6 @@ GENERATORS: dict[str, GeneratorSpec] = {
     "latent-edm": LatentEdmSpec(),
     "lora": LoraSpec(),
     "noise": NoiseSpec(),
+    "spade": SpadeSpec(),
     "vae": VaeSpec(),
 }
