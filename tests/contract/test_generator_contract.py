@@ -7,18 +7,25 @@ import json
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 
 from datagen.generators import GENERATORS
-from datagen.generators.interface import Images, ModelConfig, Sampler
+from datagen.generators.interface import ConditionedSampler, Images, ModelConfig, Sampler
 from datagen.generators.model_directory import Model, load_model
-from tests.generators.tiny_models import SHIPPED_SIZE, TINY, save_random_model
+from tests.generators.tiny_models import (
+    SHIPPED_SIZE,
+    TINY,
+    TINY_CONDITIONED,
+    condition_of,
+    save_random_model,
+)
 
 BATCH_SIZE = 6
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
@@ -42,12 +49,28 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("edm", {"num_inference_steps": 2, "sampler": "euler", "guidance_scale": 0.5}),
     ("lora", {"num_inference_steps": 2}),
     ("latent-edm", {"num_inference_steps": 2}),
+    ("edm conditioned", {"num_inference_steps": 2, "guidance_scale": 2.0}),
     ("noise", {}),
     ("noise", {"channels": 1}),
+    ("spade", {}),
+    ("spade", {"truncation": 0.5}),
     ("vae", {}),
     ("vae", {"temperature": 0.7}),
 ]
 NAMES = [f"{name}-{json.dumps(options)}" for name, options in CASES]
+
+
+class WithConditions:
+    """A sampler of a model that takes conditions, with one that follows from the seed, as in a
+    job."""
+
+    def __init__(self, sampler: Sampler, config: ModelConfig) -> None:
+        self.inner, self.config = cast(ConditionedSampler, sampler), config
+        self.batch_size = sampler.batch_size
+
+    def sample(self, seeds: Sequence[int], class_ids: Sequence[int]) -> Images:
+        conditions = [condition_of(seed, self.config) for seed in seeds]
+        return self.inner.sample_conditioned(seeds, class_ids, conditions)
 
 
 @dataclass(frozen=True)
@@ -60,9 +83,10 @@ class Case:
 
     def sampler(self, *, batch_size: int = BATCH_SIZE, device: str = "cpu") -> Sampler:
         options = self.model.spec.options.model_validate(self.options)
-        return self.model.spec.load(
+        sampler = self.model.spec.load(
             self.config, self.model.weights, options, batch_size=batch_size, device=device
         )
+        return sampler if self.config.condition is None else WithConditions(sampler, self.config)
 
 
 def make_case(model: Model, options: dict[str, Any]) -> Case:
@@ -80,7 +104,11 @@ def one_thread() -> None:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
     folder = tmp_path_factory.mktemp("models")
-    return {name: save_random_model(folder / name, config) for name, config in TINY.items()}
+    conditioned = {f"{name} conditioned": config for name, config in TINY_CONDITIONED.items()}
+    return {
+        name: save_random_model(folder / name.replace(" ", "-"), config)
+        for name, config in (TINY | conditioned).items()
+    }
 
 
 @pytest.fixture(params=CASES, ids=NAMES)
@@ -105,7 +133,12 @@ def assert_each_alone(sampler: Sampler, images: Images, seeds: list[int], ids: l
 
 
 def test_every_generator_has_cases() -> None:
-    assert {name for name, _ in CASES} == set(GENERATORS) == set(TINY) == set(SHIPPED_SIZE)
+    assert (
+        {name.partition(" ")[0] for name, _ in CASES}
+        == set(GENERATORS)
+        == set(TINY)
+        == set(SHIPPED_SIZE)
+    )
 
 
 def test_images_are_nhwc_uint8_of_the_config(case: Case, images: Images) -> None:
@@ -201,6 +234,7 @@ import hashlib, json, sys
 from pathlib import Path
 import torch
 from datagen.generators.model_directory import load_model
+from tests.contract.test_generator_contract import WithConditions
 torch.set_num_threads(1)
 model = load_model(Path(sys.argv[1]))
 options = model.spec.options.model_validate(json.loads(sys.argv[2]))
@@ -208,6 +242,8 @@ names, size = ["disc", "ring", "bar"], (8, 12)
 config = model.spec.fit(model.config, options, class_names=names, image_size=size)
 sampler = model.spec.load(config, model.weights, options, batch_size=int(sys.argv[3]))
 seeds, class_ids = json.loads(sys.argv[4])
+if config.condition is not None:
+    sampler = WithConditions(sampler, config)
 print(hashlib.sha256(sampler.sample(seeds, class_ids).tobytes()).hexdigest())
 """
 
