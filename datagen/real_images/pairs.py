@@ -5,10 +5,9 @@ Called by reading.py, for each image, and by training/dataset.py.
 
 from __future__ import annotations
 
-import io
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,18 +15,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datagen.errors import InputError
+from datagen.errors import InputError, LabelError
 from datagen.faults import plural
 from datagen.image_files import read_picture
 from datagen.image_set import ImageSet
-from datagen.images import MAX_PIXELS
+from datagen.label_files import read_mask
 from datagen.real_images.listing import FORMATS, MAX_IMAGES, Entry, Listing, some
 from datagen.real_images.resizing import Fit, fitted, fitted_mask, fitted_spacing, size_text
 
 Mask = NDArray[np.uint8]  # (H, W)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-_LOSSLESS = ("PNG", "BMP", "TIFF", "GIF")
 _MAX_VALUES = 20
 _REMEDY = "name it as its image, or take the image out"
 
@@ -138,7 +136,7 @@ def _beside(entry: Entry, files: dict[str, Path], *, pictures: bool) -> Entry:
     if pictures:
         read = partial(read_picture, path, formats=FORMATS, name=str(path))
         return replace(entry, read_condition=read)
-    return replace(entry, read_mask=partial(read_mask_file, path))
+    return replace(entry, read_mask=partial(mask_of, path, name=str(path)))
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
@@ -169,39 +167,17 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
-def read_mask_file(file: Path, *, name: str | None = None) -> Mask:
-    """A label map as its file holds it: values of grey, 8 or 16 bit, or places in a palette.
+def mask_of(source: bytes | Path, *, name: str) -> Mask:
+    """A label map as its PNG holds it: grey values, or places in a palette.
 
-    Raises InputError for colours, values above 255 and files that lose values.
+    Raises LabelError for colours, and values above 255.
     """
-    return mask_of(lambda: file.read_bytes(), name=name or str(file))
-
-
-def mask_of(read: Callable[[], bytes], *, name: str) -> Mask:
-    """As read_mask_file, of a file's bytes."""
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(read()), formats=_LOSSLESS) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise InputError(f"label map {name}: above {MAX_PIXELS} pixels; resize it")
-            mode = image.mode
-            values = np.asarray(image)
-    except InputError:
-        raise
-    except Exception as error:  # on hostile bytes, decoders raise almost anything
-        raise InputError(
-            f"label map {name} is not readable ({error}); expected {', '.join(_LOSSLESS)}"
-        ) from None
-    if values.ndim != 2 or mode == "F":
-        raise InputError(
-            f"label map {name}: colours ({mode}); expected grey values or a palette, one number "
-            "for each class: write class numbers"
-        )
+    values = read_mask(source, name=name)
     largest = int(values.max(initial=0))
-    if largest > 255 or values.min(initial=0) < 0:
-        raise InputError(f"label map {name}: values up to {largest:,}; expected 0 to 255")
+    if largest > 255:
+        raise LabelError(
+            f"label map {name}: values up to {largest:,}; expected 0 to 255, one for each class"
+        )
     return values.astype(np.uint8)
 
 

@@ -164,7 +164,7 @@ def _read(path: Path, offset: int, size: int, name: str) -> Picture:
 
 
 def _read_mask(path: Path, offset: int, size: int, name: str) -> NDArray[np.uint8]:
-    return mask_of(lambda: _bytes(path, offset, size, name), name=name)
+    return mask_of(_bytes(path, offset, size, name), name=name)
 
 
 def _bytes(path: Path, offset: int, size: int, name: str) -> bytes:
