@@ -27,6 +27,7 @@ from datagen.catalog.registry import (
     get_model,
     get_model_of_digest,
     insert_model,
+    renew_config,
 )
 from datagen.catalog.tenants import check_upload
 from datagen.catalog.tombstones import check_model, trained_on
@@ -67,6 +68,9 @@ from datagen.store import Store
 
 # In this order: the config is put last, so that a folder with one is whole.
 FILES = (WEIGHTS_FILE, REFERENCE_FILE, SHEET_FILE, CURVES_FILE, CARD_FILE, CONFIG_FILE)
+
+# What a newer training of the same weights says anew.
+_RENEWED = ("training", "licence", "source")
 
 _NUM_PROBES = 4
 _SHOWN = 5
@@ -110,6 +114,21 @@ def register_model(
         size_bytes=size_bytes,
         created_by=created_by,
     )
+
+
+def renew_terms(catalog: Catalog, model: Model) -> None:
+    """Of weights that are registered under the model's name already: if their sources have other
+    terms by now, the catalog then tells these, as a home does. The card in the store stays."""
+    known = get_model_of_digest(catalog, model.name, model.digest)
+    if known is None:
+        return
+    before = json.loads(known.config)
+    now = json.loads((model.path / CONFIG_FILE).read_text())
+    sources = [(each.get("training") or {}).get("sources") for each in (before, now)]
+    if sources[0] == sources[1]:
+        return
+    content = before | {name: now[name] for name in _RENEWED if name in now}
+    renew_config(catalog, known, json.dumps(content, indent=2) + "\n")
 
 
 def _check_pipeline(model: Model) -> None:
@@ -267,29 +286,36 @@ def check_usable(catalog: Catalog, model: Model, *, name: str | None = None) -> 
 
 
 def materialize(registered: RegisteredModel, store: Store, settings: Settings) -> Path:
-    """The folder, here, that holds the model's; complete and checked whenever it exists.
+    """The folder, here, that holds the model's; complete and checked whenever it exists. Its
+    config.json is as the catalog has it: terms may be newer than the files.
 
     Raises StoreError if the store has another model under the name, and one that may be retried if
     this machine cannot keep it: another may, or this one with more room.
     """
     folder = cached_folder(registered, settings)
     target = folder / registered.exact_name
-    if target.is_dir() and digest_at(target) == registered.digest:
-        return folder
-    shutil.rmtree(folder, ignore_errors=True)
-    partial = folder.parent / f".{uuid4().hex}"
     try:
-        _fetch(registered, store, partial / registered.exact_name)
-        os.rename(partial, folder)
+        if not target.is_dir() or digest_at(target) != registered.digest:
+            _fetch_whole(registered, store, folder)
+        _take_config(target, registered.config.encode())
     except OSError as error:
-        if digest_at(target) != registered.digest:  # else another process was faster
-            raise StoreFullError(
-                f"model {registered.name}: cannot be kept in {folder} ({error.strerror}); see that "
-                "it can be written and is not full"
-            ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        raise StoreFullError(
+            f"model {registered.name}: cannot be kept in {folder} ({error.strerror}); see that it "
+            "can be written and is not full"
+        ) from error
     return folder
+
+
+def _take_config(target: Path, config: bytes) -> None:
+    """In one piece: others may be reading the model."""
+    if (target / CONFIG_FILE).read_bytes() == config:
+        return
+    partial = target.parent / f".{uuid4().hex}"
+    try:
+        partial.write_bytes(config)
+        os.replace(partial, target / CONFIG_FILE)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def cached_folder(registered: RegisteredModel, settings: Settings) -> Path:
@@ -318,6 +344,19 @@ def digest_at(path: Path) -> str | None:
         return describe_model(path).digest
     except ModelError:
         return None
+
+
+def _fetch_whole(registered: RegisteredModel, store: Store, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    partial = folder.parent / f".{uuid4().hex}"
+    try:
+        _fetch(registered, store, partial / registered.exact_name)
+        os.rename(partial, folder)
+    except OSError:
+        if digest_at(folder / registered.exact_name) != registered.digest:
+            raise  # else another process was faster
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _fetch(registered: RegisteredModel, store: Store, target: Path) -> None:

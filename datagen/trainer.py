@@ -45,7 +45,7 @@ from datagen.errors import (
 from datagen.failpoints import failpoint
 from datagen.heartbeat import Heartbeat
 from datagen.registrar import Registrar
-from datagen.registry import models_dirs, register_model
+from datagen.registry import models_dirs, register_model, renew_terms
 from datagen.settings import Settings
 from datagen.store import Store
 from datagen.training.model_recipe import parse_model_recipe
@@ -228,6 +228,7 @@ class _Run:
         )
 
     def _publish(self, model: Model, sources: Registrar) -> None:
+        renew_terms(self.catalog, model)  # whoever claims next finds what is registered, and ends
         begin_registering(self.catalog, self.claim, model.digest)
         failpoint("training.before_register")
         sources.record(model)

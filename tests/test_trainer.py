@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from datagen.catalog.catalog import Catalog
-from datagen.catalog.registry import get_model
+from datagen.catalog.registry import get_model, list_models
 from datagen.catalog.schema import migrate
 from datagen.catalog.sources import Terms, uses_of
 from datagen.catalog.training_claims import requeue_expired
 from datagen.catalog.trainings import Training, cancel_training, get_training, retry_training
 from datagen.errors import ConflictError, RevokedError, StoreUnavailableError
+from datagen.generators.model_directory import find_model
+from datagen.registry import models_dirs
 from datagen.settings import Settings
 from datagen.sources import find_source, register_images
 from datagen.store import Store, open_store
@@ -317,6 +319,34 @@ def test_a_registered_source_is_read_and_remembered(
     model = get_model(acme, "tiny-cgan")
     assert model is not None
     assert json.loads(model.config)["licence"] == "CC-BY-4.0"
+
+
+def test_new_terms_of_a_source_reach_the_model_that_it_trained_before(
+    catalog: Catalog, store: Store, settings: Settings, data: Path, registered: ModelRecipe
+) -> None:
+    """Also where the model was fetched before: what is made of it from then on says so."""
+    acme, place = catalog.of("acme"), settings.of("acme")
+    worker = trainer(catalog, store, settings)
+    submit_training(acme, registered, settings, idempotency_key="1", created_by=None)
+    worker.step()
+    before = find_model("tiny-cgan", models_dirs(acme, store, place, ["tiny-cgan"]))
+    terms = Terms("MIT", "Wards of a test", "teaching", (), "consent", "me", None)
+    local = tiny_recipe("cgan", data, num_images=16).data
+    register_images(acme, settings, local, name="wards", terms=terms)
+    source = registered.data.model_copy(update={"registered": "wards@2"})
+    newer = registered.model_copy(update={"data": source})
+    training, _ = submit_training(acme, newer, settings, idempotency_key="2", created_by=None)
+    worker.step()
+
+    assert state_of(catalog, training).model_digest == before.digest
+    assert [model.version for model in list_models(acme)] == [1]
+    now = find_model("tiny-cgan", models_dirs(acme, store, place, ["tiny-cgan"]))
+    for model, licence, use in ((before, "CC-BY-4.0", "research"), (now, "MIT", "teaching")):
+        assert model.facts.training is not None
+        [fact] = model.facts.training.sources
+        assert (model.digest, model.facts.licence) == (before.digest, licence)
+        assert (fact.licence, fact.permitted_use) == (licence, use)
+    assert now.facts.description == before.facts.description
 
 
 def test_a_source_that_is_withdrawn_meanwhile_trains_nothing(

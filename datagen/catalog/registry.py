@@ -141,6 +141,12 @@ def deprecate_model(catalog: Catalog, name: str, version: int, *, reason: str) -
     return replace(found, deprecated_at=at, deprecated_reason=reason)
 
 
+def renew_config(catalog: Catalog, model: RegisteredModel, config: str) -> None:
+    """config: of the same digest; only facts differ."""
+    with catalog.transaction() as connection:
+        connection.execute(update(registered_models).where(*_is(model)).values(config=config))
+
+
 def delete_model(catalog: Catalog, model: RegisteredModel) -> None:
     with catalog.transaction() as connection:
         connection.execute(delete(registered_models).where(*_is(model)))
