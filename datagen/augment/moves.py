@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 Points = NDArray[np.float64]  # (..., 2): x, y
 Size = tuple[int, int]  # (H, W)
-Corner = tuple[int, int]  # x, y
 
-NEAREST, LINEAR, _AREA = 0, 1, 3  # cv2.INTER_*
+NEAREST, LINEAR = 0, 1  # cv2.INTER_*
 CONSTANT = 0  # cv2.BORDER_CONSTANT
 _NEWTON_STEPS = 8
 
@@ -82,32 +81,34 @@ class Bent:
 
 @dataclass(frozen=True)
 class Move:
-    """What one transform did. interpolation, border: of OpenCV, as its image had them. within: the
-    pixels that it showed, first and last of x and y; None for all."""
+    """What one transform did. interpolation, border: of OpenCV, as its image had them. crop: the
+    part that it enlarged, xyxy; None if it did something else."""
 
     shape: Straight | Bent
     interpolation: int = LINEAR
     border: int = CONSTANT
-    within: tuple[Corner, Corner] | None = None
+    crop: tuple[int, int, int, int] | None = None
 
     def resampler(self, size: Size) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
         """Shows (H, W) pixels as the transform showed its image, but for a fill of 0."""
         import cv2
 
+        height, width = size
+        if self.crop is not None:
+            x0, y0, x1, y1 = self.crop
+            return lambda pixels: np.asarray(
+                cv2.resize(pixels[y0:y1, x0:x1], (width, height), interpolation=self.interpolation),
+                np.uint8,
+            )
         points = self.shape.back(_grid(size))
-        if self.within is not None:
-            points = np.clip(points, *self.within)
         if self.interpolation == NEAREST:
             points = np.floor(points + 0.5)
         x, y = np.ascontiguousarray(np.moveaxis(points, -1, 0), np.float32)
-        how = LINEAR if self.interpolation == _AREA else self.interpolation
-
-        def resample(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-            # One channel at a time: OpenCV 5.0 rounds two to 1/32 of a pixel, one and three not.
-            moved = cv2.remap(pixels, x, y, how, borderMode=self.border, borderValue=0)
-            return np.asarray(moved, np.uint8)
-
-        return resample
+        # One channel at a time: OpenCV 5.0 rounds two to 1/32 of a pixel, one and three not.
+        return lambda pixels: np.asarray(
+            cv2.remap(pixels, x, y, self.interpolation, borderMode=self.border, borderValue=0),
+            np.uint8,
+        )
 
 
 def inside(points: Points, size: Size) -> NDArray[np.bool_]:
@@ -136,15 +137,11 @@ def read_move(name: str, transform: Any, params: Mapping[str, Any], size: Size) 
     read = _READERS.get(name)
     if read is None:
         return None
-    within = None
-    if "crop_coords" in params:
-        x0, y0, x1, y1 = params["crop_coords"]
-        within = ((x0, y0), (x1 - 1, y1 - 1))
     return Move(
         read(params, size),
         interpolation=getattr(transform, "interpolation", NEAREST),  # a flip blends nothing
         border=getattr(transform, "border_mode", CONSTANT),
-        within=within,
+        crop=params.get("crop_coords"),
     )
 
 
@@ -208,17 +205,8 @@ def _crop(params: Mapping[str, Any], size: Size) -> Straight:
     """Pixels are areas: their edges, not their centres, fall on one another."""
     x0, y0, x1, y1 = params["crop_coords"]
     across, down = size[1] / (x1 - x0), size[0] / (y1 - y0)
-    # OpenCV takes the nearest from the pixel's corner, not its centre.
-    offset = 0.0 if params["interpolation"] == NEAREST else 0.5
-    return Straight(
-        np.array(
-            [
-                [across, 0, (0.5 - x0) * across - offset],
-                [0, down, (0.5 - y0) * down - offset],
-                [0, 0, 1],
-            ]
-        )
-    )
+    left, top = (0.5 - x0) * across - 0.5, (0.5 - y0) * down - 0.5
+    return Straight(np.array([[across, 0, left], [0, down, top], [0, 0, 1]]))
 
 
 _READERS: dict[str, Callable[[Mapping[str, Any], Size], Straight | Bent]] = {
