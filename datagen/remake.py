@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from datagen.augment import Augmenter
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.jobs import get_job
 from datagen.catalog.rows import Job, SampleRow, VersionRow
@@ -28,7 +27,7 @@ from datagen.recipe import suggest
 from datagen.registry import models_dirs_of_stored
 from datagen.resolve import ResolvedRecipe, resolve_stored
 from datagen.settings import Settings
-from datagen.stages.job import draw_images
+from datagen.stages.job import augmenter_of, draw_images
 from datagen.stages.pack import finish_image, png_text
 from datagen.store import Store
 
@@ -128,15 +127,10 @@ def _sample_again(resolved: ResolvedRecipe, settings: Settings, job: Job, row: S
 
 def _finish_again(resolved: ResolvedRecipe, job: Job, row: SampleRow, raw: Image) -> bytes:
     """As the pack stage does."""
-    augmenter = Augmenter(
-        resolved.recipe.augmentations,
-        image_size=resolved.config.image_size,
-        channels=resolved.config.channels,
-    )
     request = next(c for c in resolved.recipe.classes if c.name == row.class_name)
     seeds = (resolved.seed, row.class_name, row.ordinal, row.attempt)
     key = attempt_key(job.context_digest, row.class_name, row.ordinal, row.attempt)
-    finished = finish_image(augmenter, resolved, request, raw, seeds=seeds, split=row.split)
+    finished = finish_image(augmenter_of(resolved), resolved, request, raw, seeds=seeds, split=row.split)
     return encode_png(finished.image, text=png_text(key))
 
 

@@ -270,6 +270,7 @@ def resolve_recipe(recipe: Recipe, models_dirs: Sequence[Path]) -> ResolvedRecip
         recipe.augmentations,
         image_size=recipe.image_size,
         channels=config.channels,
+        label_kinds=resolved.label_kinds,
     )
     _check_reference(resolved)
     return resolved

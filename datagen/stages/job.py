@@ -75,8 +75,7 @@ class JobWork:
 
     @cached_property
     def augmenter(self) -> Augmenter:
-        size, channels = self.resolved.config.image_size, self.resolved.config.channels
-        return Augmenter(self.resolved.recipe.augmentations, image_size=size, channels=channels)
+        return augmenter_of(self.resolved)
 
     @cached_property
     def raw_images(self) -> RawImages:
@@ -85,6 +84,15 @@ class JobWork:
     def score(self, images: NDArray[np.uint8], class_names: Sequence[str]) -> list[str]:
         """Every filter of the recipe scores every attempt; JSON per image."""
         return score_images(images, class_names, self.resolved)
+
+
+def augmenter_of(resolved: ResolvedRecipe) -> Augmenter:
+    return Augmenter(
+        resolved.recipe.augmentations,
+        image_size=resolved.config.image_size,
+        channels=resolved.config.channels,
+        min_visibility=resolved.recipe.labels.min_visibility,
+    )
 
 
 def draw_images(
