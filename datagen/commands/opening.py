@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from datagen.errors import NotFoundError
+from datagen.errors import NotFoundError, StoreError
 from datagen.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -65,11 +65,16 @@ def open_library(settings: Settings) -> Iterator[Library]:
 
 @contextmanager
 def open_catalog(settings: Settings) -> Iterator[Catalog]:
-    """Made if there is none yet."""
+    """Made if there is none yet. Raises StoreError if the home cannot be."""
     from datagen.catalog.catalog import Catalog
     from datagen.catalog.schema import migrate
 
-    settings.home.mkdir(parents=True, exist_ok=True)
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"home {settings.home} cannot be made: {error.strerror}; name another with --home"
+        ) from None
     catalog = Catalog(settings.database_url, settings.tenant)
     try:
         migrate(catalog)

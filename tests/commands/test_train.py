@@ -24,3 +24,11 @@ def test_a_place_that_cannot_be_written_is_told_before_the_training(
     assert done.exit_code == 2, done.output
     assert f"--out {out}: nothing can be written to {Path(folder).absolute()} (" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "recipe.yaml"]
+
+
+def test_a_home_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(tiny_recipe_text("cgan", tmp_path / "absent"))
+    done = CliRunner().invoke(main, ["--home", f"{recipe}/home", "train", str(recipe)])
+    assert done.exit_code == 6, done.output
+    assert f"home {recipe}/home cannot be made: Not a directory; name another" in done.stderr
