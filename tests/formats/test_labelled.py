@@ -6,10 +6,11 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from datagen.errors import VerifyError
-from datagen.formats import imagefolder, parquet
+from datagen.formats import imagefolder, parquet, webdataset
 from datagen.formats.labelled import class_words_in, kinds_in, png_shape
 from datagen.images import encode_png
 from datagen.labels import Labels
@@ -39,6 +40,23 @@ def test_hugging_face_reads_objects_masks_and_words(name: str, tmp_path: Path) -
             found["also"] = json.loads(found["also"])
             found["caption"] = found["caption"] or None
         assert found == {"split": version.labels[key][0], **expected}
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves its files open
+def test_webdataset_reads_masks_beside_the_images(tmp_path: Path) -> None:
+    import webdataset as reader
+
+    version = publish_scenes(tmp_path / "store", num_per_class=3)
+    list(webdataset.export(version.reader, tmp_path / "out"))
+    seen = set()
+    for path in sorted((tmp_path / "out").glob("*.tar")):
+        for sample in reader.WebDataset(str(path), shardshuffle=False).decode("l8"):
+            labels = draw_scene(sample["json"]["ordinal"], sample["json"]["class_name"])
+            np.testing.assert_array_equal(sample["mask.png"], labels.mask)
+            np.testing.assert_array_equal(sample["instances.png"], labels.instances)
+            assert sample["json"]["labels"] == json.loads(json.dumps(labels.spatial_json()))
+            seen.add(sample["__key__"])
+    assert seen == version.images.keys()
 
 
 def _expected(labels: Labels) -> dict[str, object]:
@@ -88,8 +106,6 @@ def test_of_a_version_without_names_nothing_is_read(tmp_path: Path) -> None:
 
 
 def test_the_shape_is_read_from_the_header(tmp_path: Path) -> None:
-    import numpy as np
-
     for channels in (1, 3):
         assert png_shape(encode_png(np.zeros((5, 7, channels), np.uint8))) == (5, 7, channels)
     with pytest.raises(VerifyError, match="no grey or RGB PNG"):

@@ -1,6 +1,4 @@
-"""yolo.py, read back by a parser written from the published rules of the layout: data.yaml gives
-the folders of images, `images` in a path becomes `labels`, and each row is a class and its numbers.
-"""
+"""yolo.py, read back by a parser of the published rules (readers/yolo.py)."""
 
 from __future__ import annotations
 
@@ -10,35 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
 from datagen.errors import InputError
 from datagen.formats import yolo
 from datagen.labels import Labels
+from tests.formats.readers.yolo import even_odd, read_rows
 from tests.formats.scenes import NAMES, SIZE, boxes_alone, draw_scene, publish_scenes
 
-# key -> (class name, numbers) of each object
-Rows = dict[str, list[tuple[str, list[float]]]]
-
 PRECISION_PX = 1e-6 * max(SIZE) * 2
-
-
-def read_rows(folder: Path, split: str) -> Rows:
-    content = yaml.safe_load((folder / "data.yaml").read_text())
-    assert sorted(content["names"]) == list(range(len(content["names"])))
-    rows: Rows = {}
-    for image in sorted((folder / content[split]).glob("*.png")):
-        parts = image.relative_to(folder).parts
-        text = (folder / "labels" / Path(*parts[1:])).with_suffix(".txt").read_text()
-        rows[image.stem] = []
-        for line in text.splitlines():
-            number, *values = line.split(" ")
-            numbers = [float(value) for value in values]
-            assert all(0 <= value <= 1 for value in numbers)
-            rows[image.stem].append((content["names"][int(number)], numbers))
-    return rows
 
 
 def _labels(key: str, scene: Any = draw_scene) -> Labels:
@@ -86,18 +65,6 @@ def test_outlines_cover_the_pixels_of_their_objects_and_no_others(tmp_path: Path
                 corners = np.array(values).reshape(-1, 2) * (width, height)
                 assert len(corners) >= 3
                 np.testing.assert_array_equal(even_odd(corners, SIZE), labels.instances == k)
-
-
-def even_odd(corners: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Whether a ray to the right, from the centre of each pixel, meets the outline oddly often."""
-    rows, columns = np.mgrid[: shape[0], : shape[1]] + 0.5
-    inside = np.zeros(shape, bool)
-    for (x1, y1), (x2, y2) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-        if y1 == y2:
-            continue
-        meets = (y1 <= rows) != (y2 <= rows)
-        inside ^= meets & (columns < x1 + (rows - y1) / (y2 - y1) * (x2 - x1))
-    return inside
 
 
 @pytest.mark.parametrize("seed", range(8))
