@@ -102,7 +102,8 @@ def run_recipe(
         if job is None:
             store.check()
             migrate(catalog)
-            check_usable(catalog, resolved.model)
+            for model in filter(None, (resolved.model, resolved.conditioner_model)):
+                check_usable(catalog, model)
             job = open_or_create_job(catalog, resolved, settings)
             drop_stale_locks(settings)
             _work(job, catalog, store, settings, workers=workers, on_progress=on_progress)

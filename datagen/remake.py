@@ -130,7 +130,9 @@ def _finish_again(resolved: ResolvedRecipe, job: Job, row: SampleRow, raw: Image
     request = next(c for c in resolved.recipe.classes if c.name == row.class_name)
     seeds = (resolved.seed, row.class_name, row.ordinal, row.attempt)
     key = attempt_key(job.context_digest, row.class_name, row.ordinal, row.attempt)
-    finished = finish_image(augmenter_of(resolved), resolved, request, raw, seeds=seeds, split=row.split)
+    finished = finish_image(
+        augmenter_of(resolved), resolved, request, raw, seeds=seeds, split=row.split
+    )
     return encode_png(finished.image, text=png_text(key))
 
 
