@@ -39,10 +39,13 @@ class ConditionConfig:
 
 
 class Conditioner(Protocol):
-    """Draws conditions. names: of the values of its label maps and the classes of its objects, the
-    first "background"; empty if it has none. has_pools: whether what it draws comes out of a set
-    that is shared out among splits. label_kinds: what its labels hold, of mask, instances, boxes (of
-    objects without instances) and keypoints. What is only needed to draw, the first draw loads."""
+    """Draws conditions. What is only needed to draw is loaded by the first draw.
+
+    names: of the values of its label maps and the classes of its objects, the first "background";
+    empty if it has none. has_pools: whether what it draws comes out of a set that is shared out
+    among splits. label_kinds: what its labels hold, of mask, instances, boxes (of objects without
+    instances) and keypoints.
+    """
 
     @property
     def names(self) -> tuple[str, ...]: ...
