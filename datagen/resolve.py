@@ -22,7 +22,7 @@ from datagen.errors import JobError, ModelError, NotFoundError, RecipeError
 from datagen.evaluation.named_data import find_named, list_named, plain_name
 from datagen.filters import FILTERS
 from datagen.filters.interface import FilterOptions, score_key
-from datagen.formats import FORMATS
+from datagen.formats import FORMATS, NEEDS
 from datagen.generators import GENERATORS
 from datagen.generators.interface import ConditioningSpec, GeneratorSpec, ModelConfig
 from datagen.generators.model_directory import Model, UnknownModelError, find_model, model_names
@@ -257,7 +257,6 @@ def resolve_recipe(recipe: Recipe, models_dirs: Sequence[Path]) -> ResolvedRecip
     config = spec.fit(model.config, options, class_names=class_names, image_size=recipe.image_size)
     _check_size(recipe, config, model.name)
     _check_classes(class_names, config, model.name)
-    _check_formats(recipe.output.formats)
     seeded = recipe
     if recipe.seed is None:
         seeded = recipe.model_copy(update={"seed": seed_of_name(recipe.name)})
@@ -266,6 +265,7 @@ def resolve_recipe(recipe: Recipe, models_dirs: Sequence[Path]) -> ResolvedRecip
         seeded, model, config, options, _filters(recipe), conditioner_model, condition_options
     )
     check_conditioner(resolved)
+    _check_formats(recipe.output.formats, resolved.label_kinds)
     check_augmentations(
         recipe.augmentations,
         image_size=recipe.image_size,
@@ -457,8 +457,19 @@ def _check_classes(class_names: Sequence[str], config: ModelConfig, model_name: 
             )
 
 
-def _check_formats(formats: Sequence[str]) -> None:
+def _check_formats(formats: Sequence[str], label_kinds: frozenset[str]) -> None:
+    """label_kinds: what the images have beside their class."""
+    has_objects = label_kinds & {"instances", "boxes"}
+    known = label_kinds | ({"objects"} if has_objects else set())
     for index, name in enumerate(formats):
         if name not in FORMATS:
             expected = f"a format: {', '.join(FORMATS)}{suggest(name, FORMATS)}"
             raise field_error(f"output.formats[{index}]", name, expected)
+        lacking = sorted(NEEDS.get(name, frozenset()) - known)
+        if lacking:
+            raise field_error(
+                f"output.formats[{index}]",
+                name,
+                f"a format that needs no {lacking[0]}: the images of this recipe have none; "
+                "condition them, or name another format",
+            )
