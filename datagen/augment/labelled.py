@@ -11,11 +11,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from datagen.augment.moves import Bent, Move, Points, Size, inside, source_areas
+from datagen.augment.moves import NEAREST, Bent, Move, Points, Size, inside, source_areas
 from datagen.errors import LabelError
 from datagen.label_moves import clip_box, keep_objects, mirrored_name
 from datagen.label_shapes import Box
 from datagen.labels import Instances, Keypoint, LabelledObject, Labels, Mask
+
+_THINNEST_PX = 0.01  # of a box: below, it is nothing when it is written
+_MM_DECIMALS = 9  # what is left of 0.1 + 0.2 is no length
 
 
 def check_fit(labels: Labels, size: Size) -> None:
@@ -58,17 +61,22 @@ def _moved_pixels(
 ) -> tuple[Mask | None, Instances | None]:
     """Each value is moved as its own picture, white on black, by the interpolation of the image;
     the whitest wins, and nothing does where black is whiter still. Both masks take part together,
-    so that they agree."""
+    so that they agree. Where nothing is blended, the masks are pictures enough."""
     maps = [pixels for pixels in (mask, instances) if pixels is not None]
     if not maps:
         return None, None
+    resamplers = [move.resampler(maps[0].shape) for move in moves]
+    if all(move.interpolation == NEAREST for move in moves):
+        for resample in resamplers:
+            mask = None if mask is None else resample(mask)
+            instances = None if instances is None else resample(instances)
+        return mask, instances
     codes = sum(pixels.astype(np.int64) << (16 * index) for index, pixels in enumerate(maps))
     found, places = np.unique(codes, return_inverse=True)
     places = places.reshape(maps[0].shape)
     best = np.zeros(maps[0].shape, np.int64)  # the code that covers most so far
     most = np.zeros(maps[0].shape, np.uint8)
     rest = np.full(maps[0].shape, 255, np.int64)  # what background covers
-    resamplers = [move.resampler(maps[0].shape) for move in moves]
     for number in np.flatnonzero(found > 0):
         cover = (places == number) * np.uint8(255)
         for resample in resamplers:
@@ -112,7 +120,8 @@ def _moved_boxes(
             low, high = ends.min(axis=0), ends.max(axis=0)
             whole: Box = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
             box = clip_box(whole, size)
-            left = max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+            sides = box[2] - box[0], box[3] - box[1]
+            left = sides[0] * sides[1] if min(sides) >= _THINNEST_PX else 0.0
             share *= left / ((whole[2] - whole[0]) * (whole[3] - whole[1]))
             if share <= 0:
                 break
@@ -165,5 +174,8 @@ def _spacing(
     if not np.allclose(back[2], [0, 0, 1], atol=1e-9):
         return None
     across, down = (np.diag([spacing_mm[1], spacing_mm[0]]) @ back[:2, :2]).T
-    lengths = float(np.hypot(*down)), float(np.hypot(*across))
+    lengths = (
+        round(float(np.hypot(*down)), _MM_DECIMALS),
+        round(float(np.hypot(*across)), _MM_DECIMALS),
+    )
     return lengths if abs(across @ down) < 1e-6 * lengths[0] * lengths[1] else None

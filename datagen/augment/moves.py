@@ -89,16 +89,16 @@ class Move:
     border: int = CONSTANT
     crop: tuple[int, int, int, int] | None = None
 
-    def resampler(self, size: Size) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
-        """Shows (H, W) pixels as the transform showed its image, but for a fill of 0."""
+    def resampler(self, size: Size) -> Callable[[NDArray[Any]], NDArray[Any]]:
+        """Shows (H, W) pixels, uint8 or uint16, as the transform showed its image, but for a fill
+        of 0."""
         import cv2
 
         height, width = size
         if self.crop is not None:
             x0, y0, x1, y1 = self.crop
             return lambda pixels: np.asarray(
-                cv2.resize(pixels[y0:y1, x0:x1], (width, height), interpolation=self.interpolation),
-                np.uint8,
+                cv2.resize(pixels[y0:y1, x0:x1], (width, height), interpolation=self.interpolation)
             )
         points = self.shape.back(_grid(size))
         if self.interpolation == NEAREST:
@@ -106,8 +106,7 @@ class Move:
         x, y = np.ascontiguousarray(np.moveaxis(points, -1, 0), np.float32)
         # One channel at a time: OpenCV 5.0 rounds two to 1/32 of a pixel, one and three not.
         return lambda pixels: np.asarray(
-            cv2.remap(pixels, x, y, self.interpolation, borderMode=self.border, borderValue=0),
-            np.uint8,
+            cv2.remap(pixels, x, y, self.interpolation, borderMode=self.border, borderValue=0)
         )
 
 

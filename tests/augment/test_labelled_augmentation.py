@@ -322,6 +322,16 @@ def test_a_pixel_measures_what_it_does_or_nothing_is_said(
     assert found == (None if spacing_mm is None else pytest.approx(spacing_mm))
 
 
+def test_no_sliver_of_a_box_is_left() -> None:
+    """Less than what its coordinates are rounded to."""
+    thing = LabelledObject("box", (48.0, 20.0, 68.0004, 40.0))
+    shift = request("Affine", translate_percent=[-0.3, -0.3])
+    (kept,) = moved(Labels("a", objects=(thing,)), shift).objects or ()
+    assert kept.box_xyxy == pytest.approx((20, 0, 40.0004, 12))
+    low = LabelledObject("box", (48.0, 20.0, 68.0, 28.0004))
+    assert moved(Labels("a", objects=(low,)), shift).objects == ()
+
+
 def test_a_square_pixel_measures_the_same_when_turned() -> None:
     labels = replace(scene(1, SIZE), spacing_mm=(0.7, 0.7))
     assert moved(labels, request("Rotate")).spacing_mm == pytest.approx((0.7, 0.7))
