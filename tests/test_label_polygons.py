@@ -34,6 +34,16 @@ def test_each_polygon_is_one_part_with_its_own_holes(mask: NDArray[np.bool_]) ->
     assert firsts == sorted(firsts)
 
 
+@given(masks())
+def test_polygons_are_flipped_and_turned_with_their_mask(mask: NDArray[np.bool_]) -> None:
+    height, width = mask.shape
+    rings = [r for polygon in mask_polygons(mask) for r in (polygon.outer, *polygon.holes)]
+    flipped = [np.stack([width - ring[:, 0], ring[:, 1]], axis=1) for ring in rings]
+    turned = [np.stack([ring[:, 1], width - ring[:, 0]], axis=1) for ring in rings]
+    assert np.array_equal(polygon_mask(flipped, mask.shape), np.flip(mask, 1))
+    assert np.array_equal(polygon_mask(turned, (width, height)), np.rot90(mask))
+
+
 def test_a_ring_has_an_outside_and_a_hole() -> None:
     mask = np.ones((3, 3), np.bool_)
     mask[1, 1] = False
