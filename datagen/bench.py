@@ -22,9 +22,9 @@ from datagen.catalog.rows import PUBLISHED, Job
 from datagen.catalog.schema import migrate
 from datagen.catalog.units import is_active, unit_totals
 from datagen.engine import Worker, load_sampler
-from datagen.errors import JobError, NotFoundError
+from datagen.errors import InputError, JobError, NotFoundError
 from datagen.generators import GENERATORS
-from datagen.generators.interface import Images, Sampler
+from datagen.generators.interface import Images, Sampler, makes_images
 from datagen.generators.model_directory import Model, load_model, model_names
 from datagen.plan import attempt_seed
 from datagen.recipe import Recipe, suggest
@@ -235,6 +235,13 @@ def choose_models(names: Sequence[str], models_dir: Path) -> list[Model]:
     """names: of generators or models; of a generator the first model. Empty: every generator that
     has one. Raises NotFoundError."""
     known = {name: load_model(path) for name, path in model_names([models_dir]).items()}
+    for name in names:
+        if name in known and not _runs_alone(known[name]):
+            raise InputError(
+                f"model {name}: it draws conditions, or needs some; expected a model that makes "
+                "images of a class alone"
+            )
+    known = {name: model for name, model in known.items() if _runs_alone(model)}
     first_of: dict[str, Model] = {}
     for model in known.values():
         first_of.setdefault(model.config.generator, model)
@@ -250,6 +257,11 @@ def choose_models(names: Sequence[str], models_dir: Path) -> list[Model]:
         if name not in choices:
             raise NotFoundError(f"no generator or model {name!r}{suggest(name, choices)}")
     return [choices[name] for name in names]
+
+
+def _runs_alone(model: Model) -> bool:
+    """Whether it makes images of nothing but seeds and classes."""
+    return model.config.condition is None and makes_images(model.spec)
 
 
 def machine(settings: Settings) -> dict[str, Any]:

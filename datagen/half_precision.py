@@ -8,13 +8,13 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datagen.errors import InputError, ModelError
-from datagen.generators.interface import Sampler
+from datagen.generators.interface import ConditionedSampler, ModelConfig, Sampler
 from datagen.generators.model_directory import (
     CARD_FILE,
     CURVES_FILE,
@@ -25,6 +25,7 @@ from datagen.generators.model_directory import (
     save_model,
 )
 from datagen.generators.model_facts import HalfPrecision
+from datagen.generators.random_conditions import random_condition
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +78,7 @@ def compare(
 ) -> HalfPrecision:
     """Images of seeds 0, 1, ... and of the classes in turn, drawn with both."""
     class_ids = [i % len(model.config.class_names) for i in range(num_images)]
-    differences = _differences(before, after, class_ids)
+    differences = _differences(before, after, class_ids, model.config)
     return HalfPrecision(
         num_images=num_images,
         mean_difference=float(differences.mean()),
@@ -86,16 +87,28 @@ def compare(
     )
 
 
-def _differences(before: Sampler, after: Sampler, class_ids: list[int]) -> NDArray[np.int16]:
+def _differences(
+    before: Sampler, after: Sampler, class_ids: list[int], config: ModelConfig
+) -> NDArray[np.int16]:
     """(N, H, W, C) absolute, in grey levels."""
     size = min(before.batch_size, after.batch_size)
     parts = []
     for first in range(0, len(class_ids), size):
         wanted = class_ids[first : first + size]
         seeds = list(range(first, first + len(wanted)))
-        pair = [sampler.sample(seeds, wanted).astype(np.int16) for sampler in (before, after)]
+        pair = [_draw(sampler, seeds, wanted, config) for sampler in (before, after)]
         parts.append(np.abs(pair[0] - pair[1]))
     return np.concatenate(parts)
+
+
+def _draw(
+    sampler: Sampler, seeds: list[int], class_ids: list[int], config: ModelConfig
+) -> NDArray[np.int16]:
+    if config.condition is None:
+        return sampler.sample(seeds, class_ids).astype(np.int16)
+    conditions = [random_condition(config, seed) for seed in seeds]
+    conditioned = cast(ConditionedSampler, sampler)
+    return conditioned.sample_conditioned(seeds, class_ids, conditions).astype(np.int16)
 
 
 def _halved(weights: dict[str, torch.Tensor], model: Model) -> dict[str, torch.Tensor]:

@@ -24,7 +24,12 @@ from datagen.filters import FILTERS
 from datagen.filters.interface import FilterOptions, score_key
 from datagen.formats import FORMATS, NEEDS
 from datagen.generators import GENERATORS
-from datagen.generators.interface import ConditioningSpec, GeneratorSpec, ModelConfig
+from datagen.generators.interface import (
+    ConditioningSpec,
+    GeneratorSpec,
+    ModelConfig,
+    makes_images,
+)
 from datagen.generators.model_directory import Model, UnknownModelError, find_model, model_names
 from datagen.generators.model_versions import pinned_name
 from datagen.plan import seed_of_name
@@ -250,6 +255,13 @@ def resolve(document: RecipeDocument, models_dirs: Sequence[Path]) -> ResolvedRe
 def resolve_recipe(recipe: Recipe, models_dirs: Sequence[Path]) -> ResolvedRecipe:
     model = _find_model(recipe.generator.model, "generator.model", models_dirs)
     spec = model.spec
+    if not makes_images(spec):
+        raise field_error(
+            "generator.model",
+            model.name,
+            f"a model that makes images; one of generator {spec.name} draws conditions, which "
+            "`conditioning` names",
+        )
     options = _options(
         spec.options, recipe.generator.options, "generator", f"option of {spec.name}"
     )

@@ -1,4 +1,4 @@
-"""Images with labels beside their class, from the recipe to what a reader gets and verify checks."""
+"""Images with labels beside their class, from the recipe to what readers get and verify checks."""
 
 from __future__ import annotations
 

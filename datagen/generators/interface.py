@@ -209,6 +209,8 @@ class ConditioningSpec(GeneratorSpec, Protocol):
 
     # What a recipe may set where the model conditions; `options` are of the images it makes.
     condition_options: type[BaseModel]
+    # Whether it has a sampler as well.
+    makes_images: bool
 
     def conditioner(
         self,
@@ -227,3 +229,8 @@ class ConditioningSpec(GeneratorSpec, Protocol):
         Raises ModelError if the model can not draw that kind, or has fewer groups than splits.
         """
         ...
+
+
+def makes_images(spec: GeneratorSpec) -> bool:
+    """Whether the family has a sampler; one that has none draws conditions alone."""
+    return bool(getattr(spec, "makes_images", True))
