@@ -296,9 +296,10 @@ def test_a_killed_export_leaves_no_folder_of_that_name(
 def test_memory_does_not_grow_with_the_version(
     name: str, publish_large: Publish, tmp_path: Path
 ) -> None:
-    """12 KB an image: 37 MB of images against 92 MB."""
+    """12 KB an image: 37 MB of images against 92 MB, which Parquet's row groups need to show; for
+    the layouts that write a file per image 15 MB against 37 MB."""
     peaks_mb = []
-    for num_per_class in (1000, 2500):
+    for num_per_class in (400, 1000) if NEEDS.get(name) else (1000, 2500):
         folder = tmp_path / str(num_per_class)
         folder.mkdir()
         version = publish_large(
