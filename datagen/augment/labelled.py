@@ -43,8 +43,9 @@ def move_labels(labels: Labels, moves: list[Move], size: Size, *, min_visibility
     moved = replace(labels, mask=mask, instances=instances, spacing_mm=spacing)
     if labels.objects is None:
         return moved
-    boxes, shares = _moved_boxes(labels.objects, moves, size)
-    if labels.instances is not None:
+    if labels.instances is None:
+        boxes, shares = _moved_boxes(labels.objects, moves, size)
+    else:
         boxes = [each.box_xyxy for each in labels.objects]  # made anew from what is kept
         shares = _seen_shares(labels, moved, moves, size)
     mirrored = _is_mirrored(moves)

@@ -6,6 +6,7 @@ Coordinates here are those of OpenCV: the centre of the first pixel is (0, 0).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,14 @@ class Straight:
     def forward(self, points: Points) -> Points:
         return _project(self.matrix, points)
 
+    def origins(self, size: Size) -> Points:
+        """(H, W, 2): the point before of each pixel after."""
+        return self.back(_grid(size))
+
+    @property
+    def is_affine(self) -> bool:
+        return bool(np.allclose(self.matrix[2], [0, 0, 1], atol=1e-9))
+
 
 @dataclass(frozen=True)
 class Bent:
@@ -52,6 +61,9 @@ class Bent:
         return np.asarray(
             above * (1 - v) + (self.maps[below, column] * (1 - u) + self.maps[below, right] * u) * v
         )
+
+    def origins(self, size: Size) -> Points:
+        return self.maps
 
     def forward(self, points: Points) -> Points:
         """(N, 2) by Newton's method, from the pixel that came from nearest by; NaN where nothing
@@ -100,7 +112,7 @@ class Move:
             return lambda pixels: np.asarray(
                 cv2.resize(pixels[y0:y1, x0:x1], (width, height), interpolation=self.interpolation)
             )
-        points = self.shape.back(_grid(size))
+        points = self.shape.origins(size)
         if self.interpolation == NEAREST:
             points = np.floor(points + 0.5)
         x, y = np.ascontiguousarray(np.moveaxis(points, -1, 0), np.float32)
@@ -117,9 +129,13 @@ def inside(points: Points, size: Size) -> NDArray[np.bool_]:
 
 def source_areas(moves: Sequence[Move], size: Size) -> NDArray[np.float64]:
     """(H, W): how many pixels of the first image the area of each pixel of the last covers."""
-    points = _grid(size)
-    for move in reversed(moves):
-        points = move.shape.back(points)
+    shapes = [move.shape for move in moves]
+    affine = [s.matrix for s in shapes if isinstance(s, Straight) and s.is_affine]
+    if len(affine) == len(shapes):
+        return np.full(size, 1 / abs(math.prod(float(np.linalg.det(matrix)) for matrix in affine)))
+    points = shapes[-1].origins(size)
+    for shape in reversed(shapes[:-1]):
+        points = shape.back(points)
     down, across = (np.asarray(slope) for slope in np.gradient(points, axis=(0, 1)))
     areas = np.abs(across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0])
     return np.asarray(np.nan_to_num(areas, nan=0.0))
