@@ -73,6 +73,18 @@ class Manifest:
         return sum(n for splits in self.counts.values() for n in splits.values())
 
     @property
+    def label_names(self) -> tuple[str, ...]:
+        """Of the values of label maps and the classes of objects, the first "background"; empty if
+        the images have a class alone."""
+        return tuple(str(name) for name in self.recipe.get("conditioning", {}).get("names", ()))
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether its images have labels beside their class."""
+        further = (c.get("also") or c.get("caption") for c in self.recipe["classes"])
+        return bool(self.label_names) or any(further)
+
+    @property
     def splits_not_for_claims(self) -> list[str]:
         return _not_for_claims(self.counts)
 

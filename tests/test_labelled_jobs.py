@@ -29,6 +29,7 @@ from datagen.resolve import resolve
 from datagen.settings import load_settings
 from datagen.verify import verify_version
 from datagen.versions import version_prefix
+from tests.formats.readers import read_by
 from tests.published import Home, copied_home, open_home, publish
 from tests.recipes import noise_recipe
 
@@ -138,6 +139,31 @@ def test_the_catalog_and_the_index_hold_the_labels_too(published: Path) -> None:
             table = pq.read_table(io.BytesIO(stream.read()))
         for key, text in zip(table["key"].to_pylist(), table["labels"].to_pylist(), strict=True):
             assert json.loads(text) == records[key]["labels"]
+
+
+def test_card_and_croissant_tell_of_the_labels(published: Path) -> None:
+    with open_home(published) as home:
+        folder = home.folder("scenes")
+        card = (folder / "README.md").read_text()
+        assert "## Labels beside the class" in card
+        assert "image-segmentation" in card
+        document = json.loads((folder / "croissant.json").read_text())
+        images = next(f for f in document["distribution"] if f["@id"] == "images")
+        assert images["includes"] == "*[0-9].png"
+        fields = [f["name"] for f in document["recordSet"][0]["field"]]
+        assert "labels" in fields
+
+
+@pytest.mark.slow
+def test_mlcroissant_reads_images_with_labels(published: Path, tmp_path: Path) -> None:
+    with open_home(published) as home:
+        keys = {sample.key for sample in samples_of(home)}
+        seen = read_by(
+            "croissant", str(home.folder("scenes") / "croissant.json"), cache=tmp_path / "cache"
+        )
+    assert (seen["errors"], seen["warnings"]) == ([], [])
+    assert {record["key"] for record in seen["records"]} == keys
+    assert len(seen["records"]) == len(keys)
 
 
 def test_a_data_set_without_labels_keeps_its_index() -> None:

@@ -45,6 +45,7 @@ def write_card(
         front_matter(_front_matter(manifest, origin)),
         _summary(manifest),
         _counts(manifest),
+        *([_labels(manifest)] if manifest.has_labels else []),
         _sheets(manifest),
         _origin(manifest, origin),
         *([_measured(figures)] if figures else []),
@@ -60,10 +61,14 @@ def _front_matter(manifest: Manifest, origin: ModelOrigin) -> dict[str, Any]:
     return {
         "pretty_name": manifest.name,
         "license": origin.hugging_face_license,
-        "task_categories": ["image-classification"],
+        "task_categories": ["image-classification", *_further_tasks(manifest)],
         "size_categories": [next(larger, "n>10M")],
         "tags": ["synthetic", "datagen", "webdataset"],
     }
+
+
+def _further_tasks(manifest: Manifest) -> list[str]:
+    return ["object-detection", "image-segmentation"] if manifest.label_names else []
 
 
 def _summary(manifest: Manifest) -> str:
@@ -99,6 +104,28 @@ def _counts(manifest: Manifest) -> str:
         missing = ", ".join(f"{name}: {n:,}" for name, n in manifest.shortfall.items())
         lines += ["", f"**Fewer than the recipe asks for.** Missing: {missing}."]
     return "\n".join(lines) + "\n"
+
+
+def _labels(manifest: Manifest) -> str:
+    drawn = manifest.recipe.get("conditioning", {})
+    lines = ["## Labels beside the class", ""]
+    if manifest.label_names:
+        lines += [
+            "Each image lies beside a label map (`KEY.mask.png`), whose values are, from 0: "
+            f"{', '.join(manifest.label_names[:_MAX_LISTED])}; boxes and keypoints are in its JSON "
+            "under `labels`, those of single objects in the order of `KEY.instances.png`.",
+            "",
+        ]
+    if "kind" in drawn:
+        lines += [
+            f"The images were made to fit their labels: conditions of kind {drawn['kind']}, drawn "
+            f"by model `{drawn['model']}`. How well the model keeps to them is its quality, to be "
+            "measured.",
+            "",
+        ]
+    if any(c.get("also") for c in manifest.recipe["classes"]):
+        lines += ["Further classes that are true of an image are under `also`.", ""]
+    return "\n".join(lines)
 
 
 def _row(name: str, numbers: list[int]) -> str:

@@ -65,8 +65,7 @@ class VersionReader:
         self.manifest = manifest
         self.class_names = tuple(str(c["name"]) for c in manifest.recipe["classes"])
         # Of the values of label maps and the classes of objects, the first "background".
-        drawn = manifest.recipe.get("conditioning", {})
-        self.names = tuple(str(name) for name in drawn.get("names", ()))
+        self.names = manifest.label_names
         self.splits = tuple(dict.fromkeys(str(entry.split) for entry in manifest.shards))
         self._store = store
         self._prefix = prefix
