@@ -107,7 +107,9 @@ def show(name: str, home: Path | None, as_json: bool) -> None:
 @click.option(
     "--format",
     "data_format",
-    type=click.Choice(["auto", "idx", "imagefolder", "npz", "table", "webdataset", "huggingface"]),
+    type=click.Choice(
+        ["auto", "idx", "imagefolder", "npz", "table", "webdataset", "huggingface", "nifti"]
+    ),
     default="auto",
     help="Of the folder; auto finds it out.",
 )

@@ -14,8 +14,9 @@ from datagen.real_images.listing import Listing
 from datagen.real_images.saved_datasets import list_saved, saved_parts
 from datagen.real_images.shards import list_tars, tar_parts
 from datagen.real_images.tables import read_table, table_of
+from datagen.real_images.volumes import has_volumes, list_volumes
 
-Kind = Literal["idx", "imagefolder", "npz", "table", "webdataset", "huggingface"]
+Kind = Literal["idx", "imagefolder", "npz", "table", "webdataset", "huggingface", "nifti"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,10 @@ def _open_saved(path: Path) -> Source | None:
     return Source("huggingface", parts, lambda part: list_saved(folders[part])) if folders else None
 
 
+def _open_volumes(path: Path) -> Source | None:
+    return Source("nifti", (), lambda _: list_volumes(path)) if has_volumes(path) else None
+
+
 def _open_folder(path: Path) -> Source | None:
     if not path.is_dir():
         return None
@@ -109,6 +114,7 @@ _OPENERS: dict[Kind, Callable[[Path], Source | None]] = {
     "webdataset": _open_tars,
     "huggingface": _open_saved,
     "table": _open_table,
+    "nifti": _open_volumes,
     "imagefolder": _open_folder,
 }
 _EXPECTED: dict[Kind, str] = {
@@ -120,5 +126,7 @@ _EXPECTED: dict[Kind, str] = {
     "what save_to_disk wrote, or leave out its format",
     "table": "no .csv or .parquet file, and no labels.csv or labels.parquet in it; name the table, "
     "or leave out its format",
+    "nifti": "no .nii or .nii.gz file; name one, a folder of them, or one of nnU-Net, or leave out "
+    "its format",
     "imagefolder": "no folder; name one with a folder of images for each class",
 }

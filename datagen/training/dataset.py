@@ -22,6 +22,7 @@ from datagen.real_images.opening import Kind, Source, open_source
 from datagen.real_images.pairs import Pairing, beside
 from datagen.real_images.reading import Reading, read_images
 from datagen.real_images.resizing import size_text
+from datagen.real_images.volumes import Slicing, list_volumes
 from datagen.training.model_recipe import CLASS_NAME, DataSource
 
 _MIN_SIDE_PX, _MAX_SIDE_PX = 8, 1024
@@ -81,7 +82,8 @@ def read_training_images(source: DataSource, *, part: str = "train") -> Reading:
     opened = open_source(path, kind=None if source.format == "auto" else source.format)
     chosen = opened.part(None if part == "train" else part, path)
     listing = _with_class_names(_listed(opened, chosen, source), source, opened.kind)
-    listing = _with_pairs(listing, source)
+    if opened.kind != "nifti":
+        listing = _with_pairs(listing, source)
     check_texts(listing.entries, path)
     notes = list(listing.notes)
     if others := [p for p in opened.parts if p != chosen]:
@@ -156,6 +158,11 @@ def _held_out_groups(groups: Sequence[str], *, held_out: int, seed: int) -> NDAr
 
 def _listed(opened: Source, part: str, source: DataSource) -> Listing:
     """Pairs need no folders of classes."""
+    if opened.kind == "nifti":
+        slicing = None if source.volumes is None else Slicing(**dict(source.volumes))
+        labels = None if source.condition is None else source.condition.path
+        place = _images_place(source)
+        return list_volumes(place, slicing=slicing, labels=labels or _beside_folder(source))
     if source.condition is not None and opened.kind == "imagefolder":
         name = source.class_names[0] if source.class_names else _IMAGES_FOLDER
         if (flat := list_flat(_images_place(source), name)) is not None:

@@ -24,6 +24,7 @@ from pydantic import (
 from datagen.errors import InputError
 from datagen.generators import GENERATORS
 from datagen.generators.encoding import KINDS_TAKEN, MAX_NAMES
+from datagen.medical.nifti import Plane
 from datagen.real_images.derived import Derivation
 from datagen.real_images.opening import Kind
 from datagen.real_images.resizing import Fit
@@ -51,7 +52,7 @@ _LATER_SCHEDULE_FIELDS = {
 }  # fmt: skip
 _NOT_PRIVATE = {"class_balanced", "max_grad_norm", "max_copy_share", "stop_after_evaluations"}
 _LATER_DATA_FIELDS = {
-    "format", "class_names", "image_size", "fit", "allow_synthetic", "condition",
+    "format", "class_names", "image_size", "fit", "allow_synthetic", "condition", "volumes",
 }  # fmt: skip
 PRIVATE_GENERATORS = ("cgan", "edm")
 # Made from the data at once: no network is trained, and nothing is chosen by held-out images.
@@ -118,6 +119,30 @@ class ConditionSource(BaseModel):
         return self
 
 
+class VolumeSource(BaseModel):
+    """How volumes become images: see real_images/volumes.py."""
+
+    model_config = _STRICT
+
+    plane: Plane = Field(default="axial", description=f"one of {', '.join(get_args(Plane))}")
+    every: _Count = Field(
+        default=1, ge=1, le=1000, description="a whole number of slices, 1 or more"
+    )
+    min_shown: _Real = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="a share of pixels from 0 to 1: slices that show less are left out",
+    )
+    block_mm: _Real | None = Field(
+        default=None,
+        gt=0,
+        le=1000,
+        description="millimetres above 0, of slices that are held out together; or left out, for "
+        "whole volumes",
+    )
+
+
 class DataSource(BaseModel):
     """Where the real images are, and under which terms they were given: as `registered` says, or
     as the recipe does. path: with `registered`, in place of where that says they lie."""
@@ -171,6 +196,9 @@ class DataSource(BaseModel):
     condition: ConditionSource | None = Field(
         default=None,
         description="a mapping with the kind of what lies beside each image; or left out",
+    )
+    volumes: VolumeSource | None = Field(
+        default=None, description="a mapping like {plane: axial}, of NIfTI volumes; or left out"
     )
 
     @property
