@@ -76,8 +76,8 @@ FIELDS = {
 }
 _LABELS = (
     "sc:Text",
-    "What is true beside the class, as JSON: boxes, keypoints, caption, further classes, digests of "
-    "the label maps beside the PNG.",
+    "What is true beside the class, as JSON: boxes, keypoints, caption, further classes, digests "
+    "of the label maps beside the PNG.",
 )
 # Keys end with their ordinal, label maps with .mask.png; mlcroissant 1.1 does not heed `excludes`.
 _BESIDE_LABEL_MAPS = "*[0-9].png"
