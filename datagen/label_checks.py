@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from datagen.errors import LabelError
-from datagen.labels import HIDDEN, VISIBLE, LabelledObject, Labels
+from datagen.label_shapes import instance_boxes
+from datagen.labels import HIDDEN, VISIBLE, Instances, LabelledObject, Labels
 
 KINDS = ("mask", "instances", "boxes", "keypoints")
 
@@ -47,6 +48,8 @@ def check_labels(labels: Labels, image_shape: tuple[int, ...], names: Sequence[s
         _check_instances(labels, len(labels.objects))
     for index, each in enumerate(labels.objects or ()):
         _check_object(each, f"objects[{index}]", size, names)
+    if labels.instances is not None:
+        _check_tight(labels.objects or (), labels.instances)
     if labels.spacing_mm is not None:
         good = len(labels.spacing_mm) == 2 and all(
             math.isfinite(value) and value > 0 for value in labels.spacing_mm
@@ -84,6 +87,16 @@ def _check_instances(labels: Labels, num_objects: int) -> None:
             f"objects[{empty[0]}]: no pixel of instances has the value {empty[0] + 1}; leave the "
             "object out and number the others anew"
         )
+
+
+def _check_tight(objects: Sequence[LabelledObject], instances: Instances) -> None:
+    for value, box in instance_boxes(instances).items():
+        given = objects[value - 1].box_xyxy
+        if not np.allclose(given, box, atol=1e-3):
+            raise LabelError(
+                f"objects[{value - 1}].box_xyxy: {list(given)}; expected {list(box)}, the tight "
+                "box around its pixels in instances"
+            )
 
 
 def _check_object(

@@ -71,6 +71,7 @@ REFUSED: list[tuple[Callable[[Labels], Labels], str]] = [
     (with_box(NAN, 0, 4, 4), "four finite numbers"),
     (with_box(0, 0, float("inf"), 4), "four finite numbers"),
     (with_box(0, 0, 4), "four finite numbers"),
+    (with_box(0, 0, 32, 24), r"objects\[0\].box_xyxy: .* the tight box around its pixels"),
     (with_point(33, 4), r"objects\[0\].keypoints\[0\] \(tip\): \[33, 4\] lies outside"),
     (with_point(NAN, 4), "expected finite numbers"),
     (with_point(3, 4, 0), "visibility 0; expected 2"),
