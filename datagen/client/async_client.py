@@ -328,7 +328,8 @@ class AsyncClient:
     ) -> Pulled:
         """Writes a version into a new folder. Given again after a failure, fetches only the rest.
 
-        layout: webdataset, imagefolder or parquet; else the first of the recipe's formats.
+        layout: such as webdataset, imagefolder or coco (docs/formats.md); else the first of the
+            recipe's formats.
         use: what for; the version must be signed off for it then. on_progress: images done, and of
         how many. Raises VerifyError if an object was changed.
         """

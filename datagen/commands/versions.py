@@ -125,7 +125,8 @@ def _mark(row: dict[str, Any]) -> str:
 @click.option(
     "--format",
     "layout",
-    help="webdataset, imagefolder or parquet; else the first of the recipe's output.formats.",
+    help="One of those in docs/formats.md, such as webdataset, imagefolder or coco; else the first "
+    "of the recipe's output.formats.",
 )
 @click.option("--use", metavar="TEXT", help="What for: then it must be signed off for this use.")
 @shared_options

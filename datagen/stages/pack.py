@@ -18,6 +18,7 @@ from datagen.errors import LostAttemptsError
 from datagen.failpoints import failpoint
 from datagen.formats.shard import ShardMember, pack_shard
 from datagen.images import Image, encode_label_map, encode_png
+from datagen.label_checks import check_labels
 from datagen.plan import Sample, attempt_key, attempt_seed, augmentation_seed
 from datagen.recipe import ClassRequest, canonical_json
 from datagen.resolve import ResolvedRecipe
@@ -153,7 +154,8 @@ def finish_image(
     seeds: tuple[int, str, int, int],
     split: str,
 ) -> FinishedImage:
-    """seeds: the recipe's seed, class, ordinal and attempt."""
+    """seeds: the recipe's seed, class, ordinal and attempt. Raises LabelError if what was drawn can
+    be no label of the image."""
     labels = labels_of(resolved, request, seed=attempt_seed(*seeds), split=split)
     seed = augmentation_seed(*seeds)
     if labels is None:
@@ -162,6 +164,7 @@ def finish_image(
     augmented = augmenter.apply_labelled(raw, labels, seed=seed)
     assert augmented.labels is not None
     moved = augmented.labels
+    check_labels(moved, raw.shape[:2], resolved.names)  # what is no label is never published
     content = moved.spatial_json()
     mask = b"" if moved.mask is None else encode_label_map(moved.mask)
     instances = b"" if moved.instances is None else encode_label_map(moved.instances)
