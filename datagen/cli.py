@@ -12,6 +12,7 @@ from datagen.commands.completion import completion
 from datagen.commands.credentials import credentials
 from datagen.commands.edge import Edge, debug_option, home_option
 from datagen.commands.evaluate import evaluate
+from datagen.commands.export import export
 from datagen.commands.inspection import remake, show
 from datagen.commands.keys import audit, tenants
 from datagen.commands.models import models
@@ -51,7 +52,7 @@ def main(home: Path | None) -> None:
 
 
 _COMMANDS = (
-    *(validate, plan, run, list_, show, pull, verify, diff, remake),
+    *(validate, plan, run, list_, show, pull, export, verify, diff, remake),
     *(evaluate, report, refilter, approve, approvals, credentials),
     *(sources, train, models, references, bench),
     *(submit, jobs, watch, cancel, retry, preview, schedules, trainings),

@@ -15,7 +15,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import BinaryIO, cast
 
-from datagen.attachments import attachments_of, path_of, read_attachment
+from datagen.attachments import attachments_of, check_attachment, path_of
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.jobs import get_job
 from datagen.catalog.rows import Job, SampleRow, VersionRow
@@ -317,7 +317,7 @@ def _read_attachments(catalog: Catalog, store: Store, row: VersionRow, found: Ve
     """Damage to one is none of the data: it can be made again."""
     for attachment in attachments_of(catalog, row):
         try:
-            read_attachment(store, attachment)
+            check_attachment(store, attachment)
         except ObjectMissingError:
             detail = f"{attachment.size_bytes} bytes, {attachment.kind}"
             found.add("missing", "attachment", path_of(attachment), detail)

@@ -22,7 +22,7 @@ from datagen.api.paging import Key, Page, Paging
 from datagen.api.problems import DamagedError, problem_responses
 from datagen.api.recipe_body import Body
 from datagen.approval import Standing, check_pull, standing_json, standing_of, standings_of
-from datagen.attachments import FOLDER
+from datagen.attachments import EXPORT, FOLDER
 from datagen.catalog.attachments import find_attachment
 from datagen.catalog.browse import (
     DatasetRow,
@@ -376,6 +376,8 @@ def _add_objects(routes: APIRouter) -> None:
         size: int | None
         if path.startswith(FOLDER):  # whoever is to sign the version off must see them
             attached = find_attachment(context.catalog, row.job_id, key)
+            if attached and attached.kind == EXPORT:  # the images themselves
+                _pulled_row(context, name, str(row.version), use)
             size, sha256 = (attached.size_bytes, attached.sha256) if attached else (None, "")
         elif path == MANIFEST:
             size, sha256 = len(_manifest(context, row)), row.manifest_sha256

@@ -1,4 +1,4 @@
-"""Finish: check the counts, write index, card and Croissant, then the manifest, then publish.
+"""Finish: check the counts, write index, card, Croissant and exports, then the manifest, publish.
 
 The manifest is put last and create-only: a version exists when it does. Nothing here depends on a
 clock or on who runs it, so that a replay after a crash writes the same bytes.
@@ -40,6 +40,7 @@ from datagen.formats.origin import ModelOrigin
 from datagen.images import contact_sheet, decode_png, encode_png
 from datagen.manifest import Manifest, ObjectEntry, SourceEntry, claims_of
 from datagen.stages.evaluate import evaluate_packed
+from datagen.stages.exports import export_packed
 from datagen.stages.job import JobWork, has_more_labels, read_sound
 from datagen.stages.publication import Publication, publish
 from datagen.stages.read_ahead import ReadAhead
@@ -79,6 +80,7 @@ def finish(work: JobWork, unit: Unit, check_abort: Callable[[], None]) -> None:
         sources=_sources(work),
     )
     figures = evaluate_packed(work, unit, manifest, check_abort)
+    export_packed(work, unit, manifest, check_abort)
     documents = list(_put_documents(work, manifest, shards))
     manifest = replace(manifest, documents=[_entry(work, document) for document in documents])
     if figures is not None:
