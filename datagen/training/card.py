@@ -13,7 +13,7 @@ from datagen.generators.model_facts import (
     TrainingFacts,
 )
 from datagen.training.data_check import DataCheck
-from datagen.training.judge import MAX_PER_CLASS, NUM_SHOWN
+from datagen.training.judge import MAX_PER_CLASS, features_told, NUM_SHOWN
 from datagen.training.model_recipe import ModelRecipe
 from datagen.training.privacy.card import privacy_section
 
@@ -66,7 +66,7 @@ _FIGURES = """\
 _HOW = """\
 The distance is the mean over classes of the unbiased kernel distance (Binkowski et al. 2018,
 section 4) between up to {num_per_class} samples (four for each held-out image) and the held-out
-images of the class, on 128 features of a small classifier trained on the training images. It was
+images of the class, on {features}. It was
 measured on the shipped weights with the generator's default options. It compares weights of one
 training; it is not the KID on Inception features that papers print. The held-out images come from
 the training part of the data: its test part was neither trained on nor used to choose anything.
@@ -168,7 +168,11 @@ def model_card(
         milliseconds=1000 * speed.seconds_per_image,
         network_calls=f"{calls} network call{'' if calls == 1 else 's'}",
         recipe_digest=training.recipe_digest,
-        **(_public_parts(training) if facts.privacy is None else _private_parts(facts.privacy)),
+        **(
+            _public_parts(training, config)
+            if facts.privacy is None
+            else _private_parts(facts.privacy)
+        ),
     )
 
 
@@ -200,7 +204,7 @@ def _check_section(check: DataCheck) -> str:
     return _CHECK.format(lines="\n".join(f"- {line}" for line in lines))
 
 
-def _public_parts(training: TrainingFacts) -> dict[str, str]:
+def _public_parts(training: TrainingFacts, config: ModelConfig) -> dict[str, str]:
     kid_real = training.kid_real
     return {
         "kept": f"after {training.best_images_seen:,} images: the average with the lowest held-out "
@@ -214,7 +218,7 @@ def _public_parts(training: TrainingFacts) -> dict[str, str]:
                 if name in training.figures
             ),
         ),
-        "how": _HOW.format(num_per_class=MAX_PER_CLASS),
+        "how": _HOW.format(num_per_class=MAX_PER_CLASS, features=features_told(config)),
         "closeness": _CLOSENESS,
         "origin": f" on data of\nsha256 `{training.data_sha256}`. The same recipe, data and "
         "machine give the same weights.",

@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.errors import InputError
-from datagen.features import embed, kernel_distance, train_classifier
+from datagen.features import (
+    MIN_IMAGENET_SIDE_PX,
+    Features,
+    embed,
+    kernel_distance,
+    train_classifier,
+)
 from datagen.generators.interface import ConditionedSampler, ModelConfig, Sampler
 from datagen.images import block_means
 from datagen.training.copying import CopyWatch
@@ -51,8 +57,7 @@ class Judgement:
 
 
 class HeldOutJudge:
-    """Mean over classes of KID between samples and held-out images, on features of a small
-    classifier trained on the training part."""
+    """Mean over classes of KID between samples and held-out images; see _features_of."""
 
     def __init__(
         self, train_part: RealImages, held_out: RealImages, *, config: ModelConfig, seed: int
@@ -67,16 +72,9 @@ class HeldOutJudge:
                 f"data.held_out: {len(held_out)} images hold no class twice; expected several "
                 "images of each class: raise it"
             )
-        class_ids, num_classes = _told_apart(train_part, len(config.class_names))
-        self.network = train_classifier(
-            train_part.images[:_NUM_CLASSIFIER_IMAGES],
-            class_ids[:_NUM_CLASSIFIER_IMAGES],
-            num_classes=num_classes,
-            num_epochs=_NUM_CLASSIFIER_EPOCHS,
-            seed=seed,
-        )
+        self._embed = _features_of(train_part, config, seed=seed)
         self.drawn = Drawn(held_out, config)
-        features = embed(self.network, held_out.images)
+        features = self._embed(held_out.images)
         self.features = {c: features[held_out.class_ids == c] for c in self.class_ids}
         self.copies = CopyWatch(
             *(_by_class(part, self.class_ids) for part in (train_part, held_out))
@@ -88,7 +86,7 @@ class HeldOutJudge:
             c: self.drawn.samples(sampler, c, num_samples(len(rows)))
             for c, rows in self.features.items()
         }
-        features = {c: embed(self.network, images) for c, images in samples.items()}
+        features = {c: self._embed(images) for c, images in samples.items()}
         kids = [kernel_distance(features[c], self.features[c]) for c in self.class_ids]
         return Judgement(
             kid=float(np.mean(kids)),
@@ -188,6 +186,38 @@ class Drawn:
 
 def _coloured(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.broadcast_to(images, (*images.shape[:3], 3))
+
+
+def features_told(config: ModelConfig) -> str:
+    """In words: what the judge of such a model compares."""
+    if _is_single_and_large(config):
+        return "1,280 features of EfficientNet-Lite0, trained on ImageNet"
+    return "128 features of a small classifier trained on the training images"
+
+
+def _is_single_and_large(config: ModelConfig) -> bool:
+    return len(config.class_names) == 1 and min(config.image_size) >= MIN_IMAGENET_SIDE_PX
+
+
+def _features_of(
+    train_part: RealImages, config: ModelConfig, *, seed: int
+) -> Callable[[NDArray[np.uint8]], Features]:
+    """Those of a small classifier trained on the training part; where there is a single class to
+    learn from and the images are not small, of a network trained on ImageNet."""
+    if _is_single_and_large(config):
+        from datagen.features.efficientnet import EfficientNetLite0Features
+
+        extractor = EfficientNetLite0Features()
+        return lambda images: extractor.extract(images).astype(np.float64)
+    class_ids, num_classes = _told_apart(train_part, len(config.class_names))
+    network = train_classifier(
+        train_part.images[:_NUM_CLASSIFIER_IMAGES],
+        class_ids[:_NUM_CLASSIFIER_IMAGES],
+        num_classes=num_classes,
+        num_epochs=_NUM_CLASSIFIER_EPOCHS,
+        seed=seed,
+    )
+    return lambda images: embed(network, images)
 
 
 def _told_apart(part: RealImages, num_classes: int) -> tuple[NDArray[np.int64], int]:
