@@ -49,18 +49,19 @@ class SpadeObjective:
     def step(self, real: torch.Tensor, class_ids: torch.Tensor, update: Update) -> dict[str, float]:
         planes = update.condition
         assert planes is not None
-        losses = self._step_discriminators(real, class_ids, planes, update)
-        losses |= self._step_generator(real, class_ids, planes, update)
+        with self._autocast():
+            latents = self._latents(len(real), update.rng)
+            fake = self.generator(latents, class_ids, planes).float()
+        losses = self._step_discriminators(real, fake.detach(), planes, update)
+        losses |= self._step_generator(real, fake, planes, update)
         update_ema(self.ema, self.generator, update.ema_decay)
         return losses
 
     def _step_discriminators(
-        self, real: torch.Tensor, class_ids: torch.Tensor, planes: torch.Tensor, update: Update
+        self, real: torch.Tensor, fake: torch.Tensor, planes: torch.Tensor, update: Update
     ) -> dict[str, float]:
         with self._autocast():
-            with torch.no_grad():
-                fake = self.generator(self._latents(len(real), update.rng), class_ids, planes)
-            found = self.discriminators(torch.cat([real, fake.float()]), planes.repeat(2, 1, 1, 1))
+            found = self.discriminators(torch.cat([real, fake]), planes.repeat(2, 1, 1, 1))
         logits = [features[-1].float().chunk(2) for features in found]
         loss = sum_of([F.relu(1 - a).mean() + F.relu(1 + b).mean() for a, b in logits])
         rate = update.learning_rate * self.options.discriminator_rate
@@ -68,13 +69,12 @@ class SpadeObjective:
         return {"discriminator": loss.item() / len(logits)}
 
     def _step_generator(
-        self, real: torch.Tensor, class_ids: torch.Tensor, planes: torch.Tensor, update: Update
+        self, real: torch.Tensor, fake: torch.Tensor, planes: torch.Tensor, update: Update
     ) -> dict[str, float]:
+        """fake: with the gradients of the generator; its discriminators have moved since."""
         options = self.options
         self.discriminators.requires_grad_(False)
         with self._autocast():
-            latents = self._latents(len(real), update.rng)
-            fake = self.generator(latents, class_ids, planes).float()
             found = self.discriminators(torch.cat([real, fake]), planes.repeat(2, 1, 1, 1))
         logits = [features[-1].float().chunk(2)[1] for features in found]
         losses = {"generator": -sum_of([each.mean() for each in logits]) / len(logits)}
