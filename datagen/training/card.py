@@ -13,7 +13,7 @@ from datagen.generators.model_facts import (
     TrainingFacts,
 )
 from datagen.training.data_check import DataCheck
-from datagen.training.judge import MAX_PER_CLASS, features_told, NUM_SHOWN
+from datagen.training.judge import MAX_PER_CLASS, NUM_SHOWN, features_told
 from datagen.training.model_recipe import ModelRecipe
 from datagen.training.privacy.card import privacy_section
 
@@ -234,3 +234,63 @@ def _private_parts(privacy: PrivacyFacts) -> dict[str, str]:
         "origin": ".\nNoise and samples come from the operating system's secure source, not from "
         "the seed: the same\nrecipe gives other weights each time, and spends the budget again.",
     }
+
+
+_FITTED = """\
+# {name}
+
+{description}
+
+| | |
+|---|---|
+| generator | `{generator}`: it draws conditions, not images |
+| size | {height} x {width} pixels{fit} |
+| classes | {classes} |
+| data | {source} |
+| licence of the data | {licence} |
+| made from | {num_train:,} images; {num_held_out:,} more were held out of it{by_group} |
+{sources}
+{lines}{check}## Limits
+
+- What it was not made from, it does not draw.
+{synthetic}- Not for clinical use, and not for any decision about a person.
+
+## Made by
+
+`datagen train` with the model recipe of digest `{recipe_digest}` on data of
+sha256 `{data_sha256}`. The same recipe and data give the same model.
+"""
+
+
+def fitted_card(
+    recipe: ModelRecipe,
+    config: ModelConfig,
+    facts: ModelFacts,
+    *,
+    check: DataCheck,
+    lines: Sequence[str],
+) -> str:
+    """Of a model that was fitted at once. lines: of its family, about what it holds."""
+    training = facts.training
+    assert training is not None
+    height, width = config.image_size
+    return _FITTED.format(
+        name=recipe.name,
+        description=facts.description or f"A {config.generator} model, fitted to label data.",
+        generator=config.generator,
+        height=height,
+        width=width,
+        fit="" if recipe.data.size is None else f"; {_FITS[recipe.data.fit]}",
+        classes=", ".join(config.class_names),
+        source=facts.source,
+        licence=facts.licence,
+        num_train=training.num_train,
+        num_held_out=training.num_held_out,
+        by_group=", in whole groups" if training.held_out_by_group else "",
+        sources=_source_rows(training.sources),
+        lines="".join(f"- {line}\n" for line in lines) + ("\n" if lines else ""),
+        check=_check_section(check),
+        synthetic=_synthetic_text(training.generation_depth),
+        recipe_digest=training.recipe_digest,
+        data_sha256=training.data_sha256,
+    )

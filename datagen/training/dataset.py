@@ -117,16 +117,23 @@ def split_held_out(
 ) -> tuple[RealImages, RealImages]:
     """Returns (train, held_out): a seeded shuffle, the last `held_out` images kept apart; with
     groups, whole groups in a seeded order until they hold as many, so that none is in both."""
+    kept = held_out_rows(len(real), held_out=held_out, seed=seed, groups=groups)
+    return real.take(np.flatnonzero(~kept)), real.take(np.flatnonzero(kept))
+
+
+def held_out_rows(
+    num: int, *, held_out: int, seed: int, groups: Sequence[str] | None = None
+) -> NDArray[np.bool_]:
+    """Returns (num,), true where an image is held out; see split_held_out."""
     if groups is not None:
-        kept = _held_out_groups(groups, held_out=held_out, seed=seed)
-        return real.take(np.flatnonzero(~kept)), real.take(np.flatnonzero(kept))
-    if held_out >= len(real):
+        return _held_out_groups(groups, held_out=held_out, seed=seed)
+    if held_out >= num:
         raise InputError(
-            f"data.held_out: {held_out} of {len(real)} images leaves none to train on; lower it"
+            f"data.held_out: {held_out} of {num} images leaves none to train on; lower it"
         )
-    order = np.random.default_rng(seed).permutation(len(real))
-    cut = len(real) - held_out
-    return real.take(np.sort(order[:cut])), real.take(np.sort(order[cut:]))
+    kept = np.zeros(num, np.bool_)
+    kept[np.random.default_rng(seed).permutation(num)[num - held_out :]] = True
+    return kept
 
 
 def check_split(train: RealImages, held_out: RealImages, class_names: Sequence[str]) -> None:

@@ -44,6 +44,7 @@ from datagen.training.dataset import (
     real_images,
     split_held_out,
 )
+from datagen.training.fitting import fit_model
 from datagen.training.judge import NUM_SHOWN, Drawn, HeldOutJudge, Judgement
 from datagen.training.loop import LATEST_FILE, OnCheckpoint, Report, Trained, train
 from datagen.training.model_recipe import ModelRecipe, model_recipe_digest
@@ -97,6 +98,8 @@ def train_model(
     if not processes.is_first:  # the first one speaks for all
         on_check, admit = (lambda check: None), (lambda source, reading: Admission())
     data_parts = _read_parts(recipe, on_check, admit, parent)
+    if recipe.is_fitted:
+        return _fit(recipe, data_parts, processes, work=work, out=out)
     begun = _Begun(recipe, _config_of(recipe, data_parts.images), data_parts, parent, processes)
     torch.set_num_threads(recipe.schedule.num_threads)
     with _alone_in(work) if processes.is_first else nullcontext():
@@ -118,6 +121,19 @@ def train_model(
     model = load_model(out)
     processes.wait()  # before whoever called moves it
     return model
+
+
+def _fit(
+    recipe: ModelRecipe, data_parts: _DataParts, processes: Processes, *, work: Path, out: Path
+) -> Model:
+    """A model that is fitted at once. One process does it; the others wait for it."""
+    if processes.is_first:
+        with _alone_in(work):
+            _begin_or_go_on(work, recipe, data_parts, must_resume=False)
+            fit_model(recipe, data_parts.images, data_parts.check, data_parts.admission, out=out)
+            (work / _ENDED).write_text("fitted\n")
+    processes.wait()
+    return load_model(out)
 
 
 @dataclass(frozen=True)
