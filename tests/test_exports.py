@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import resource
 import tarfile
 from collections.abc import Callable, Iterator
@@ -210,6 +211,14 @@ def test_a_lost_lease_ends_it_and_nothing_stays(noise_home: Home, num_calls: int
     with pytest.raises(LeaseLostError):
         export(noise_home, "imagefolder", check_abort=check_abort)
     assert exports_of(noise_home) == {}
+    assert leftovers(noise_home) == []
+
+
+def test_what_a_killed_one_left_goes_with_the_next(noise_home: Home) -> None:
+    abandoned = noise_home.settings.home / ".exports.partial-0123abcd"
+    (abandoned / "files").mkdir(parents=True)
+    os.utime(abandoned, (1, 1))
+    export(noise_home, "parquet")
     assert leftovers(noise_home) == []
 
 
