@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from datagen.conditions import ConditionConfig
 from datagen.faults import plural
 from datagen.generators.interface import ModelConfig
 from datagen.generators.model_facts import (
@@ -24,13 +25,13 @@ _TEMPLATE = """\
 
 ![{num_shown} samples of each class](samples.png)
 
-Each row is one class, in the order of the list below; the samples are of seeds 0 to 9, not chosen.
+{shown}
 
 | | |
 |---|---|
 | generator | `{generator}` |
 | images | {height} x {width} pixels, {colours}{fit} |
-| classes | {classes} |
+{condition}| classes | {classes} |
 | parameters | {num_parameters:,}, stored as {dtype} |
 | data | {source} |
 | licence of the data | {licence} |
@@ -57,6 +58,14 @@ Each row is one class, in the order of the list below; the samples are of seeds 
 
 `datagen train` with the model recipe of digest `{recipe_digest}`{origin}
 """
+
+_SHOWN = """\
+Each row is one class, in the order of the list below; the samples are of seeds 0 to 9, not
+chosen."""
+
+_SHOWN_CONDITIONED = """\
+Class by class: label maps or boxes of held-out images, where the model takes such, and below them
+the samples of seeds 0 to 9, not chosen. No real picture is shown."""
 
 _FIGURES = """\
 | distance to held-out images (KID, lower is better) | {kid} |
@@ -151,6 +160,8 @@ def model_card(
         source=facts.source,
         licence=facts.licence,
         sources=_source_rows(training.sources),
+        shown=_SHOWN if config.condition is None else _SHOWN_CONDITIONED,
+        condition=_condition_row(config.condition),
         synthetic=_synthetic_text(training.generation_depth),
         num_train=training.num_train,
         num_held_out=training.num_held_out,
@@ -174,6 +185,13 @@ def model_card(
             else _private_parts(facts.privacy)
         ),
     )
+
+
+def _condition_row(condition: ConditionConfig | None) -> str:
+    if condition is None:
+        return ""
+    names = f": {', '.join(condition.names)}" if condition.names else ""
+    return f"| drawn with | a condition of kind {condition.kind}{names} |\n"
 
 
 def _source_rows(sources: Sequence[SourceFact]) -> str:

@@ -52,6 +52,9 @@ class RealImages:
             None if self.pictures is None else self.pictures[rows],
         )
 
+    def without_pairs(self) -> RealImages:
+        return RealImages(self.images, self.class_ids)
+
     def digest(self) -> str:
         """sha256 over pixels and classes, and what lies beside them, in order."""
         digest = hashlib.sha256(np.ascontiguousarray(self.images).data)

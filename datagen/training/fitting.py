@@ -79,7 +79,7 @@ def fit_model(
         channels=channels,
         network=fitted.network,
     )
-    real = RealImages(images.images, images.class_ids, images.masks, images.conditions)
+    real = RealImages(images.images, images.class_ids)
     facts = ModelFacts(
         licence=recipe.data.licence,
         source=recipe.data.source,

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from datagen import __version__
+from datagen.conditions import ConditionConfig
 from datagen.errors import InputError, MachineError, ModelError, TrainingError
 from datagen.generators import GENERATORS
 from datagen.generators.interface import ModelConfig, Objective, Sampler
@@ -280,6 +281,12 @@ def _objective_of(begun: _Begun) -> Objective:
     spec = GENERATORS[recipe.generator]
     options = spec.objective_options.model_validate(recipe.objective)
     objective = spec.objective(config, options, seed=recipe.seed, device=begun.processes.device)
+    if parent is not None and parent.config.condition != config.condition:
+        raise InputError(
+            f"init {parent.name!r}: it takes {_condition_text(parent.config.condition)}, and this "
+            f"training has {_condition_text(config.condition)}; expected the same: name another "
+            "model, or give data.condition the kind and the names of that one"
+        )
     if parent is not None and parent.weights is not None:
         from safetensors.torch import load_file
 
@@ -287,6 +294,13 @@ def _objective_of(begun: _Begun) -> Objective:
         rows = [names.index(name) if name in names else None for name in config.class_names]
         objective.init_from(load_file(parent.weights), rows)
     return objective
+
+
+def _condition_text(condition: ConditionConfig | None) -> str:
+    if condition is None:
+        return "no condition"
+    names = f" ({', '.join(condition.names)})" if condition.names else ""
+    return f"a condition of kind {condition.kind}{names}"
 
 
 def _with(
@@ -466,7 +480,7 @@ def _training_facts(done: _Done, judgement: Judgement | None) -> TrainingFacts:
         num_held_out=len(data_parts.held_out),
         fit=recipe.data.fit if recipe.data.size else None,
         held_out_by_group=data_parts.images.groups is not None,
-        data_sha256=data_parts.real.digest() if judge else None,
+        data_sha256=data_parts.real.without_pairs().digest() if judge else None,
         recipe_digest=model_recipe_digest(recipe),
         seed=recipe.seed,
     )

@@ -63,6 +63,9 @@ def test_a_training_on_pairs_writes_a_model_that_draws_with_label_maps(
     # condition, sample and real image; the card shows no real one.
     heights = [decode_png(p.read_bytes()).shape[0] for p in (grid, model.path / "samples.png")]
     assert heights[0] > heights[1] > heights[0] // 2
+    card = (model.path / "README.md").read_text()
+    assert "a condition of kind mask: background, bar, dot" in card
+    assert "No real picture is shown" in card
 
 
 def test_the_condition_shapes_what_spade_draws(data: Path, tmp_path: Path) -> None:
@@ -311,3 +314,18 @@ def test_conditions_are_shown_in_colours() -> None:
     assert shown.shape == (2, 2, 3)
     assert shown[0, 0].tolist() == [0, 0, 0]
     assert len({tuple(pixel) for pixel in shown.reshape(-1, 3).tolist()}) == 3
+
+
+def test_a_training_starts_from_a_model_of_the_same_condition_alone(
+    data: Path, tmp_path: Path
+) -> None:
+    first = train_model(pairs_recipe("edm", data, num_images=8), out=tmp_path / "m", work=tmp_path)
+    shuffled = {"kind": "mask", "names": [NAMES[0], NAMES[2], NAMES[1]]}
+    for condition in (shuffled, {"kind": "inpaint"}):
+        recipe = pairs_recipe("edm", data, condition=condition)
+        work = tmp_path / str(condition["kind"])
+        with pytest.raises(InputError, match="it takes a condition of kind mask"):
+            train_model(recipe, out=tmp_path / "n", work=work, init=str(first.path))
+    recipe = pairs_recipe("edm", data, num_images=8)
+    second = train_model(recipe, out=tmp_path / "o", work=tmp_path / "x", init=str(first.path))
+    assert second.facts.parent == first.digest
