@@ -63,6 +63,7 @@ class PairReader:
         self._known[list(values)] = True
         self._unknown = Counter[int]()
         self._num_unknown = self._num_empty = self._num_read = 0
+        self._num_showing = np.zeros(256, np.int64)
 
     def read(self, entry: Entry, shape: tuple[int, int]) -> Pair:
         """shape: (height, width) of the image in its file. Raises InputError."""
@@ -91,6 +92,7 @@ class PairReader:
         self._num_unknown += bool(len(unknown))
         numbers = self._numbers[mask]
         self._num_empty += not numbers.any()
+        self._num_showing[self._numbers[present]] += 1
         return fitted_mask(numbers, self._size, self._fit)
 
     def check(self, path: Path) -> list[str]:
@@ -112,12 +114,16 @@ class PairReader:
                 f"data {path}: no label map shows anything but {names[0]}; expected others of "
                 f"{', '.join(names)}: see that they are the right files"
             )
-        if not self._num_empty:
-            return []
-        return [
-            f"{path.name}: {plural(self._num_empty, 'label map')} of {self._num_read:,} without "
-            f"anything but {names[0]}"
-        ]
+        notes = []
+        if self._num_empty:
+            notes.append(
+                f"{path.name}: {plural(self._num_empty, 'label map')} of {self._num_read:,} "
+                f"without anything but {names[0]}"
+            )
+        unseen = [name for value, name in enumerate(names) if not self._num_showing[value]]
+        if unseen:
+            notes.append(f"{path.name}: shown by no label map: {some(unseen)}")
+        return notes
 
 
 def beside(listing: Listing, folder: Path, *, pictures: bool) -> Listing:

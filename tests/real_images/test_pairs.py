@@ -121,6 +121,7 @@ def test_empty_maps_are_noted_and_nothing_but_empty_ones_refused() -> None:
     assert any(
         "1 label map of 2 without anything but background" in n for n in reading.images.notes
     )
+    assert reading.images.notes[1] == "x: shown by no label map: ring"
     with pytest.raises(InputError, match="no label map shows anything but background"):
         read([entry("a", empty), entry("b", empty)])
 
