@@ -28,6 +28,8 @@ from datagen.store import Store
 
 # What the shards are already.
 STORED = "webdataset"
+# Of one tar: below what S3 takes in one request, 5 GiB.
+MAX_TAR_BYTES = 2**32
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -57,8 +59,8 @@ def attach_export(
 ) -> list[AttachmentRow]:
     """Several rows where one tar would be too large; num_images of each is that of them all.
 
-    Made in a hidden folder beside `{home}/exports`, which takes the room of the images twice at
-    most; memory does not grow with them. check_abort: called between batches and files.
+    Made in a hidden folder beside `{home}/exports`, which takes the room of the images about
+    twice; memory does not grow with them. check_abort: called between batches and files.
     on_progress: called with the number of images done.
 
     Raises InputError if the version does not fit the layout, VerifyError if its shards are damaged,
@@ -71,7 +73,9 @@ def attach_export(
         for done in FORMATS[layout](reader, folder):
             check_abort()
             on_progress(done)
-        tars = move_into_tars(folder, place / layout, check_abort=check_abort)
+        tars = move_into_tars(
+            folder, place / layout, max_bytes=MAX_TAR_BYTES, check_abort=check_abort
+        )
         folder.rmdir()
         seconds = time.monotonic() - started
         summary = {"format": layout, "num_images": reader.manifest.num_samples}
@@ -90,7 +94,7 @@ def attach_export(
                 )
             )
             path.unlink()
-    # An empty folder is left, which the next one takes the place of.
+    # `exports` is left empty: the next one takes its place.
     return found
 
 

@@ -15,9 +15,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-# Below what S3 takes in one request, 5 GiB.
-MAX_TAR_BYTES = 2**32
-
 _BLOCK_BYTES = tarfile.BLOCKSIZE
 # What is held of a folder's names at a time: a folder may have millions.
 _NAMES = 2**16
@@ -27,7 +24,7 @@ def move_into_tars(
     folder: Path,
     stem: Path,
     *,
-    max_bytes: int = MAX_TAR_BYTES,
+    max_bytes: int,
     check_abort: Callable[[], None] = lambda: None,
 ) -> list[Path]:
     """Returns {stem}.tar; or {stem}-{i, 5 digits}-of-{n}.tar, where one would pass max_bytes: each

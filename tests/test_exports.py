@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from datagen import exports
 from datagen.attachments import EXPORT, attachments_of, path_of
 from datagen.catalog.attachments import AttachmentRow
 from datagen.catalog.catalog import Catalog
@@ -54,11 +55,17 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("noise") / "home"
+    publish(load_settings({}, home=folder))
+    return folder
+
+
 @pytest.fixture
-def noise_home(home: Path, settings: Settings) -> Iterator[Home]:
+def noise_home(noise: Path, home: Path) -> Iterator[Home]:
     """With small@1, of 100 images of noise, and no export."""
-    publish(settings)
-    with open_home(home) as opened:
+    with copied_home(noise, home) as opened:
         yield opened
 
 
@@ -212,6 +219,24 @@ def test_a_lost_lease_ends_it_and_nothing_stays(noise_home: Home, num_calls: int
         export(noise_home, "imagefolder", check_abort=check_abort)
     assert exports_of(noise_home) == {}
     assert leftovers(noise_home) == []
+
+
+def test_what_is_too_large_for_one_tar_is_attached_as_several(
+    noise_home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exports, "MAX_TAR_BYTES", 60_000)
+    made = export(noise_home, "imagefolder")
+    assert [row.file_name for row in made] == [
+        f"imagefolder-{i:05d}-of-{len(made):05d}.tar" for i in range(len(made))
+    ]
+    assert len(made) > 2
+    assert exports_of(noise_home).keys() == {row.file_name for row in made}
+    for row in made:
+        with tarfile.open(noise_home.folder() / path_of(row)) as opened:
+            opened.extractall(tmp_path / "unpacked", filter="data")
+    reader = open_version(noise_home.catalog, noise_home.store, "local", "small").reader
+    list(FORMATS["imagefolder"](reader, tmp_path / "pulled"))
+    assert files_below(tmp_path / "unpacked") == files_below(tmp_path / "pulled")
 
 
 def test_what_a_killed_one_left_goes_with_the_next(noise_home: Home) -> None:

@@ -11,6 +11,8 @@ import pytest
 from datagen import folder_tar
 from datagen.folder_tar import move_into_tars
 
+LARGE = 2**20
+
 CONTENT = {
     "train/cat/b.png": b"2",
     "train/cat/a.png": b"1" * 700,
@@ -45,8 +47,8 @@ def test_equal_folders_give_equal_bytes_that_tarfile_reads(tmp_path: Path) -> No
     for path in second.rglob("*"):
         os.utime(path, (1, 2))
         path.chmod(0o700)
-    [one] = move_into_tars(first, tmp_path / "one")
-    [two] = move_into_tars(second, tmp_path / "two")
+    [one] = move_into_tars(first, tmp_path / "one", max_bytes=LARGE)
+    [two] = move_into_tars(second, tmp_path / "two", max_bytes=LARGE)
     assert (one.name, one.stat().st_size % 10_240) == ("one.tar", 0)
     assert one.read_bytes() == two.read_bytes()
     assert list(first.iterdir()) == []
@@ -61,9 +63,13 @@ def test_equal_folders_give_equal_bytes_that_tarfile_reads(tmp_path: Path) -> No
 def test_names_are_sorted_however_many_there_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [whole] = move_into_tars(fill(tmp_path / "a", list(CONTENT)), tmp_path / "whole")
+    [whole] = move_into_tars(
+        fill(tmp_path / "a", list(CONTENT)), tmp_path / "whole", max_bytes=LARGE
+    )
     monkeypatch.setattr(folder_tar, "_NAMES", 1)
-    [pieces] = move_into_tars(fill(tmp_path / "b", list(CONTENT)), tmp_path / "pieces")
+    [pieces] = move_into_tars(
+        fill(tmp_path / "b", list(CONTENT)), tmp_path / "pieces", max_bytes=LARGE
+    )
     assert whole.read_bytes() == pieces.read_bytes()
 
 
@@ -89,5 +95,5 @@ def test_it_can_be_stopped_between_files(tmp_path: Path) -> None:
 
     folder = fill(tmp_path / "a", list(CONTENT))
     with pytest.raises(InterruptedError):
-        move_into_tars(folder, tmp_path / "out", check_abort=stop)
+        move_into_tars(folder, tmp_path / "out", max_bytes=LARGE, check_abort=stop)
     assert list(folder.iterdir()) != []
