@@ -178,6 +178,16 @@ def test_a_preview_has_none(settings: Settings) -> None:
         assert attachments_of(catalog, done) == []
 
 
+def test_a_version_without_images_has_none(settings: Settings, home: Path) -> None:
+    refused = {
+        "filters": [{"filter": "blank", "min_contrast": 0.5}],
+        "limits": {"max_attempts_per_sample": 1, "on_shortfall": "publish"},
+    }
+    assert publish(settings, {**SCENES, **refused}).shortfall == {"star": 6, "ring": 5}
+    with open_home(home) as opened:
+        assert exports_of(opened) == {}
+
+
 def test_data_that_do_not_fit_a_format_fail_the_job_with_the_reason(settings: Settings) -> None:
     splits = {"ratios": {"hold-out": 0.5, "hold_out": 0.5}}
     with pytest.raises(JobError, match=r"output.formats: imagefolder: splits .*; take the format"):

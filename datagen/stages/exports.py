@@ -19,7 +19,8 @@ def export_packed(
 ) -> None:
     """manifest: of what is packed, without documents. A replay attaches the same bytes again, which
     changes nothing. Raises JobError if the data do not fit a format."""
-    if work.job.kind != "dataset":  # a preview is looked at and forgotten
+    is_preview = work.job.kind != "dataset"  # which is looked at and forgotten
+    if is_preview or not manifest.num_samples:
         return
     reader = VersionReader(work.store, work.prefix, manifest)
     for layout in work.resolved.recipe.output.formats:
