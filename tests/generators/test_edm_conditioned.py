@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,28 @@ def test_a_step_without_a_condition_draws_what_it_drew_before() -> None:
     torch.randn(2, generator=reference)
     torch.randn(2, 3, 8, 12, generator=reference)
     assert torch.equal(rng.get_state(), reference.get_state())
+
+
+def test_augmentations_move_the_condition_with_its_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the image is its label map, it is that afterwards too."""
+    told: list[tuple[torch.Tensor, ...]] = []
+
+    def losses(*given: Any, planes: torch.Tensor, **rest: Any) -> torch.Tensor:
+        told.append((given[1], given[3], planes))
+        return torch.zeros(len(planes))
+
+    monkeypatch.setattr("datagen.generators.edm.train.denoising_losses", losses)
+    config = replace(CONFIG, network={**CONFIG.network, "augment_dim": 9})
+    options = EdmObjectiveOptions(augment_probability=0.8)
+    objective = EdmObjective(config, options, seed=0)
+    planes = planes_of(16)
+    real = 2 * planes - 1
+    rng = torch.Generator().manual_seed(0)
+    objective.losses(real, torch.zeros(16, dtype=torch.long), rng=rng, planes=planes)
+    ((images, labels, moved),) = told
+    assert torch.allclose(images, 2 * moved - 1, atol=1e-5)
+    assert (moved != planes).flatten(1).any(1).sum() > 8
+    assert labels.abs().sum() > 0
 
 
 def test_steps_learn_to_obey_label_maps() -> None:

@@ -143,16 +143,6 @@ def test_spade_without_label_maps_is_refused(data: Path) -> None:
         parsed(content)
 
 
-def test_augmentation_that_would_leave_the_condition_behind_is_refused(
-    data: Path, tmp_path: Path
-) -> None:
-    content = pairs_content("edm", data)
-    content["objective"] = {"augment_probability": 0.5}
-    content["network"] = content["network"] | {"augment_dim": 9}
-    with pytest.raises(ModelError, match="would not move"):
-        train_model(parsed(content), out=tmp_path / "m", work=tmp_path / "work")
-
-
 def test_images_without_a_label_map_stop_the_training(tmp_path: Path) -> None:
     folder = write_pairs(tmp_path / "pairs")
     (folder / "masks" / "007.png").unlink()

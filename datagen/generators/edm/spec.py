@@ -107,11 +107,5 @@ class EdmSpec:
         self.check(config)
         network = EdmNetwork.model_validate(config.network)
         self.check_augmentation(network, options)
-        if options.augment_probability and config.condition is not None:
-            raise ModelError(
-                f"generator {self.name}: objective.augment_probability "
-                f"{options.augment_probability}: expected 0 with data.condition, which would not "
-                "move with the images; leave it out"
-            )
         check_num_parameters(lambda: EdmDenoiser(config, network))
         return EdmObjective(config, options, seed=seed, device=device)

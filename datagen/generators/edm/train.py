@@ -42,11 +42,15 @@ class EdmObjective(AveragedDenoiser):
         rng: torch.Generator,
         planes: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """(N,). planes: (N, K, H, W), what the images are conditioned on."""
-        real, augment_labels = augmented(real, self.options, rng=rng)
+        """(N,). planes: (N, K, H, W), what the images are conditioned on: augmentations move them
+        with their images."""
+        together = real if planes is None else torch.cat([real, planes], dim=1)
+        together, augment_labels = augmented(together, self.options, rng=rng)
+        if planes is not None:
+            planes = together[:, real.shape[1] :]
         return denoising_losses(
             self.network,
-            real,
+            together[:, : real.shape[1]],
             class_ids,
             augment_labels,
             options=self.options,
