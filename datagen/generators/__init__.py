@@ -9,6 +9,7 @@ from datagen.generators.interface import GeneratorSpec
 from datagen.generators.latent.spec import LatentEdmSpec
 from datagen.generators.lora.spec import LoraSpec
 from datagen.generators.noise.spec import NoiseSpec
+from datagen.generators.procedural.spec import ProceduralSpec
 from datagen.generators.spade.spec import SpadeSpec
 from datagen.generators.vae.spec import VaeSpec
 
@@ -19,6 +20,7 @@ GENERATORS: dict[str, GeneratorSpec] = {
     "latent-edm": LatentEdmSpec(),
     "lora": LoraSpec(),
     "noise": NoiseSpec(),
+    "procedural": ProceduralSpec(),
     "spade": SpadeSpec(),
     "vae": VaeSpec(),
 }
