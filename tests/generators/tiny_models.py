@@ -49,6 +49,7 @@ TINY = {
     ),
     "lora": _TINY_LORA,
     "noise": ModelConfig("noise", (), (0, 0), 0, {}),
+    "procedural": ModelConfig("procedural", (), (0, 0), 0, {}),
     "spade": ModelConfig(
         "spade",
         CLASS_NAMES,
@@ -83,6 +84,7 @@ SHIPPED_SIZE = {
     ),
     "lora": _TINY_LORA,
     "noise": ModelConfig("noise", (), (0, 0), 0, {}),
+    "procedural": ModelConfig("procedural", (), (0, 0), 0, {}),
     "spade": ModelConfig("spade", CLASS_NAMES, (32, 32), 1, {"widths": [64, 64, 32]}, CONDITION),
     "vae": ModelConfig("vae", CLASS_NAMES, (28, 28), 1, {"latent_dim": 32, "widths": [64, 128]}),
 }
