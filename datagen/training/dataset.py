@@ -182,8 +182,12 @@ def _listed(opened: Source, part: str, source: DataSource) -> Listing:
 
 def _images_place(source: DataSource) -> Path:
     """The folder `images` of data.path, where a folder of what is beside them is there too."""
-    place = source.place
-    return place / _IMAGES_FOLDER if _beside_folder(source) is not None else place
+    place, condition = source.place, source.condition
+    if condition is None or condition.path is not None:
+        return place
+    others = (place / _MASKS_FOLDER, place / _PICTURES_FOLDER)
+    images = place / _IMAGES_FOLDER
+    return images if images.is_dir() and any(other.is_dir() for other in others) else place
 
 
 def _beside_folder(source: DataSource) -> Path | None:
@@ -264,6 +268,11 @@ def _with_class_names(listing: Listing, source: DataSource, kind: Kind) -> Listi
         entries = [replace(e, class_name=name_of[e.class_name]) for e in listing.entries]
         return replace(listing, entries=entries, class_names=names)
     others = [label for label in labels if label not in names]
+    if not present & set(names):
+        raise InputError(
+            f"data {source.place}: classes {some(others)}; expected some of data.class_names, "
+            f"{some(names)}: correct one of them"
+        )
     note = f"{source.place.name}: classes not in data.class_names, left out: {some(others)}"
     return Listing(
         [entry for entry in listing.entries if entry.class_name in names],
