@@ -204,6 +204,17 @@ def _check_codec(syntax: str, path: Path) -> None:
         )
 
 
+def _other_codecs(syntax: str) -> str:
+    """For a message: those installed may not know this kind, such as 12 bits."""
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import UID
+
+    if not syntax or not UID(syntax).is_transfer_syntax or not UID(syntax).is_encapsulated:
+        return ""
+    absent = "; ".join(get_decoder(UID(syntax)).missing_dependencies)
+    return f", or install another codec: {absent}" if absent else ""
+
+
 def _check_text(judged: Dataset, options: DicomOptions, path: Path) -> None:
     says = str(judged.get("BurnedInAnnotation", "")).upper()
     reason = "says that text is burned in" if says == "YES" else ""
@@ -239,7 +250,7 @@ def _frame(image: DicomImage, index: int, options: DicomOptions) -> DicomFrame:
     except Exception as error:  # on hostile bytes, decoders raise almost anything
         raise InputError(
             f"data file {image.path}: its pixels cannot be decoded ({type(error).__name__}); "
-            "repair it or take it out"
+            f"repair it or take it out{_other_codecs(image.transfer_syntax)}"
         ) from None
     for x1, y1, x2, y2 in options.burned_in.mask:
         pixels[y1:y2, x1:x2] = 0

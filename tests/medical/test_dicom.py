@@ -195,6 +195,12 @@ def test_an_absent_codec_names_its_package() -> None:
         read_dicom(lossless, ATTESTED)
 
 
+def test_a_kind_that_no_installed_codec_knows_names_others() -> None:
+    twelve_bits = next(p for p in FILES if p.name == "JPEG-lossy.dcm")
+    with pytest.raises(InputError, match=r"another codec.*(pylibjpeg|gdcm)"):
+        next(read_dicom(twelve_bits, ATTESTED).frames(ATTESTED))
+
+
 def test_files_without_pixels_and_other_files_are_refused(tmp_path: Path) -> None:
     plan = next(p for p in FILES if p.name == "rtplan.dcm")
     with pytest.raises(InputError, match="without pixels"):
