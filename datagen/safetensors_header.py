@@ -105,7 +105,7 @@ def check_finite(path: Path) -> None:
     as check_safetensors does."""
     import numpy as np
 
-    entries = check_safetensors(path)
+    entries = check_safetensors(path, types=REFERENCE_TYPES)
     with open(path, "rb") as file:
         start = os.fstat(file.fileno()).st_size - entries[-1].end
         for entry in entries:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datagen.generators.cgan.spec import CganSpec
+from datagen.generators.condition_set.spec import ConditionSetSpec
 from datagen.generators.ect.spec import EctSpec
 from datagen.generators.edm.spec import EdmSpec
 from datagen.generators.interface import GeneratorSpec
@@ -15,6 +16,7 @@ from datagen.generators.vae.spec import VaeSpec
 
 GENERATORS: dict[str, GeneratorSpec] = {
     "cgan": CganSpec(),
+    "condition_set": ConditionSetSpec(),
     "ect": EctSpec(),
     "edm": EdmSpec(),
     "latent-edm": LatentEdmSpec(),

@@ -28,7 +28,7 @@ from datagen.generators.model_facts import ModelFacts
 from datagen.generators.model_versions import MODEL_NAME, exact_name, versions_among
 from datagen.recipe import ConditionKind, canonical_json, suggest
 from datagen.resources import shipped_models_dir
-from datagen.safetensors_header import REFERENCE_TYPES, check_safetensors
+from datagen.safetensors_header import REFERENCE_TYPES, WEIGHT_TYPES, check_safetensors
 
 if TYPE_CHECKING:
     import torch
@@ -160,7 +160,8 @@ def load_model(path: Path) -> Model:
     try:
         model, weights_sha256 = _describe(path)
         if model.weights is not None:
-            _check_weights(model.weights, weights_sha256)
+            types = getattr(model.spec, "weight_types", WEIGHT_TYPES)
+            _check_weights(model.weights, weights_sha256, types)
         if model.reference is not None:
             check_safetensors(model.reference, types=REFERENCE_TYPES)
     except OSError as error:
@@ -350,8 +351,8 @@ def _checked_config(path: Path, content: _ConfigFile) -> ModelConfig:
     return config
 
 
-def _check_weights(path: Path, expected_sha256: str | None) -> None:
-    check_safetensors(path)
+def _check_weights(path: Path, expected_sha256: str | None, types: Sequence[str]) -> None:
+    check_safetensors(path, types=types)
     with open(path, "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != expected_sha256:

@@ -32,8 +32,8 @@ def _real(least: float, most: float) -> object:
 
 
 _Factor = Annotated[float, _real(0.25, 4)]
-_SizePx = Annotated[float, _real(1, 1024)]
-_SizeMm = Annotated[float, _real(0.01, 10_000)]
+SizePx = Annotated[float, _real(1, 1024)]
+SizeMm = Annotated[float, _real(0.01, 10_000)]
 _Few = Annotated[int, Field(strict=True, ge=0, le=64)]
 Probability = Annotated[float, _real(0, 1)]
 
@@ -111,10 +111,10 @@ class Edit(BaseModel):
     add: ClassName | None = Field(default=None, description="a class of the conditioned model")
     remove: ClassName | None = Field(default=None, description="a class of the label maps")
     region: ClassName | None = Field(default=None, description="a class of the label maps")
-    size_mm: Annotated[tuple[_SizeMm, _SizeMm], AfterValidator(ascending)] | None = Field(
+    size_mm: Annotated[tuple[SizeMm, SizeMm], AfterValidator(ascending)] | None = Field(
         default=None, description="[least, most], millimetres from 0.01 to 10000"
     )
-    size_px: Annotated[tuple[_SizePx, _SizePx], AfterValidator(ascending)] | None = Field(
+    size_px: Annotated[tuple[SizePx, SizePx], AfterValidator(ascending)] | None = Field(
         default=None, description="[least, most], pixels from 1 to 1024"
     )
     num: Annotated[tuple[_Few, _Few], AfterValidator(ascending)] = Field(
