@@ -35,6 +35,9 @@ def job_fingerprint(
     resolved: ResolvedRecipe, generation: dict[str, Any], *, batch_size: int
 ) -> dict[str, Any]:
     """generation: of the workers that will make the raw images."""
+    if resolved.conditioner_model is not None:
+        libraries = resolved.conditioner_model.spec.libraries
+        generation = generation | {"conditions": {name: version(name) for name in libraries}}
     packing = packing_print()
     if not resolved.recipe.augmentations:
         del packing["albumentations"]

@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -134,6 +134,7 @@ class _Optioned(BaseModel):
     """A named part with options; resolve checks them by the part's own schema."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
+    _max_depth: ClassVar[int] = 3
 
     @property
     def options(self) -> dict[str, Any]:
@@ -144,7 +145,7 @@ class _Optioned(BaseModel):
     def _options_are_plain(cls, value: Any) -> Any:
         if isinstance(value, dict):
             options = {key: item for key, item in value.items() if key not in cls.model_fields}
-            refuse(plain_faults(options, (), 3))
+            refuse(plain_faults(options, (), cls._max_depth))
             return {**value, **ordered(options)}
         return value
 
@@ -236,6 +237,8 @@ class Limits(_Part):
 
 class ConditionRequest(_Optioned):
     """Which model draws the conditions; all further fields are options of its family."""
+
+    _max_depth: ClassVar[int] = 5  # edits: [{size_mm: [6, 10]}]
 
     model: str = Field(
         pattern=_MODEL,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from datagen.augment import Augmenter
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.rows import Job, StoredAttempt
+from datagen.conditions import Condition
 from datagen.errors import DamagedAttemptsError, RetryableError, StoreError
 from datagen.filters import FILTERS
 from datagen.generators.interface import ConditionedSampler, Sampler
@@ -109,8 +110,18 @@ def draw_images(
         return sampler.sample(seeds, class_ids)
     assert resolved.conditioner is not None
     drawn = zip(seeds, class_names, splits, strict=True)
-    conditions = [resolved.conditioner.draw(*each) for each in drawn]
+    conditions = [_as_taken(resolved.conditioner.draw(*each), resolved) for each in drawn]
     return cast(ConditionedSampler, sampler).sample_conditioned(seeds, class_ids, conditions)
+
+
+def _as_taken(condition: Condition, resolved: ResolvedRecipe) -> Condition:
+    """With the values that the model was trained on: who draws label maps may number them another
+    way. What is told of the image, `labels`, keeps its own."""
+    taken, drawn = resolved.config.condition, resolved.names
+    if condition.mask is None or taken is None or taken.names[: len(drawn)] == drawn:
+        return condition
+    values = np.array([taken.names.index(name) for name in drawn], np.uint8)
+    return replace(condition, mask=values[condition.mask])
 
 
 def has_more_labels(resolved: ResolvedRecipe) -> bool:
