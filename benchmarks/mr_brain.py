@@ -4,8 +4,8 @@
     python benchmarks/mr_brain.py evaluate --data DATA --synthetic FOLDER [--json FILE]
 
 DIR: the templates of Debian's mricron-data (T1 `ch2bet`, atlas `aal`; BSD-3). The second head is
-the ICBM152 template in nilearn's wheel (BSD-3). `prepare` writes slabs of slices as NIfTI volumes
-under DATA/train and, for a contiguous block that is 10 mm away from them, DATA/held-out. FOLDER: a
+the ICBM152 template in nilearn's wheel (BSD-3). `prepare` writes blocks of slices as NIfTI volumes
+under DATA/train and, of a contiguous block that is 10 mm away from them, DATA/held-out. FOLDER: a
 data set of the recipe mr-brain-structures, pulled as `masks`.
 
 What such a split cannot show: both heads are in both parts, and the structures of the second head
@@ -45,7 +45,6 @@ GROUPS = {
     "cerebellum": ("Cerebelum", "Vermis"),
 }
 IN_PLANE_MM = 2.0
-SLAB_MM = 10
 # Axial positions in standard space: what is held out, and the gap on both sides of it.
 FIRST_MM, LAST_MM = -48, 76
 HELD_OUT_MM, GAP_MM = (12, 32), 10
@@ -94,7 +93,7 @@ def _group_numbers(file: Path) -> NDArray[np.uint8]:
 def _write_head(
     head: str, volume: object, brain: object, atlas: object, lookup: NDArray[np.uint8], out: Path
 ) -> dict[str, int]:
-    """Slabs of axial slices: x and y in steps of IN_PLANE_MM, z in steps of 1 mm."""
+    """Blocks of axial slices: x and y in steps of IN_PLANE_MM, z in steps of 1 mm."""
     import nibabel
     from scipy.ndimage import affine_transform, gaussian_filter
 
@@ -128,28 +127,26 @@ def _write_head(
     labels[rest & dark] = NAMES.index("fluid")
 
     written = {"train": 0, "held-out": 0}
-    for part, first, last in _slabs():
+    for part, name, first, last in _blocks():
         rows = (zs >= first) & (zs < last)
-        slab = affine.copy()
-        slab[2, 3] = first
-        name = f"{head}-{first:+04d}"
+        block = affine.copy()
+        block[2, 3] = first
         for kind, values in (("images", image), ("labels", labels)):
             folder = out / part / kind
             folder.mkdir(parents=True, exist_ok=True)
-            saved = nibabel.Nifti1Image(np.ascontiguousarray(values[:, :, rows]), slab)
+            saved = nibabel.Nifti1Image(np.ascontiguousarray(values[:, :, rows]), block)
             saved.header.set_xyzt_units("mm")
-            nibabel.save(saved, folder / f"{name}.nii.gz")
+            nibabel.save(saved, folder / f"{head}-{name}.nii.gz")
         written[part] += int(rows.sum())
     return written
 
 
-def _slabs() -> Iterator[tuple[str, int, int]]:
-    """(part, first mm, end mm)."""
+def _blocks() -> Iterator[tuple[str, str, int, int]]:
+    """(part, name, first mm, end mm)."""
     low, high = HELD_OUT_MM
-    yield "held-out", low, high
-    for begin, end in ((FIRST_MM, low - GAP_MM), (high + GAP_MM, LAST_MM)):
-        for first in range(begin, end, SLAB_MM):
-            yield "train", first, min(first + SLAB_MM, end)
+    yield "train", "below", FIRST_MM, low - GAP_MM
+    yield "held-out", "middle", low, high
+    yield "train", "above", high + GAP_MM, LAST_MM
 
 
 # --- evaluate -------------------------------------------------------------------------------------
@@ -164,14 +161,16 @@ class Slices:
 
 
 def read_part(folder: Path, *, head: str | None = None) -> Slices:
-    import nibabel
+    """As a training reads them."""
+    from datagen.medical.nifti import as_grey, read_label_volume, read_volume, slices_of, window_of
 
     images, masks = [], []
     for path in sorted((folder / "images").glob(f"{head or ''}*.nii.gz")):
-        for kind, found in (("images", images), ("labels", masks)):
-            values = np.asarray(nibabel.load(folder / kind / path.name).dataobj).astype(np.uint8)
-            # As a slice is shown: rows from the front of the head to its back.
-            found += list(np.moveaxis(values, 2, 0).transpose(0, 2, 1)[:, ::-1])
+        volume = read_volume(path)
+        labels = read_label_volume(folder / "labels" / path.name, like=volume)
+        window = window_of(volume)
+        images += [as_grey(each.values, window)[..., 0] for each in slices_of(volume, plane="axial")]
+        masks += [each.values.astype(np.uint8) for each in slices_of(labels, plane="axial")]
     return Slices(np.stack(images), np.stack(masks))
 
 
