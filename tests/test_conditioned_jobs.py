@@ -1,0 +1,137 @@
+"""Images that are made to fit a label map: through the stages, with the model's own numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from datagen.conditions import ConditionConfig
+from datagen.engine import load_sampler
+from datagen.errors import RecipeError
+from datagen.formats.version import VersionReader
+from datagen.manifest import Manifest
+from datagen.plan import attempt_seed
+from datagen.recipe import RecipeDocument
+from datagen.remake import remake_sample
+from datagen.resolve import ResolvedRecipe, resolve
+from datagen.settings import Settings, load_settings
+from datagen.stages.job import draw_images
+from datagen.verify import verify_version
+from datagen.versions import version_prefix
+from tests.generators.tiny_models import TINY_CONDITIONED, save_random_model
+from tests.published import Home, open_home, publish
+from tests.recipes import noise_recipe
+
+# Procedural numbers circles before stars; the model was trained with another order.
+NAMES = ("background", "star", "circle")
+CONFIG = replace(TINY_CONDITIONED["edm"], condition=ConditionConfig("mask", NAMES))
+
+
+def changes(**more: Any) -> dict[str, Any]:
+    height, width = CONFIG.image_size
+    return {
+        "name": "fitted",
+        "image_size": [height, width],
+        "classes": [{"name": CONFIG.class_names[0], "count": 6}],
+        "generator": {"model": "tiny-edm", "num_inference_steps": 2},
+        "conditioning": {
+            "mask": {"model": "procedural", "shapes": ["circle", "star"], "size": [0.5, 0.9]}
+        },
+        "augmentations": [{"transform": "HorizontalFlip", "p": 0.5}],
+    } | more
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    settings = load_settings({}, home=tmp_path_factory.mktemp("fitted") / "home")
+    save_random_model(settings.models_dir / "tiny-edm", CONFIG)
+    publish(settings, changes())
+    return settings
+
+
+def resolved_of(document: RecipeDocument, settings: Settings) -> ResolvedRecipe:
+    return resolve(document, [settings.models_dir])
+
+
+def reader_of(home: Home) -> VersionReader:
+    manifest = Manifest.from_bytes((home.folder("fitted") / "manifest.json").read_bytes())
+    return VersionReader(home.store, version_prefix("local", "fitted", 1), manifest)
+
+
+def test_a_model_sees_label_maps_in_the_numbers_it_was_trained_on(settings: Settings) -> None:
+    resolved = resolved_of(noise_recipe(changes()), settings)
+    assert resolved.conditioner is not None
+    assert resolved.names == ("background", "circle", "star")
+    name, sampler = CONFIG.class_names[0], load_sampler(resolved, settings)
+    seed = attempt_seed(resolved.seed, name, 0, 0)
+    drawn = resolved.conditioner.draw(seed, name, "train")
+    assert drawn.mask is not None
+    assert drawn.mask.any()
+    swapped = replace(drawn, mask=np.array([0, 2, 1], np.uint8)[drawn.mask])
+    by_hand = sampler.sample_conditioned([seed], [0], [swapped])  # type: ignore[attr-defined]
+    made = draw_images(sampler, resolved, [seed], [name], ["train"])
+    assert (made == by_hand).all()
+    as_numbered = sampler.sample_conditioned([seed], [0], [drawn])  # type: ignore[attr-defined]
+    assert (made != as_numbered).any()
+
+
+def test_the_stored_labels_are_of_who_drew_them(settings: Settings) -> None:
+    with open_home(settings.home) as home:
+        reader = reader_of(home)
+        assert reader.names == ("background", "circle", "star")
+        assert reader.manifest.recipe["conditioning"]["kind"] == "mask"
+        for sample in reader.iter_samples():
+            labels = sample.labels
+            assert labels.mask is not None
+            assert labels.objects
+            found = {reader.names[value] for value in np.unique(labels.mask) if value}
+            assert {each.class_name for each in labels.objects} <= found
+        verified = verify_version(home.catalog, home.store, home.version("fitted"), tenant="local")
+        assert verified.findings == []
+
+
+def test_an_image_made_again_alone_is_identical(settings: Settings) -> None:
+    with open_home(settings.home) as home:
+        key = f"{CONFIG.class_names[0]}-00000004"
+        version = home.version("fitted")
+        made = remake_sample(home.catalog, home.store, home.settings, version, key)
+        assert made.identical
+        assert made.raw_identical
+
+
+def test_what_draws_the_conditions_is_pinned(settings: Settings) -> None:
+    first = resolved_of(noise_recipe(changes()), settings)
+    conditioning = {"mask": {"model": "procedural", "shapes": ["circle", "star"]}}
+    other = resolved_of(noise_recipe(changes(conditioning=conditioning)), settings)
+    assert first.digest != other.digest
+    assert first.context({}) != other.context({})
+    assert first.condition_body["model_digest"] == first.conditioner_model.digest  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"conditioning": {}}, "mask: {model: ...}"),
+        ({"conditioning": {"layout": {"model": "procedural"}}}, "one of kind mask"),
+        ({"conditioning": {"mask": {"model": "tiny-edm"}}}, "a model that draws conditions"),
+        ({"conditioning": {"mask": {"model": "nothing"}}}, "a known model"),
+        ({"conditioning": {"mask": {"model": "procedural"}}}, "they have ellipse"),
+        (
+            {"conditioning": {"mask": {"model": "procedural", "shape": ["star"]}}},
+            "did you mean 'shapes'",
+        ),
+        (
+            {"conditioning": {"mask": {"model": "procedural", "edits": [{"add": "star"}]}}},
+            "conditioning.mask.edits",
+        ),
+    ],
+)
+def test_what_does_not_fit_the_model_is_refused(
+    settings: Settings, more: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(RecipeError, match="conditioning") as caught:
+        resolved_of(noise_recipe(changes(**more)), settings)
+    assert expected in str(caught.value)
