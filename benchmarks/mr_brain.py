@@ -1,4 +1,4 @@
-"""Brain MR slices with structures: real volumes cut up for training, and what synthetic ones are worth.
+"""Brain MR slices with structures: volumes cut up for training, and what synthetic slices are worth.
 
     python benchmarks/mr_brain.py prepare --mricron DIR --out DATA
     python benchmarks/mr_brain.py evaluate --data DATA --synthetic FOLDER [--json FILE]
@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+import itertools
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,7 +171,9 @@ def read_part(folder: Path, *, head: str | None = None) -> Slices:
         volume = read_volume(path)
         labels = read_label_volume(folder / "labels" / path.name, like=volume)
         window = window_of(volume)
-        images += [as_grey(each.values, window)[..., 0] for each in slices_of(volume, plane="axial")]
+        images += [
+            as_grey(each.values, window)[..., 0] for each in slices_of(volume, plane="axial")
+        ]
         masks += [each.values.astype(np.uint8) for each in slices_of(labels, plane="axial")]
     return Slices(np.stack(images), np.stack(masks))
 
@@ -239,8 +243,10 @@ def unet(num_classes: int, widths: tuple[int, ...] = (16, 32, 64, 96)):
                     layers += [nn.Conv2d(a, b, 3, padding=1), nn.GroupNorm(8, b), nn.SiLU()]
                 return nn.Sequential(*layers)
 
-            self.down = nn.ModuleList(block(a, b) for a, b in zip((1, *widths), widths))
-            self.up = nn.ModuleList(block(a + b, a) for a, b in zip(widths, widths[1:]))
+            self.down = nn.ModuleList(
+                block(a, b) for a, b in pairwise((1, *widths))
+            )
+            self.up = nn.ModuleList(block(a + b, a) for a, b in itertools.pairwise(widths))
             self.out = nn.Conv2d(widths[0], num_classes, 1)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
