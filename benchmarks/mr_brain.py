@@ -1,4 +1,4 @@
-"""Brain MR slices with structures: volumes cut up for training, and what synthetic slices are worth.
+"""Brain MR slices: volumes cut up for training, and what synthetic slices with structures are worth.
 
     python benchmarks/mr_brain.py prepare --mricron DIR --out DATA
     python benchmarks/mr_brain.py evaluate --data DATA --synthetic FOLDER [--json FILE]
@@ -243,9 +243,7 @@ def unet(num_classes: int, widths: tuple[int, ...] = (16, 32, 64, 96)):
                     layers += [nn.Conv2d(a, b, 3, padding=1), nn.GroupNorm(8, b), nn.SiLU()]
                 return nn.Sequential(*layers)
 
-            self.down = nn.ModuleList(
-                block(a, b) for a, b in pairwise((1, *widths))
-            )
+            self.down = nn.ModuleList(block(a, b) for a, b in itertools.pairwise((1, *widths)))
             self.up = nn.ModuleList(block(a + b, a) for a, b in itertools.pairwise(widths))
             self.out = nn.Conv2d(widths[0], num_classes, 1)
 
