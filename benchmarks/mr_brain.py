@@ -1,4 +1,4 @@
-"""Brain MR slices: volumes cut up for training, and what synthetic slices with structures are worth.
+"""Brain MR slices: volumes cut up for training, and what synthetic slices with labels are worth.
 
     python benchmarks/mr_brain.py prepare --mricron DIR --out DATA
     python benchmarks/mr_brain.py evaluate --data DATA --synthetic FOLDER [--json FILE]
