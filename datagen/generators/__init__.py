@@ -8,6 +8,7 @@ from datagen.generators.ect.spec import EctSpec
 from datagen.generators.edm.spec import EdmSpec
 from datagen.generators.interface import GeneratorSpec
 from datagen.generators.latent.spec import LatentEdmSpec
+from datagen.generators.layout.spec import LayoutSpec
 from datagen.generators.lora.spec import LoraSpec
 from datagen.generators.noise.spec import NoiseSpec
 from datagen.generators.procedural.spec import ProceduralSpec
@@ -20,6 +21,7 @@ GENERATORS: dict[str, GeneratorSpec] = {
     "ect": EctSpec(),
     "edm": EdmSpec(),
     "latent-edm": LatentEdmSpec(),
+    "layout": LayoutSpec(),
     "lora": LoraSpec(),
     "noise": NoiseSpec(),
     "procedural": ProceduralSpec(),
