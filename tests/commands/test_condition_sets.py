@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import yaml
 from click.testing import CliRunner, Result
 
 from datagen.cli import main
-from datagen.conditions import ConditionConfig
+from datagen.conditions import ConditionConfig, ConditionKind
+from datagen.embedded import run_recipe
 from datagen.errors import RecipeError
 from datagen.formats.version import StoredSample, VersionReader
 from datagen.generators.condition_set.spec import ConditionSetSpec
@@ -25,7 +27,9 @@ from datagen.images import decode_png
 from datagen.label_checks import check_labels
 from datagen.manifest import Manifest
 from datagen.recipe import RecipeDocument, canonical_json, parse_recipe
+from datagen.remake import remake_sample
 from datagen.resolve import resolve, resolve_stored
+from datagen.settings import load_settings
 from datagen.versions import version_prefix
 from tests.generators.tiny_models import FACTS, TINY, save_random_model
 from tests.published import open_home
@@ -115,8 +119,8 @@ def spade(names: tuple[str, ...]) -> ModelConfig:
     )
 
 
-def samples() -> tuple[VersionReader, list[StoredSample]]:
-    with open_home(Path("home")) as home:
+def samples(folder: Path = Path("home")) -> tuple[VersionReader, list[StoredSample]]:
+    with open_home(folder) as home:
         version = home.version("slices")
         prefix = version_prefix("local", version.name, version.version)
         manifest = Manifest.from_bytes((home.folder("slices") / "manifest.json").read_bytes())
@@ -160,7 +164,7 @@ def test_from_a_folder_of_label_maps_to_a_withdrawn_data_set(tmp_path: Path) -> 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """maps: a set. tiny: a spade that takes what it draws."""
+    """maps, backgrounds: sets. tiny, filler: of spade and edm, which take what they draw."""
     folder, spec = tmp_path_factory.mktemp("models"), ConditionSetSpec()
     images, masks = tiny_pairs(6)
     pairs = ImageSet(
@@ -171,10 +175,20 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         masks=masks,
         mask_names=tuple(NAMES),
     )
-    fitted = spec.fitted(pairs, spec.network_options(), kind="mask", seed=0)
-    config = ModelConfig("condition_set", CLASSES[:1], (8, 8), 1, fitted.network)
-    save_model(folder / "maps", config, fitted.weights, FACTS, card="# a test\n")
+    kinds: dict[str, ConditionKind] = {"maps": "mask", "backgrounds": "inpaint"}
+    for name, kind in kinds.items():
+        fitted = spec.fitted(pairs, spec.network_options(), kind=kind, seed=0)
+        config = ModelConfig("condition_set", CLASSES[:1], (8, 8), 1, fitted.network)
+        save_model(folder / name, config, fitted.weights, FACTS, card="# a test\n")
     save_random_model(folder / "tiny", spade(tuple(NAMES)))
+    filler = replace(
+        TINY["edm"],
+        class_names=CLASSES,
+        image_size=(8, 8),
+        channels=1,
+        condition=ConditionConfig("inpaint", tuple(NAMES), 1),
+    )
+    save_random_model(folder / "filler", filler)
     return folder
 
 
@@ -215,6 +229,40 @@ def test_a_pinned_recipe_is_read_again(models: Path) -> None:
     resolved = resolve(recipe({"deform": {"elastic": {"alpha_px": 1, "sigma_px": 2}}}), [models])
     again = resolve_stored(resolved.body.decode(), [models])
     assert (again.digest, again.names) == (resolved.digest, tuple(NAMES))
+
+
+def test_objects_are_painted_into_backgrounds_of_the_set(models: Path, tmp_path: Path) -> None:
+    region = {"shape": "ellipse", "size_px": [2, 3], "inside": "bar", "margin_px": 1}
+    options = {"model": "backgrounds", "region": region, "object": "dot"}
+    document = recipe(
+        {},
+        generator={"model": "filler", "num_inference_steps": 2},
+        conditioning={"inpaint": options},
+    )
+    resolved = resolve(document, [models])
+    again = resolve_stored(resolved.body.decode(), [models])
+    assert again.digest == resolved.digest
+    settings = load_settings({}, home=tmp_path / "home")
+    shutil.copytree(models, settings.models_dir)
+    run_recipe(resolved, settings)
+    with open_home(tmp_path / "home") as home:
+        for key in ("bones-00000000", "spots-00000003"):
+            version = home.version("slices")
+            made = remake_sample(home.catalog, home.store, home.settings, version, key)
+            assert made.identical
+    reader, found = samples(tmp_path / "home")
+    assert len(found) == 32
+    for sample in found:
+        check_labels(sample.labels, (8, 8), reader.names)
+        assert sample.labels.objects
+        assert sample.labels.objects[-1].class_name == "dot"
+
+
+def test_where_an_image_is_made_anew_is_pinned(models: Path) -> None:
+    options = {"model": "backgrounds", "region": {"from": "dot"}, "objects": ["dot"]}
+    document = recipe({}, generator={"model": "filler"}, conditioning={"inpaint": options})
+    resolved = resolve(document, [models])
+    assert resolve_stored(resolved.body.decode(), [models]).digest == resolved.digest
 
 
 def recipe(options: dict[str, Any], **changes: Any) -> RecipeDocument:
