@@ -53,7 +53,7 @@ def test_the_services_own_models_are_listed(api: Api) -> None:
         page = api.acme.get("/models", params={"limit": 1, "cursor": page["next_cursor"]}).json()
         names += [model["name"] for model in page["items"]]
     assert names == [
-        "fashion-mnist-cgan", "fashion-mnist-ect", "fashion-mnist-edm", "noise",
+        "fashion-mnist-cgan", "fashion-mnist-ect", "fashion-mnist-edm", "noise", "procedural",
     ]  # fmt: skip
     found = api.acme.get("/models/fashion-mnist-cgan").json()
     assert found["num_classes"] == len(found["class_names"]) == 10
