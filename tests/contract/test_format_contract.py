@@ -138,6 +138,19 @@ def _read_nnunet(folder: Path, cache: Path) -> Seen:
     }
 
 
+def _read_nifti(folder: Path, cache: Path) -> Seen:
+    import nibabel
+
+    seen = {}
+    for path in folder.glob("images/*/*.nii.gz"):
+        voxels = np.asarray(nibabel.load(path).dataobj)[..., 0].T  # type: ignore[attr-defined]
+        if voxels.dtype.names:
+            voxels = np.stack([voxels[name] for name in "RGB"], axis=-1)
+        key = path.name.removesuffix(".nii.gz")
+        seen[key] = (path.parent.name, _class_of(key), _pixels(voxels))
+    return seen
+
+
 def _class_of(key: str) -> str:
     return key.rpartition("-")[0]
 
@@ -157,6 +170,7 @@ READERS: dict[str, Callable[[Path, Path], Seen]] = {
     "voc": _read_voc,
     "masks": _read_folders,
     "nnunet": _read_nnunet,
+    "nifti": _read_nifti,
 }
 
 
