@@ -335,7 +335,7 @@ def test_the_weights_are_read_by_the_first_draw(
         ("mean", torch.zeros(4, 10, 9)),
         ("points", torch.zeros(24, 1)),
         ("map_classes", torch.zeros(3)),
-        ("pieces", torch.full((1, 9), 30.0)),
+        ("pieces", torch.full((1, 10), 30.0)),
     ],
 )
 def test_weights_of_another_model_are_refused(

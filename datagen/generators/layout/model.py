@@ -35,7 +35,7 @@ _WALK = (0.2, 0.5)  # of the way to the neighbour; beyond the half it would be t
 _NOISE, _MAX_NOISE = 0.5, 2.5  # of the local spread; at most so many standard deviations
 _LEAST_SPREAD = 0.05  # of the spread of all maps, where neighbours hardly differ
 _TRIES = 32
-_PIECE_FIELDS = 9
+_PIECE_FIELDS = 10
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,8 @@ class Layout:
         distances to a hundredth of a pixel. Without tensors that are empty."""
         bytes_of = [list(digest) for digest in sorted(self.digests)]
         table = [
-            (p.row, p.top, p.left, *p.pixels.shape, p.kind, p.y, p.x, p.host) for p in self.pieces
+            (p.row, p.top, p.left, *p.pixels.shape, p.kind, p.y, p.x, p.host, p.touches)
+            for p in self.pieces
         ]
         flat = [piece.pixels.ravel() for piece in self.pieces]
         tensors: dict[str, NDArray[Any]] = {
@@ -217,7 +218,8 @@ def _read_pieces(weights: Weights) -> list[Piece]:
         row, top, left, height, width, kind = (int(value) for value in line[:6])
         pixels = flat[start : start + height * width].reshape(height, width)
         start += height * width
-        found.append(Piece(pixels, row, top, left, kind, line[6], line[7], int(line[8])))
+        host, touches = int(line[8]), bool(line[9])
+        found.append(Piece(pixels, row, top, left, kind, line[6], line[7], host, touches))
     return found
 
 

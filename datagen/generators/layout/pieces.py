@@ -25,6 +25,7 @@ _SCALE = 0.18  # standard deviation of the logarithm of a piece's size
 _TURN = math.radians(20)
 _BEND = 0.08  # of a piece's sides, the displacement of its pixels
 _AGREEMENT = 0.5  # of scattered objects with those of other maps, at most
+_LEAST_HOST = 0.7  # of what is beside objects; rims and folds have two sides, about half each
 _MAX_COMPARED = 1000
 _UNTOLD = 255  # stands for pixels that are left out; a label map of 256 names compares one less
 
@@ -32,7 +33,8 @@ _UNTOLD = 255  # stands for pixels that are left out; a label map of 256 names c
 @dataclass(frozen=True)
 class Piece:
     """pixels: (h, w), 0 where it is not. row: of its label map. top, left: there. kind: the value
-    that most of its pixels have. y, x: its centre, in sides of the body. host: what is around it.
+    that most of its pixels have. y, x: its centre, in sides of the body. host: what would be there
+    without it. touches: the body, where the host is the background.
     """
 
     pixels: Mask
@@ -43,6 +45,7 @@ class Piece:
     y: float
     x: float
     host: int
+    touches: bool
 
 
 def body_of(base: Mask) -> Body:
@@ -90,6 +93,7 @@ def pieces_of(mask: Mask, base: Mask, scattered: Collection[int], *, row: int) -
                 y=(y0 + h / 2 - top) / height,
                 x=(x0 + w / 2 - left) / width,
                 host=int(hosts.argmax()),
+                touches=_touches(base, y0 + np.nonzero(inside)[0], x0 + np.nonzero(inside)[1]),
             )
         )  # fmt: skip
     return found
@@ -128,7 +132,7 @@ def scatter(
             pixels = _deformed(form.pixels, rng)
             y = body[0] + (place.y + shift[0]) * body[2] - pixels.shape[0] / 2
             x = body[1] + (place.x + shift[1]) * body[3] - pixels.shape[1] / 2
-            if _put(mask, taken, base, pixels, (round(y), round(x)), host=place.host):
+            if _put(mask, taken, base, pixels, (round(y), round(x)), place):
                 break
     return mask
 
@@ -139,10 +143,10 @@ def _put(
     base: Mask,
     pixels: Mask,
     corner: tuple[int, int],
-    *,
-    host: int,
+    place: Piece,
 ) -> bool:
-    """Into mask and taken; False if there is no room."""
+    """Into mask and taken; False if there is no room, or it would lie in what the piece that was at
+    the place did not."""
     seen = pixels > 0
     rows, columns = np.nonzero(seen)
     rows, columns = rows + corner[0], columns + corner[1]
@@ -152,16 +156,27 @@ def _put(
     if rows.max() >= height or columns.max() >= width:
         return False
     under = base[rows, columns]
-    if int(np.bincount(under).argmax()) != host:
+    if int(np.bincount(under).argmax()) != place.host:
         return False
-    if host > 0 and np.count_nonzero(under) < _LEAST_INSIDE * under.size:
+    if place.host > 0 and np.count_nonzero(under) < _LEAST_INSIDE * under.size:
         return False
-    around = slice(max(0, rows.min() - 1), rows.max() + 2)
-    if taken[around, max(0, columns.min() - 1) : columns.max() + 2].any():
+    if place.host == 0 and _touches(base, rows, columns) != place.touches:
+        return False
+    if _touches(taken, rows, columns):
         return False
     mask[rows, columns] = pixels[seen]
     taken[rows, columns] = True
     return True
+
+
+def _touches(shown: NDArray[Any], rows: NDArray[np.int64], columns: NDArray[np.int64]) -> bool:
+    """Whether a pixel on or beside those given is shown."""
+    height, width = shown.shape
+    steps = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+    return any(
+        shown[np.clip(rows + y, 0, height - 1), np.clip(columns + x, 0, width - 1)].any()
+        for y, x in steps
+    )
 
 
 def _deformed(pixels: Mask, rng: np.random.Generator) -> Mask:
@@ -188,13 +203,12 @@ def _deformed(pixels: Mask, rng: np.random.Generator) -> Mask:
 
 
 def scattered_values(masks: NDArray[np.uint8], groups: Sequence[str] | None) -> tuple[int, ...]:
-    """The values that the rest of a map does not tell: of half of the maps that show one, less
-    than half of its pixels agree with those of the maps (of other groups, where several show it)
-    whose rest is most like theirs.
+    """The values of objects, each mostly in one other class, that the rest of a map does not tell:
+    of half of the maps that show one, less than half of its pixels agree with those of the maps (of
+    other groups, where several show it) whose rest is most like theirs.
 
-    Agreement is to a 64th of the longer side: thin rims and folds lie side by side, not scattered.
-    Pixels of values found to be scattered are not part of the rest: a core does not stay for its
-    shell.
+    Agreement is to a 64th of the longer side. Pixels of values found to be scattered are not part
+    of the rest: a core does not stay for its shell.
     """
     masks, names = masks[:_MAX_COMPARED], np.asarray(groups or range(len(masks)))[:_MAX_COMPARED]
     step = -(-max(masks.shape[1:]) // 64)
@@ -217,9 +231,32 @@ def _is_scattered(
     rows = np.flatnonzero((masks == value).any(axis=(1, 2)))
     if rows.size == 0:
         return False
+    if _share_of_host(masks[rows[:: max(1, rows.size // 32)]], value) < _LEAST_HOST:
+        return False
     hidden = np.where(rest[rows] == value, _UNTOLD, rest[rows]).reshape(rows.size, -1)
     agreements = _agreements(masks[rows] == value, hidden, names[rows])
     return bool(np.median(agreements) < _AGREEMENT)
+
+
+def _share_of_host(masks: NDArray[np.uint8], value: int) -> float:
+    """Of the pixels beside a connected part of the value, those of the class that most are of;
+    the mean, weighted by the pixels of the parts: 1 for objects that lie in one thing."""
+    import cv2
+
+    kernel, shares, weights = np.ones((3, 3), np.uint8), [], []
+    for mask in masks:
+        padded = np.pad(mask, 1)
+        shown = (padded == value).astype(np.uint8)
+        num, parts, stats, _ = cv2.connectedComponentsWithStats(shown, connectivity=8)
+        for number in range(1, num):
+            x, y, width, height, area = (int(each) for each in stats[number])
+            window = slice(y - 1, y + height + 1), slice(x - 1, x + width + 1)
+            part = (parts[window] == number).astype(np.uint8)
+            beside = (cv2.dilate(part, kernel) > 0) & (shown[window] == 0)
+            counts = np.bincount(padded[window][beside], minlength=1)
+            shares.append(counts.max() / max(1, counts.sum()))
+            weights.append(area)
+    return float(np.average(shares, weights=weights))
 
 
 def _agreements(
