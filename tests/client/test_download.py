@@ -14,7 +14,7 @@ import pytest
 from datagen.client import AsyncClient, Client
 from datagen.client.results import Pulled
 from datagen.errors import DatagenError, InputError, RevokedError, VerifyError
-from datagen.formats import FORMATS
+from datagen.formats import FORMATS, NEEDS
 from datagen.formats.version import VersionReader
 from datagen.manifest import Manifest
 from datagen.settings import load_settings
@@ -117,7 +117,7 @@ def left_in(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("layout", list(FORMATS))
+@pytest.mark.parametrize("layout", [name for name in FORMATS if name not in NEEDS])
 def test_a_pull_writes_what_a_pull_beside_the_store_writes(
     served: Served, client: Client, tmp_path: Path, layout: str
 ) -> None:
@@ -130,6 +130,12 @@ def test_a_pull_writes_what_a_pull_beside_the_store_writes(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["direct", "pulled"]
     path = str(tmp_path / "pulled")
     assert pulled == Pulled("small", 1, served.published.manifest.digest, layout, 100, path)
+
+
+def test_a_layout_of_labels_that_there_are_not_is_refused(client: Client, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="small@1 has no objects with boxes"):
+        client.pull("small", tmp_path / "pulled", layout="coco")
+    assert not (tmp_path / "pulled").exists()
 
 
 def test_the_async_client_pulls_the_same(served: Served, client: Client, tmp_path: Path) -> None:
