@@ -9,9 +9,14 @@ import pytest
 from pydantic import ValidationError
 
 from datagen.errors import ModelError
+from datagen.generators.conditioning.deformation import draw_warp
+from datagen.generators.conditioning.editing import EditedMap, edit_map
+from datagen.generators.conditioning.options import Deform, Edit
+from datagen.generators.conditioning.streams import condition_rng
 from datagen.generators.interface import ModelConfig
 from datagen.generators.procedural.options import ProceduralConditionOptions
 from datagen.generators.procedural.spec import ProceduralSpec
+from datagen.generators.seeded import seeded_rng
 
 SPEC = ProceduralSpec()
 BLANK = ModelConfig("procedural", (), (0, 0), 0, {})
@@ -88,3 +93,110 @@ def test_bad_editing_options_are_refused(options: dict[str, Any]) -> None:
 def test_pictures_are_not_what_it_conditions_on() -> None:
     with pytest.raises(ModelError, match="condition_set"):
         conditions("image")
+
+
+NAMES = ("background", "organ", "lesion")
+
+
+def organ() -> Any:
+    """(48, 64): an organ of 30 x 40 pixels, and in it a lesion of 2 x 2."""
+    mask = np.zeros((48, 64), np.uint8)
+    mask[8:38, 10:50] = 1
+    mask[20:22, 30:32] = 2
+    return mask
+
+
+def edited(seed: int, *edits: dict[str, Any], spacing: Any = None, name: str = "x") -> EditedMap:
+    parsed = [Edit.model_validate(edit) for edit in edits]
+    return edit_map(
+        organ(),
+        parsed,
+        rng=condition_rng(seed),
+        class_name=name,
+        names=NAMES,
+        spacing_mm=spacing,
+    )
+
+
+def test_objects_lie_in_their_region_beside_each_other() -> None:
+    add = {"add": "lesion", "region": "organ", "size_px": [3, 5], "num": [4, 4]}
+    for seed in range(6):
+        found = edited(seed, add)
+        assert len(found.added) == 4
+        total = np.sum([spot for spot, _ in found.added], axis=0)
+        assert total.max() == 1, "none lies over another"
+        assert (organ()[total > 0] == 1).all()
+        assert np.array_equal(found.mask == 2, (total > 0) | (organ() == 2))
+
+
+@pytest.mark.parametrize("shape", ["ellipse", "blob"])
+def test_millimetres_count_where_pixels_are_not_square(shape: str) -> None:
+    """10 mm at 1 x 0.5 mm: twice as many columns as rows, on the average of many."""
+    add = {"add": "lesion", "size_mm": [10, 10], "region": "organ", "shape": shape}
+    wide = []
+    for seed in range(30):
+        [(spot, _)] = edited(seed, add, spacing=(1.0, 0.5)).added
+        assert 0.95 * 157 <= spot.sum() <= 157  # pi * 10 ** 2 / 4 / 0.5
+        wide.append(np.any(spot, axis=0).sum() / np.any(spot, axis=1).sum())
+    assert 1.7 < np.mean(wide) < 2.3
+
+
+def test_an_object_without_room_is_left_out() -> None:
+    add = {"add": "organ", "region": "lesion", "size_px": [8, 8]}
+    found = edited(0, add)
+    assert found.added == ()
+    assert np.array_equal(found.mask, organ())
+
+
+def test_edits_are_done_in_order_for_their_classes_and_by_chance() -> None:
+    add = {"add": "lesion", "region": "organ", "size_px": [3, 3]}
+    assert not (edited(0, add, {"remove": "lesion"}).mask == 2).any()
+    assert (edited(0, {"remove": "lesion"}, add).mask == 2).any()
+    assert not edited(0, add | {"classes": ["sick"]}).added
+    assert edited(0, add | {"classes": ["sick"]}, name="sick").added
+    happened = sum(len(edited(s, add | {"probability": 0.3}).added) for s in range(200))
+    assert 40 <= happened <= 80
+
+
+def test_an_elastic_field_has_the_length_and_smoothness_asked_for() -> None:
+    deform = Deform.model_validate({"elastic": {"alpha_px": 3, "sigma_px": 8}})
+    rows, columns = np.mgrid[:64, :96]
+    moves, slopes = [], []
+    for seed in range(20):
+        warp = draw_warp(condition_rng(seed), deform, (64, 96), spacing_mm=None)
+        assert warp is not None
+        for moved, still in ((warp.rows, rows), (warp.columns, columns)):
+            moves.append(np.square(moved - still).mean())
+            slopes.append(np.abs(np.diff(moved - still, axis=1)).max())
+    assert 2.5 < np.sqrt(np.mean(moves)) < 3.5
+    # Of a field of this smoothness the slope is alpha / (sigma * sqrt(2)), root mean square.
+    assert max(slopes) < 5 * 3 / (8 * np.sqrt(2))
+
+
+def test_a_rotation_is_one_of_the_body() -> None:
+    """A disc in millimetres stays one where rows are twice as far apart as columns."""
+    rows, columns = np.mgrid[:40, :80]
+    disc = ((2 * (rows - 19.5)) ** 2 + (columns - 39.5) ** 2 < 30**2).astype(np.uint8)
+    deform = Deform.model_validate({"affine": {"rotate_deg": 180}})
+    for seed in range(5):
+        warp = draw_warp(condition_rng(seed), deform, (40, 80), spacing_mm=(2.0, 1.0))
+        assert warp is not None
+        assert (warp.labels(disc) != disc).mean() < 0.02
+        assert not np.array_equal(warp.rows, rows)
+
+
+def test_what_comes_from_outside_is_background_and_black() -> None:
+    deform = Deform.model_validate({"affine": {"scale": [0.5, 0.5]}})
+    warp = draw_warp(condition_rng(0), deform, (20, 20), spacing_mm=None)
+    assert warp is not None
+    labels = warp.labels(np.full((20, 20), 3, np.uint8))
+    picture = warp.image(np.full((20, 20, 3), 200, np.uint8))
+    assert (labels == 3).sum() == 100
+    assert np.array_equal((picture == 200).all(axis=2) & (labels == 3), labels == 3)
+    assert (labels[0] == 0).all()
+    assert (picture[0] == 0).all()
+
+
+def test_conditions_do_not_share_the_stream_of_the_images() -> None:
+    assert not np.array_equal(condition_rng(7).random(4), seeded_rng(7).random(4))
+    assert not np.array_equal(condition_rng(7).random(4), condition_rng(8).random(4))
