@@ -68,10 +68,11 @@ def fit_layout(
 
 
 def _check(masks: Masks, names: Sequence[str], objects: Sequence[str] | None) -> None:
-    if len(masks) < MIN_MAPS:
+    num = len({digest_of(mask) for mask in masks})
+    if num < MIN_MAPS:
         raise InputError(
-            f"data: {len(masks)} label maps to fit a layout to; expected {MIN_MAPS} or more: add "
-            "maps, or hold out fewer; a condition_set with deform takes one"
+            f"data: {num} different label maps to fit a layout to; expected {MIN_MAPS} or more: "
+            "add maps, or hold out fewer; a condition_set with deform takes one"
         )
     if int(masks.max()) >= len(names):
         raise InputError(
@@ -108,6 +109,7 @@ def _fitted(masks: Masks, scattered: Sequence[int], class_ids: NDArray[np.int64]
         mean.reshape(shape),
         modes=modes.reshape(-1, *shape),
         points=points,
+        areas=_areas(bases, values),
         map_classes=class_ids[rows],
         histograms=np.stack([np.bincount(mask.ravel(), minlength=256) for mask in masks]),
         errors=np.zeros(len(masks), np.int64),
@@ -115,6 +117,12 @@ def _fitted(masks: Masks, scattered: Sequence[int], class_ids: NDArray[np.int64]
         pieces=tuple(pieces),
     )
     return _with_errors(layout, masks)
+
+
+def _areas(bases: Sequence[Mask], values: Sequence[int]) -> NDArray[np.float64]:
+    """(N, K) shares of the frame, as they are stored."""
+    counts = np.stack([np.bincount(base.ravel(), minlength=256)[list(values)] for base in bases])
+    return (counts / bases[0].size).astype(np.float32).astype(np.float64)
 
 
 def _spread_rows(class_ids: NDArray[np.int64], most: int) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ A map is drawn in the space of the principal components of signed distances (Lev
 section 2.1; Cootes et al. 1995, equation 3): from the point of a map of the data part of the way to
 a near neighbour (Chawla et al. 2002, section 4.2), with Gaussian noise of the spread of its
 neighbourhood. One Gaussian over all would mix slices of different heights into what is none.
+Classes then get about the areas that lie as far between those of the two maps.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.errors import ModelError
-from datagen.generators.layout.distances import label_map
+from datagen.generators.layout.distances import balanced, label_map
 from datagen.generators.layout.pieces import Piece, paste, scatter
 from datagen.labels import Mask
 
@@ -34,6 +35,7 @@ _NUM_NEIGHBOURS = 5
 _WALK = (0.2, 0.5)  # of the way to the neighbour; beyond the half it would be the neighbour's walk
 _NOISE, _MAX_NOISE = 0.5, 2.5  # of the local spread; at most so many standard deviations
 _LEAST_SPREAD = 0.05  # of the spread of all maps, where neighbours hardly differ
+_AREA_NOISE = 0.06  # standard deviation of the logarithm of a class's area
 _TRIES = 32
 _PIECE_FIELDS = 10
 
@@ -41,9 +43,10 @@ _PIECE_FIELDS = 10
 @dataclass(frozen=True)
 class Layout:
     """mean: (K, h, w) and modes: (M, K, h, w) of distances in pixels, of the classes `values`.
-    points: (N, M), the maps of the data. map_classes: (N,), their images' classes. histograms:
-    (N, 256) pixels. errors: (N,) pixels in which `rebuilt` differs from the map. digests: of the
-    pixels of all maps. pieces: of the scattered classes, of all N maps.
+    points: (N, M), the maps of the data. areas: (N, K), shares of the frame. map_classes: (N,),
+    their images' classes. histograms: (N, 256) pixels. errors: (N,) pixels in which `rebuilt`
+    differs from the map. digests: of the pixels of all maps. pieces: of the scattered classes, of
+    all N maps.
     """
 
     size: tuple[int, int]
@@ -51,6 +54,7 @@ class Layout:
     mean: NDArray[np.float32]
     modes: NDArray[np.float32]
     points: NDArray[np.float32]
+    areas: NDArray[np.float64]
     map_classes: NDArray[np.int64]
     histograms: NDArray[np.int64]
     errors: NDArray[np.int64]
@@ -68,8 +72,8 @@ class Layout:
         for attempt in range(_TRIES):
             row = int(rows[int(rng.integers(rows.size))])
             near = self._neighbours(row, rows if rows.size > 1 else np.arange(len(self.points)))
-            point = self._walk(rng, row, near, noise=_NOISE * (1 + attempt / 4))
-            mask = self._with_pieces(rng, self.base(point), row, near)
+            point, areas = self._walk(rng, row, near, noise=_NOISE * (1 + attempt / 4))
+            mask = self._with_pieces(rng, self.base(point, areas), row, near)
             if not self.is_copy(mask):
                 return mask
         raise ModelError(
@@ -77,16 +81,16 @@ class Layout:
             "fit it to more label maps, or use a condition_set with deform"
         )
 
-    def base(self, point: NDArray[np.float32]) -> Mask:
+    def base(self, point: NDArray[np.float32], areas: NDArray[np.float64]) -> Mask:
         """Without the scattered classes. Plain sums in order: the same bits on every machine."""
         distances = self.mean.copy()
         for weight, mode in zip(point, self.modes, strict=True):
             distances += weight * mode
-        return label_map(distances, self.values, self.size)
+        return label_map(balanced(distances, areas), self.values, self.size)
 
     def rebuilt(self, row: int) -> Mask:
         """What the model knows of a map of the data."""
-        return paste(self.base(self.points[row]), self._pieces_of(row))
+        return paste(self.base(self.points[row], self.areas[row]), self._pieces_of(row))
 
     def is_copy(self, mask: Mask) -> bool:
         """Whether it may differ from a map of the data in too few pixels: see MIN_DIFFERENT.
@@ -118,8 +122,10 @@ class Layout:
 
     def _walk(
         self, rng: np.random.Generator, row: int, near: Rows, *, noise: float
-    ) -> NDArray[np.float32]:
-        start, end = self.points[row], self.points[near[int(rng.integers(near.size))]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """A point, and the areas of the classes there."""
+        end = near[int(rng.integers(near.size))]
+        start, step = self.points[row], self.points[end] - self.points[row]
         least, most = _WALK
         way = least + (most - least) * rng.random()
         white = np.clip(rng.standard_normal(start.size), -_MAX_NOISE, _MAX_NOISE)
@@ -128,9 +134,10 @@ class Layout:
             np.vstack([self.points[near], start[None]]).std(axis=0),
             _LEAST_SPREAD * self.points.std(axis=0),
         )
-        point = start + way * (end - start) + noise * spread * white
-        inside: NDArray[np.float32] = np.clip(point, low, high).astype(np.float32)
-        return inside
+        point = np.clip(start + way * step + noise * spread * white, low, high).astype(np.float32)
+        grown = np.exp(_AREA_NOISE * np.clip(rng.standard_normal(len(self.values)), -2, 2))
+        areas = ((1 - way) * self.areas[row] + way * self.areas[end]) * grown
+        return point, np.minimum(areas, self.areas.max(axis=0))
 
     @cached_property
     def _range(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -171,6 +178,7 @@ class Layout:
             "mean": self.mean.astype(np.float16),
             "modes": self.modes.astype(np.float16),
             "points": self.points,
+            "areas": self.areas.astype(np.float32),
             "map_classes": self.map_classes.astype(np.float32),
             "histograms": self.histograms.astype(np.float32),
             "errors": self.errors.astype(np.float32),
@@ -203,6 +211,7 @@ def _read(weights: Weights, size: tuple[int, int]) -> Layout:
         mean,
         modes=weights.get("modes", no_modes).astype(np.float32),
         points=weights.get("points", no_points).astype(np.float32),
+        areas=weights["areas"].astype(np.float64),
         map_classes=weights["map_classes"].astype(np.int64),
         histograms=weights["histograms"].astype(np.int64),
         errors=weights["errors"].astype(np.int64),
@@ -233,6 +242,7 @@ def _check(layout: Layout, num_names: int) -> None:
         "mean": ((rows, columns), (-(-height // stride), -(-width // stride))),
         "modes": (layout.modes.shape, (layout.points.shape[1], *layout.mean.shape)),
         "points": (len(layout.points), num_maps),
+        "areas": (layout.areas.shape, (num_maps, planes)),
         "map_classes": (layout.map_classes.shape, (num_maps,)),
         "histograms": (layout.histograms.shape, (num_maps, 256)),
     }
