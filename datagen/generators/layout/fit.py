@@ -68,6 +68,8 @@ def fit_layout(
 
 
 def _check(masks: Masks, names: Sequence[str], objects: Sequence[str] | None) -> None:
+    if not masks.any():
+        raise InputError("data: the label maps show only the background; expected classes in them")
     num = len({digest_of(mask) for mask in masks})
     if num < MIN_MAPS:
         raise InputError(
@@ -79,8 +81,6 @@ def _check(masks: Masks, names: Sequence[str], objects: Sequence[str] | None) ->
             f"data: the label maps hold the value {int(masks.max())}; expected values from 0 to "
             f"{len(names) - 1}, of {', '.join(names)}: name it in data.condition.names"
         )
-    if not masks.any():
-        raise InputError("data: the label maps show only the background; expected classes in them")
     for name in objects or ():
         if name not in names[1:]:
             raise InputError(

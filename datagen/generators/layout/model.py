@@ -35,7 +35,7 @@ _NUM_NEIGHBOURS = 5
 _WALK = (0.2, 0.5)  # of the way to the neighbour; beyond the half it would be the neighbour's walk
 _NOISE, _MAX_NOISE = 0.5, 2.5  # of the local spread; at most so many standard deviations
 _LEAST_SPREAD = 0.05  # of the spread of all maps, where neighbours hardly differ
-_AREA_NOISE = 0.06  # standard deviation of the logarithm of a class's area
+_AREA_NOISE = 0.06  # standard deviation of a class's area, as a share of it
 _TRIES = 32
 _PIECE_FIELDS = 10
 
@@ -135,7 +135,7 @@ class Layout:
             _LEAST_SPREAD * self.points.std(axis=0),
         )
         point = np.clip(start + way * step + noise * spread * white, low, high).astype(np.float32)
-        grown = np.exp(_AREA_NOISE * np.clip(rng.standard_normal(len(self.values)), -2, 2))
+        grown = 1 + _AREA_NOISE * np.clip(rng.standard_normal(len(self.values)), -2, 2)
         areas = ((1 - way) * self.areas[row] + way * self.areas[end]) * grown
         return point, np.minimum(areas, self.areas.max(axis=0))
 
