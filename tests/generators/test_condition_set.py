@@ -207,6 +207,21 @@ def test_labels_are_exact_after_deformations_and_edits(models: Mapping[str, Mode
         assert not (edited.draw(seed, "well", "train").mask == 3).any()
 
 
+def test_items_without_room_for_an_edit_are_passed_over(models: Mapping[str, Model]) -> None:
+    """Only every third shows a lesion, in which the dot is to lie."""
+    edit = {"add": "dot", "size_px": [1, 1], "region": "lesion"}
+    conditioner = drawer(models["mask"], edits=[edit])
+    for seed in range(15):
+        drawn = conditioner.draw(seed, "other", "train")
+        assert index_of(drawn) % 3 == 0
+        assert (drawn.mask == 3).sum() == 1
+    few = drawer(models["mask"], edits=[edit | {"num": [0, 1]}])
+    assert {index_of(few.draw(seed, "other", "train")) % 3 for seed in range(15)} == {0, 1, 2}
+    large = drawer(models["mask"], edits=[edit | {"size_px": [9, 9]}])
+    with pytest.raises(ModelError, match=r"^edits: 32 items.*'other'"):
+        large.draw(0, "other", "train")
+
+
 def test_boxes_are_those_of_the_parts(models: Mapping[str, Model]) -> None:
     layout, mask = (drawer(models["mask"], kind) for kind in ("layout", "mask"))
     assert layout.label_kinds == {"boxes"}

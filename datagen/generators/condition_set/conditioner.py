@@ -24,7 +24,7 @@ from datagen.generators.conditioning.composition import (
     Draft,
     change,
     check_editing,
-    compose,
+    condition_of,
     label,
 )
 from datagen.generators.conditioning.streams import condition_rng
@@ -94,14 +94,9 @@ class SetConditions:
         rows = self._rows_of(class_name, split)
         if self.kind == "inpaint":
             return self._draw_inpaint(rng, rows, class_name)
-        draft = self._draft(rng, rows)
-        condition = compose(
-            draft,
-            self.options,
-            rng=rng,
-            kind=self.kind,
-            class_name=class_name,
-            names=self.names,
+        changed = self._with_room(rng, rows, class_name)
+        condition = condition_of(
+            changed, self.options, kind=self.kind, class_name=class_name, names=self.names
         )
         if self.kind == "mask":
             return replace(condition, image=None)
@@ -132,6 +127,19 @@ class SetConditions:
             image=None if items.images is None else items.images[row],
             spacing_mm=None if items.spacing_mm is None else items.spacing_mm[row],
             source=items.names[row],
+        )
+
+    def _with_room(self, rng: np.random.Generator, rows: Rows, class_name: str) -> Draft:
+        """An item, moved and edited, that has room for what edits add: a class that stands for a
+        lesion would be false of an image without one."""
+        for _ in range(_TRIES):
+            draft = self._draft(rng, rows)
+            changed = change(draft, self.options, rng=rng, class_name=class_name, names=self.names)
+            if changed.is_complete:
+                return changed
+        raise ModelError(
+            f"edits: {_TRIES} items drawn for class {class_name!r} have no room for the objects "
+            "that are added; make them smaller, choose another region, or let num begin at 0"
         )
 
     def _draw_inpaint(self, rng: np.random.Generator, rows: Rows, class_name: str) -> Condition:

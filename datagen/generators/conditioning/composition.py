@@ -23,7 +23,8 @@ class Draft:
 
     mask: (H, W), values into the conditioner's names. image: (H, W, C) uint8. instances: (H, W),
     k where the object of class instance_names[k - 1] is seen; None to count the connected parts of
-    the finished mask. spacing_mm: (rows, columns). source: its name in a set.
+    the finished mask. spacing_mm: (rows, columns). source: its name in a set. is_complete: whether
+    there was room for the objects that edits add at least.
     """
 
     mask: Mask | None = None
@@ -32,6 +33,7 @@ class Draft:
     instance_names: tuple[str, ...] = ()
     spacing_mm: tuple[float, float] | None = None
     source: str | None = None
+    is_complete: bool = True
 
 
 def check_editing(
@@ -55,6 +57,18 @@ def compose(
 ) -> Condition:
     """A condition of kind mask, layout or image. names: of all values, edits included."""
     changed = change(draft, options, rng=rng, class_name=class_name, names=names)
+    return condition_of(changed, options, kind=kind, class_name=class_name, names=names)
+
+
+def condition_of(
+    changed: Draft,
+    options: EditingOptions,
+    *,
+    kind: ConditionKind,
+    class_name: str,
+    names: Sequence[str],
+) -> Condition:
+    """As compose, of what `change` gave."""
     labels = label(changed, class_name=class_name, names=names, objects=options.objects)
     if kind == "layout":
         return Condition(replace(labels, mask=None, instances=None))
@@ -91,14 +105,18 @@ def change(
         spacing_mm=draft.spacing_mm,
     )
     if draft.instances is None:
-        return replace(draft, mask=edited.mask)
+        return replace(draft, mask=edited.mask, is_complete=edited.is_complete)
     instances, instance_names = draft.instances.copy(), list(draft.instance_names)
     instances[edited.mask == 0] = 0
     for region, name in edited.added:
         instance_names.append(name)
         instances[region & (edited.mask == names.index(name))] = len(instance_names)
     return replace(
-        draft, mask=edited.mask, instances=instances, instance_names=tuple(instance_names)
+        draft,
+        mask=edited.mask,
+        instances=instances,
+        instance_names=tuple(instance_names),
+        is_complete=edited.is_complete,
     )
 
 

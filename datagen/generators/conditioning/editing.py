@@ -23,10 +23,12 @@ _HARMONICS = 4
 
 @dataclass(frozen=True)
 class EditedMap:
-    """added: the pixels of each object and its class, in order; later ones lie over earlier."""
+    """added: the pixels of each object and its class, in order; later ones lie over earlier.
+    is_complete: whether every edit that happened added as many objects as its least."""
 
     mask: Mask
     added: tuple[tuple[Region, str], ...]
+    is_complete: bool = True
 
 
 def check_edits(
@@ -75,6 +77,7 @@ def edit_map(
     """mask: (H, W), values into names. An object for which the region has no room is left out."""
     mask = mask.copy()
     added: list[tuple[Region, str]] = []
+    is_complete = True
     for edit in edits:
         happens = rng.random() < edit.probability
         if not happens or (edit.classes and class_name not in edit.classes):
@@ -84,13 +87,15 @@ def edit_map(
             continue
         assert edit.add is not None
         allowed = mask > 0 if edit.region is None else mask == names.index(edit.region)
+        num_before = len(added)
         for _ in range(int(rng.integers(edit.num[0], edit.num[1] + 1))):
             spot = draw_object(rng, edit, allowed, spacing_mm)
             if spot is not None:
                 mask[spot] = names.index(edit.add)
                 allowed &= ~spot
                 added.append((spot, edit.add))
-    return EditedMap(mask, tuple(added))
+        is_complete = is_complete and len(added) - num_before >= edit.num[0]
+    return EditedMap(mask, tuple(added), is_complete)
 
 
 def draw_object(
