@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from datagen.formats import coco, imagefolder, masks, nifti, nnunet, parquet, voc, webdataset, yolo
+from datagen.formats import (
+    coco,
+    dicom,
+    imagefolder,
+    masks,
+    nifti,
+    nnunet,
+    parquet,
+    voc,
+    webdataset,
+    yolo,
+)
 from datagen.formats.version import VersionReader
 
 FORMATS: Mapping[str, Callable[[VersionReader, Path], Iterator[int]]] = {
@@ -23,6 +34,7 @@ FORMATS: Mapping[str, Callable[[VersionReader, Path], Iterator[int]]] = {
     "masks": masks.export,
     "nnunet": nnunet.export,
     "nifti": nifti.export,
+    "dicom": dicom.export,
 }
 
 # Format => the kinds of labels that it cannot do without ("objects", "instances", "mask"); one that

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from datagen.errors import InputError, VerifyError
 from datagen.formats.version import StoredSample, VersionReader
 from datagen.images import Image, decode_png
+from datagen.labels import Labels
+from datagen.recipe import canonical_json
 
 
 def iter_decoded(reader: VersionReader, split: str) -> Iterator[tuple[StoredSample, Image]]:
@@ -19,3 +21,9 @@ def iter_decoded(reader: VersionReader, split: str) -> Iterator[tuple[StoredSamp
             except InputError as error:
                 raise VerifyError(f"{entry.path}: {sample.key}: {error}") from None
             yield sample, pixels
+
+
+def line_of(sample: StoredSample, labels: Labels) -> bytes:
+    """Of labels/{split}.jsonl: all that is true of an image but its pixels and maps."""
+    content = {"key": sample.key, **labels.to_json(), **labels.spatial_json()}
+    return canonical_json(content) + b"\n"

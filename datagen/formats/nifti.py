@@ -11,10 +11,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from datagen.formats.decoded import iter_decoded
+from datagen.formats.decoded import iter_decoded, line_of
 from datagen.formats.labelled import INSTANCES, MASK, kinds_in, labels_with
 from datagen.formats.staging import staged_folder
-from datagen.formats.version import StoredSample, VersionReader
+from datagen.formats.version import VersionReader
 from datagen.images import Image
 from datagen.labels import Labels
 from datagen.medical.nifti_writing import slice_bytes
@@ -60,7 +60,7 @@ def export(reader: VersionReader, folder: Path) -> Iterator[int]:
             with (partial / "labels" / f"{split}.jsonl").open("wb") as lines:
                 for sample, pixels in iter_decoded(reader, split):
                     labels = labels_with(sample, folders.keys())
-                    lines.write(_line(sample, labels))
+                    lines.write(line_of(sample, labels))
                     for name, content in _files(pixels, labels, folders).items():
                         (partial / name / split / f"{sample.key}.nii.gz").write_bytes(content)
                     num_unknown += labels.spacing_mm is None
@@ -85,8 +85,3 @@ def _files(pixels: Image, labels: Labels, folders: Mapping[str, str]) -> dict[st
     return {
         name: slice_bytes(each, plane=plane, spacing_mm=spacing_mm) for name, each in values.items()
     }
-
-
-def _line(sample: StoredSample, labels: Labels) -> bytes:
-    content = {"key": sample.key, **labels.to_json(), **labels.spatial_json()}
-    return canonical_json(content) + b"\n"

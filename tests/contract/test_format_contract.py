@@ -151,6 +151,19 @@ def _read_nifti(folder: Path, cache: Path) -> Seen:
     return seen
 
 
+def _read_dicom(folder: Path, cache: Path) -> Seen:
+    import pydicom
+
+    return {
+        path.stem: (
+            path.parent.name,
+            _class_of(path.stem),
+            _pixels(pydicom.dcmread(path).pixel_array.astype(np.uint8)),
+        )
+        for path in folder.glob("images/*/*.dcm")
+    }
+
+
 def _class_of(key: str) -> str:
     return key.rpartition("-")[0]
 
@@ -171,6 +184,7 @@ READERS: dict[str, Callable[[Path, Path], Seen]] = {
     "masks": _read_folders,
     "nnunet": _read_nnunet,
     "nifti": _read_nifti,
+    "dicom": _read_dicom,
 }
 
 
