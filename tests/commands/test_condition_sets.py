@@ -14,6 +14,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from datagen.catalog.schema import migrate
 from datagen.cli import main
 from datagen.conditions import ConditionConfig, ConditionKind
 from datagen.embedded import run_recipe
@@ -21,12 +22,13 @@ from datagen.errors import RecipeError
 from datagen.formats.version import StoredSample, VersionReader
 from datagen.generators.condition_set.spec import ConditionSetSpec
 from datagen.generators.interface import ModelConfig
-from datagen.generators.model_directory import save_model
+from datagen.generators.model_directory import load_model, save_model
 from datagen.image_set import ImageSet
 from datagen.images import decode_png
 from datagen.label_checks import check_labels
 from datagen.manifest import Manifest
 from datagen.recipe import RecipeDocument, canonical_json, parse_recipe
+from datagen.registry import models_dirs, register_model
 from datagen.remake import remake_sample
 from datagen.resolve import resolve, resolve_stored
 from datagen.settings import load_settings
@@ -263,6 +265,23 @@ def test_where_an_image_is_made_anew_is_pinned(models: Path) -> None:
     document = recipe({}, generator={"model": "filler"}, conditioning={"inpaint": options})
     resolved = resolve(document, [models])
     assert resolve_stored(resolved.body.decode(), [models]).digest == resolved.digest
+
+
+def test_a_service_takes_a_set_as_any_model(models: Path, tmp_path: Path) -> None:
+    settings = load_settings({}, home=tmp_path / "home")
+    settings.home.mkdir()
+    with open_home(settings.home) as home:
+        migrate(home.catalog)
+        registered = register_model(
+            home.catalog, home.store, settings, models / "maps", created_by=None
+        )
+        elsewhere = replace(settings, home=tmp_path / "other-machine")
+        [folder, *_] = models_dirs(home.catalog, home.store, elsewhere, ["maps"])
+    found = load_model(folder / "maps")
+    assert found.digest == registered.digest
+    conditioner = resolve(recipe({}), [folder, models]).conditioner
+    assert conditioner is not None
+    assert conditioner.draw(1, "bones", "val").labels.source in set("abcdef")
 
 
 def recipe(options: dict[str, Any], **changes: Any) -> RecipeDocument:
