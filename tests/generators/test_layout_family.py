@@ -23,6 +23,8 @@ from datagen.generators.model_facts import ModelFacts
 from datagen.image_set import ImageSet
 from datagen.label_checks import check_labels
 from datagen.labels import Mask
+from datagen.training.session import train_model
+from tests.training.tiny_pairs import NAMES, pairs_content, parsed, write_pairs
 
 SIZE = (40, 36)
 HEAD_NAMES = ("background", "skull", "brain", "core")
@@ -359,3 +361,26 @@ def test_pictures_make_no_layout(images: ImageSet) -> None:
         LayoutSpec().fitted(replace(images, masks=None), LayoutNetwork(), kind="image", seed=1)
     with pytest.raises(InputError, match=r"network\.names: expected it left out"):
         LayoutSpec().fitted(images, LayoutNetwork(names=HEAD_NAMES), kind="mask", seed=1)
+
+
+def test_a_model_recipe_makes_a_layout_and_makes_it_again(tmp_path: Path) -> None:
+    content = pairs_content("edm", write_pairs(tmp_path / "pairs")) | {"generator": "layout"}
+    for field in ("network", "objective", "schedule"):
+        del content[field]
+    recipe = parsed(content)
+    model = train_model(recipe, out=tmp_path / "m", work=tmp_path / "work")
+    again = train_model(recipe, out=tmp_path / "n", work=tmp_path / "other")
+    assert again.digest == model.digest
+    assert model.config.network["names"] == NAMES
+    assert "36 of 36 label maps" in (model.path / "README.md").read_text()
+    conditioner = LayoutSpec().conditioner(
+        model.config,
+        model.weights,
+        EditingOptions(),
+        kind="mask",
+        image_size=model.config.image_size,
+        splits={"train": 1.0},
+    )
+    check_labels(
+        conditioner.draw(1, "any", "train").labels, model.config.image_size, names=tuple(NAMES)
+    )

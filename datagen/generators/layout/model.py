@@ -194,7 +194,7 @@ def layout_of(weights: Weights, size: tuple[int, int], *, num_names: int) -> Lay
     try:
         layout = _read(weights, size)
         _check(layout, num_names)
-    except (KeyError, ValueError, IndexError, OverflowError) as error:
+    except (KeyError, ValueError, IndexError, ArithmeticError) as error:
         raise ModelError(
             f"layout: its weights do not fit its config.json ({error}); fit or copy the model again"
         ) from None
