@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from pydantic import ValidationError
 
 from datagen.conditions import Condition, Conditioner, ConditionKind
 from datagen.errors import InputError, ModelError
-from datagen.generators.condition_set.items import split_of_groups
+from datagen.generators.condition_set import fit
+from datagen.generators.condition_set.items import load_items, split_of_groups
 from datagen.generators.condition_set.options import ConditionSetOptions
 from datagen.generators.condition_set.spec import ConditionSetSpec
 from datagen.generators.interface import ModelConfig
@@ -109,9 +111,14 @@ def test_items_come_as_they_are_with_their_labels(models: Mapping[str, Model]) -
         assert labels.spacing_mm == (1.0, 0.5)
 
 
-def test_a_set_of_label_maps_keeps_no_images(models: Mapping[str, Model]) -> None:
-    from datagen.generators.condition_set.items import load_items
+def test_items_are_read_by_the_first_draw(models: Mapping[str, Model], tmp_path: Path) -> None:
+    conditioner = drawer(replace(models["mask"], weights=tmp_path / "nowhere"))
+    assert conditioner.names == NAMES
+    with pytest.raises(ModelError, match="nowhere: cannot be read"):
+        conditioner.draw(0, "other", "train")
 
+
+def test_a_set_of_label_maps_keeps_no_images(models: Mapping[str, Model]) -> None:
     model = models["mask"]
     assert model.weights is not None
     assert load_items(model.weights, model.config).images is None
@@ -405,16 +412,12 @@ def test_a_pool_without_the_class_says_so(models: Mapping[str, Model], tmp_path:
 
 
 def test_a_set_that_is_too_large_for_a_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from datagen.generators.condition_set import fit
-
     monkeypatch.setattr(fit, "MAX_BYTES", (1 << 20) + 1000)
     with pytest.raises(InputError, match=r"data: 24 items.*data\.image_size"):
         fit.fit_condition_set(images_of(), kind="mask")
 
 
 def test_tensors_of_another_set_are_refused(models: Mapping[str, Model], tmp_path: Path) -> None:
-    from dataclasses import replace
-
     model = models["mask"]
     lies = {"num_items": 5, "num_groups": 3}
     config = replace(model.config, network=model.config.network | lies)

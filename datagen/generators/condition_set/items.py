@@ -54,9 +54,12 @@ def tensors_of(items: Items) -> dict[str, NDArray[np.uint8]]:
 
 
 def load_items(path: Path, config: ModelConfig) -> Items:
-    """Raises ModelError if the file does not fit the config."""
+    """Raises ModelError if the file cannot be read, or does not fit the config."""
     network = ConditionSetNetwork.model_validate(config.network)
-    tensors = read_safetensors(path, types=("U8",), max_bytes=MAX_BYTES).tensors
+    try:
+        tensors = read_safetensors(path, types=("U8",), max_bytes=MAX_BYTES).tensors
+    except OSError as error:
+        raise ModelError(f"model file {path}: cannot be read ({error}); {_REMEDY}") from None
     shapes: dict[str, tuple[int, ...]] = {}
     if network.names:
         shapes["masks"] = (network.num_items, *config.image_size)
