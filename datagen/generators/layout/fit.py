@@ -12,12 +12,8 @@ from numpy.typing import NDArray
 from datagen.errors import InputError, ModelError
 from datagen.generators.layout.distances import signed_distances
 from datagen.generators.layout.model import Layout, Weights, digest_of
-from datagen.generators.layout.pieces import (
-    Piece,
-    pieces_of,
-    scattered_values,
-    without,
-)
+from datagen.generators.layout.pieces import Piece, pieces_of, without
+from datagen.generators.layout.scattering import scattered_values
 from datagen.labels import Mask
 from datagen.recipe import suggest
 
