@@ -22,7 +22,8 @@ def scattered_values(masks: NDArray[np.uint8], groups: Sequence[str] | None) -> 
     Agreement is to a 64th of the longer side. Pixels of values found to be scattered are not part
     of the rest: a core does not stay for its shell.
     """
-    masks, names = masks[:_MAX_COMPARED], np.asarray(groups or range(len(masks)))[:_MAX_COMPARED]
+    every = slice(None, None, -(-len(masks) // _MAX_COMPARED))
+    masks, names = masks[every], np.asarray(groups or range(len(masks)))[every]
     step = -(-max(masks.shape[1:]) // 64)
     found: list[int] = []
     while True:
