@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from datagen.conditions import Conditioner, ConditionKind
-from datagen.errors import ModelError
+from datagen.errors import InputError, ModelError
 from datagen.generators.condition_set.conditioner import SetConditions
 from datagen.generators.condition_set.options import (
     ConditionSetNetwork,
@@ -96,7 +96,7 @@ class ConditionSetSpec:
 
         if options.model_fields_set:
             names = ", ".join(sorted(options.model_fields_set))
-            raise ModelError(
+            raise InputError(
                 f"network: {names}: of a condition_set nothing is set there, it follows from the "
                 "data; leave it out"
             )
