@@ -108,7 +108,10 @@ def show(name: str, home: Path | None, as_json: bool) -> None:
     "--format",
     "data_format",
     type=click.Choice(
-        ["auto", "idx", "imagefolder", "npz", "table", "webdataset", "huggingface", "nifti"]
+        [
+            *("auto", "idx", "imagefolder", "npz", "table", "webdataset", "huggingface"),
+            *("nifti", "dicom"),
+        ]
     ),
     default="auto",
     help="Of the folder; auto finds it out.",

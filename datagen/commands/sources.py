@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from datagen.training.model_recipe import DataFormat
     from datagen.withdrawal import Derived
 
-_FORMATS = ["auto", "idx", "imagefolder", "npz", "table", "webdataset", "huggingface", "nifti"]
+_FORMATS = [
+    *("auto", "idx", "imagefolder", "npz", "table", "webdataset", "huggingface", "nifti", "dicom"),
+]
 
 
 @click.group()

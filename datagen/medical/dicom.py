@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 
 from datagen.errors import InputError
 from datagen.images import MAX_PIXELS, Image
-from datagen.medical.confidentiality import CLEAN_PIXELS, JUDGED, PROFILE, cleaned, pseudonym
+from datagen.medical.confidentiality import (
+    CLEAN_PIXELS,
+    JUDGED,
+    PROFILE,
+    cleaned,
+    pseudonym,
+    tells_identifier,
+)
 from datagen.medical.extra import medical_extra
 from datagen.medical.options import DicomOptions
 
@@ -42,6 +49,22 @@ MODALITIES = {
 }
 
 
+class NoPixels(InputError):
+    """The file is DICOM, and holds no image."""
+
+
+class NoCodec(InputError):
+    """No codec for its compression is installed."""
+
+
+class NamesPatient(InputError):
+    """What is to be told of it openly is its patient's name or number."""
+
+
+class MayShowText(InputError):
+    """Its pixels may show text that nobody masked or attested."""
+
+
 @dataclass(frozen=True)
 class DicomFrame:
     """pixels: (H, W, C) uint8. spacing_mm: (rows, columns); None if unknown. position_mm: along the
@@ -55,8 +78,9 @@ class DicomFrame:
 
 @dataclass(frozen=True)
 class DicomImage:
-    """One file, cleaned. group, series: pseudonyms of its patient and series. is_synthetic: it says
-    so itself. deidentification: profile and options applied, and who attests."""
+    """One file, cleaned. group: pseudonym of its patient, else study, else series. series: that of
+    its series. number: its place in the series, as it says: to sort by, not to tell. is_synthetic:
+    it says so itself. deidentification: profile and options applied, and who attests."""
 
     path: Path
     dataset: Dataset
@@ -65,22 +89,40 @@ class DicomImage:
     modality: str
     group: str
     series: str
+    number: int | None
     is_synthetic: bool
     deidentification: tuple[str, ...]
 
     def frames(self, options: DicomOptions | None = None) -> Iterator[DicomFrame]:
         """One at a time. Raises InputError if they cannot be decoded."""
         for index in range(self.num_frames):
-            yield _frame(self, index, options or DicomOptions())
+            yield self.frame(index, options)
+
+    def frame(self, index: int, options: DicomOptions | None = None) -> DicomFrame:
+        """Raises InputError if it cannot be decoded."""
+        return _frame(self, index, options or DicomOptions())
+
+    def place(self, index: int) -> tuple[tuple[float, float] | None, float | None]:
+        """spacing_mm and position_mm of a frame, as DicomFrame's, with no pixel decoded."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _, spacing_mm, position_mm = _geometry(self.dataset, index)
+        return spacing_mm, position_mm
 
 
 def read_dicom(
-    path: Path, options: DicomOptions | None = None, *, pseudonym_key: str = ""
+    path: Path,
+    options: DicomOptions | None = None,
+    *,
+    pseudonym_key: str = "",
+    label: str = "",
 ) -> DicomImage:
-    """pseudonym_key: the same for all files whose groups are compared; see pseudonym().
+    """pseudonym_key: the same for all files whose groups are compared; see pseudonym(). label: what
+    is to be told of it openly, such as its class.
 
-    Raises InputError if the file is no DICOM image, broken, too large, or may show text that
-    nobody masked or attested. Messages name the file, never a value in it."""
+    Raises InputError if the file is broken, too large, or its patient's name or number is in the
+    label; of these NoPixels, NoCodec, MayShowText, NamesPatient. Messages name the file, never a
+    value in it."""
     options = options or DicomOptions()
     with medical_extra("reading DICOM"):
         import pydicom
@@ -96,8 +138,10 @@ def read_dicom(
             whole = pydicom.dcmread(path)
             kept, judged = cleaned(whole), cleaned(whole, JUDGED)
             syntax = str(whole.file_meta.get("TransferSyntaxUID", ""))
-            study, series = (str(whole.get(f"{k}InstanceUID", "")) for k in ("Study", "Series"))
-            patient = str(whole.get("PatientID", ""))
+            study, series = (_text(whole, f"{k}InstanceUID") for k in ("Study", "Series"))
+            patient = _text(whole, "PatientID")
+            number = _number(whole.get("InstanceNumber"))
+            is_named = label != "" and tells_identifier(label, whole)
     except InputError:
         raise
     except Exception as error:  # on hostile bytes, parsers raise almost anything
@@ -105,6 +149,11 @@ def read_dicom(
             f"data file {path} is not a readable DICOM file ({type(error).__name__}); expected one "
             "of DICOM part 10"
         ) from None
+    if is_named:
+        raise NamesPatient(
+            f"data file {path}: its class {label!a} is the name or number of its patient or study; "
+            "expected one that tells nobody: rename the folder, or change the label"
+        )
     num_frames = _checked_size(kept, syntax, path)
     _check_codec(syntax, path)
     _check_text(judged, options, path)
@@ -115,11 +164,23 @@ def read_dicom(
         transfer_syntax=syntax,
         num_frames=num_frames,
         modality=modality if modality in MODALITIES else "OT",
-        group=pseudonym(patient, "" if patient else study, key=pseudonym_key),
+        group=_group(patient, study, series, key=pseudonym_key),
         series=pseudonym(study, series, key=pseudonym_key),
+        number=None if number is None else int(number),
         is_synthetic=str(judged.get("SyntheticData", "")) == "YES",
         deidentification=_deidentification(options),
     )
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    return str(dataset.get(keyword) or "").strip()
+
+
+def _group(patient: str, study: str, series: str, *, key: str) -> str:
+    """Of the first that is told. A file that tells none is in a group with all others such."""
+    if patient or study:
+        return pseudonym(patient, "" if patient else study, key=key)
+    return pseudonym("", "", series, key=key)
 
 
 def _deidentification(options: DicomOptions) -> tuple[str, ...]:
@@ -161,7 +222,7 @@ def _checked_size(kept: Dataset, syntax: str, path: Path) -> int:
     names = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
     data = next((name for name in names if name in kept), None)
     if data is None:
-        raise InputError(f"data file {path}: DICOM without pixels; expected an image: take it out")
+        raise NoPixels(f"data file {path}: DICOM without pixels; expected an image: take it out")
     try:
         rows, columns, bits = (int(kept[k].value) for k in ("Rows", "Columns", "BitsAllocated"))
         samples = int(kept.get("SamplesPerPixel") or 1)
@@ -192,13 +253,13 @@ def _check_codec(syntax: str, path: Path) -> None:
     try:
         decoder = get_decoder(uid)
     except NotImplementedError:
-        raise InputError(
+        raise NoCodec(
             f"data file {path}: compressed as {uid.name}, which cannot be decoded; convert it to "
             "explicit VR little endian"
         ) from None
     if not decoder.is_available:
         needed = "; ".join(decoder.missing_dependencies)
-        raise InputError(
+        raise NoCodec(
             f"data file {path}: compressed as {uid.name}, and no codec for it is installed; "
             f"install one of: {needed}"
         )
@@ -230,7 +291,7 @@ def _check_text(judged: Dataset, options: DicomOptions, path: Path) -> None:
         )
         reason = "is of a kind that often shows text, and does not deny it" if suspected else ""
     if reason and not (options.burned_in.mask or options.burned_in.attested_by):
-        raise InputError(
+        raise MayShowText(
             f"data file {path}: it {reason}; name the regions in burned_in.mask, or who attests "
             "that there is no identifying text in burned_in.attested_by"
         )

@@ -9,6 +9,7 @@ from typing import Literal
 
 from datagen.errors import InputError
 from datagen.real_images.arrays import idx_parts, list_idx, list_npz
+from datagen.real_images.dicom import dicom_parts, has_dicom, list_dicom
 from datagen.real_images.folders import list_folder, part_folders
 from datagen.real_images.listing import Listing
 from datagen.real_images.saved_datasets import list_saved, saved_parts
@@ -16,7 +17,7 @@ from datagen.real_images.shards import list_tars, tar_parts
 from datagen.real_images.tables import read_table, table_of
 from datagen.real_images.volumes import has_volumes, list_volumes
 
-Kind = Literal["idx", "imagefolder", "npz", "table", "webdataset", "huggingface", "nifti"]
+Kind = Literal["idx", "imagefolder", "npz", "table", "webdataset", "huggingface", "nifti", "dicom"]
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,12 @@ def _open_volumes(path: Path) -> Source | None:
     return Source("nifti", (), lambda _: list_volumes(path)) if has_volumes(path) else None
 
 
+def _open_dicom(path: Path) -> Source | None:
+    if not has_dicom(path):
+        return None
+    return Source("dicom", dicom_parts(path), lambda part: list_dicom(path, part))
+
+
 def _open_folder(path: Path) -> Source | None:
     if not path.is_dir():
         return None
@@ -113,6 +120,7 @@ _OPENERS: dict[Kind, Callable[[Path], Source | None]] = {
     "idx": _open_idx,
     "webdataset": _open_tars,
     "huggingface": _open_saved,
+    "dicom": _open_dicom,
     "table": _open_table,
     "nifti": _open_volumes,
     "imagefolder": _open_folder,
@@ -128,5 +136,6 @@ _EXPECTED: dict[Kind, str] = {
     "or leave out its format",
     "nifti": "no .nii or .nii.gz file; name one, a folder of them, or one of nnU-Net, or leave out "
     "its format",
+    "dicom": "no DICOM file in it; name a folder of them, or leave out its format",
     "imagefolder": "no folder; name one with a folder of images for each class",
 }

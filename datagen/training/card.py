@@ -13,6 +13,7 @@ from datagen.generators.model_facts import (
     SourceFact,
     TrainingFacts,
 )
+from datagen.medical.confidentiality import STATEMENT
 from datagen.training.data_check import DataCheck
 from datagen.training.judge import MAX_PER_CLASS, NUM_SHOWN, features_told
 from datagen.training.model_recipe import ModelRecipe
@@ -31,7 +32,7 @@ _TEMPLATE = """\
 |---|---|
 | generator | `{generator}` |
 | images | {height} x {width} pixels, {colours}{fit} |
-{condition}| classes | {classes} |
+{condition}{identifiers}| classes | {classes} |
 | parameters | {num_parameters:,}, stored as {dtype} |
 | data | {source} |
 | licence of the data | {licence} |
@@ -162,6 +163,7 @@ def model_card(
         sources=_source_rows(training.sources),
         shown=_SHOWN if config.condition is None else _SHOWN_CONDITIONED,
         condition=_condition_row(config.condition),
+        identifiers=_identifiers_row(check),
         synthetic=_synthetic_text(training.generation_depth),
         num_train=training.num_train,
         num_held_out=training.num_held_out,
@@ -192,6 +194,12 @@ def _condition_row(condition: ConditionConfig | None) -> str:
         return ""
     names = f": {', '.join(condition.names)}" if condition.names else ""
     return f"| drawn with | a condition of kind {condition.kind}{names} |\n"
+
+
+def _identifiers_row(check: DataCheck) -> str:
+    """Of DICOM: profile and options applied, and who attests."""
+    told = [note.removeprefix(STATEMENT) for note in check.notes if note.startswith(STATEMENT)]
+    return f"| identifiers removed | {'; '.join(told).replace('|', '/')} |\n" if told else ""
 
 
 def _source_rows(sources: Sequence[SourceFact]) -> str:
@@ -263,7 +271,7 @@ _FITTED = """\
 |---|---|
 | generator | `{generator}`: it draws conditions, not images |
 | size | {height} x {width} pixels{fit} |
-| classes | {classes} |
+{identifiers}| classes | {classes} |
 | data | {source} |
 | licence of the data | {licence} |
 | made from | {num_train:,} images; {num_held_out:,} more were held out of it{by_group} |
@@ -305,6 +313,7 @@ def fitted_card(
         num_train=training.num_train,
         num_held_out=training.num_held_out,
         by_group=", in whole groups" if training.held_out_by_group else "",
+        identifiers=_identifiers_row(check),
         sources=_source_rows(training.sources),
         lines="".join(f"- {line}\n" for line in lines) + ("\n" if lines else ""),
         check=_check_section(check),

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.errors import InputError
+from datagen.medical.options import DicomOptions
 from datagen.real_images.derived import derived
+from datagen.real_images.dicom import list_dicom
 from datagen.real_images.folders import list_flat
 from datagen.real_images.listing import Listing, check_texts, some
 from datagen.real_images.load import common_shape
@@ -168,6 +170,14 @@ def _held_out_groups(groups: Sequence[str], *, held_out: int, seed: int) -> NDAr
 
 def _listed(opened: Source, part: str, source: DataSource) -> Listing:
     """Pairs need no folders of classes."""
+    if opened.kind == "dicom":
+        _check_unpaired(source)
+        return list_dicom(_images_place(source), part, options=source.dicom)
+    if source.dicom != DicomOptions():
+        raise InputError(
+            f"data.dicom: options are given, but data {source.place} are read as {opened.kind}; "
+            "leave them out, or set data.format to dicom"
+        )
     if opened.kind == "nifti":
         slicing = None if source.volumes is None else Slicing(**dict(source.volumes))
         labels = None if source.condition is None else source.condition.path
@@ -178,6 +188,20 @@ def _listed(opened: Source, part: str, source: DataSource) -> Listing:
         if (flat := list_flat(_images_place(source), name)) is not None:
             return flat
     return opened.list(part)
+
+
+def _check_unpaired(source: DataSource) -> None:
+    """Raises InputError for what lies beside DICOM: frames are turned and have no names of files,
+    so that nothing can be told to be beside one."""
+    condition = source.condition
+    if condition is None or condition.derive is not None:
+        return
+    if condition.path is None and condition.kind == "inpaint" and not condition.names:
+        return
+    raise InputError(
+        "data.condition: label maps and pictures beside DICOM are not read; convert both to NIfTI "
+        "volumes, or to PNG, or use derive"
+    )
 
 
 def _images_place(source: DataSource) -> Path:

@@ -25,6 +25,7 @@ from datagen.errors import InputError
 from datagen.generators import GENERATORS
 from datagen.generators.encoding import KINDS_TAKEN, MAX_NAMES
 from datagen.medical.nifti import Plane
+from datagen.medical.options import DicomOptions
 from datagen.real_images.derived import Derivation
 from datagen.real_images.opening import Kind
 from datagen.real_images.resizing import Fit
@@ -53,6 +54,7 @@ _LATER_SCHEDULE_FIELDS = {
 _NOT_PRIVATE = {"class_balanced", "max_grad_norm", "max_copy_share", "stop_after_evaluations"}
 _LATER_DATA_FIELDS = {
     "format", "class_names", "image_size", "fit", "allow_synthetic", "condition", "volumes",
+    "dicom",
 }  # fmt: skip
 PRIVATE_GENERATORS = ("cgan", "edm")
 # Made from the data at once: no network is trained, and nothing is chosen by held-out images.
@@ -199,6 +201,10 @@ class DataSource(BaseModel):
     )
     volumes: VolumeSource | None = Field(
         default=None, description="a mapping like {plane: axial}, of NIfTI volumes; or left out"
+    )
+    dicom: DicomOptions = Field(
+        default=DicomOptions(),
+        description="a mapping like {window: {center: 40, width: 400}}, of DICOM; or left out",
     )
 
     @property

@@ -50,7 +50,7 @@ def _identifiers(dataset: Dataset) -> set[str]:
 def _told(image: DicomImage, frames: list[DicomFrame]) -> str:
     """All text that the reading gives; of the data set that stays inside it, too."""
     assert image.modality in MODALITIES
-    apart = ("path", "dataset", "modality")
+    apart = ("path", "dataset", "modality", "number")  # a number that orders, and goes no further
     told = [str(getattr(image, f.name)) for f in fields(image) if f.name not in apart]
     for element in image.dataset.iterall():
         if element.keyword in TERMS:
