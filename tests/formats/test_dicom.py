@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
+import highdicom
 import numpy as np
 import pydicom
 import pydicom.config
@@ -15,8 +16,8 @@ from datagen.errors import InputError
 from datagen.formats import dicom
 from datagen.labels import Labels
 from datagen.medical.dicom import read_dicom
-from tests.formats.scenes import draw_scene, publish_scenes
-from tests.formats.small_version import ATTRIBUTES, publish_small_version
+from tests.formats.scenes import NAMES, draw_scene, publish_scenes
+from tests.formats.small_version import ATTRIBUTES
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -59,29 +60,59 @@ def test_attributes_of_a_class_make_it_mr(tmp_path: Path, monkeypatch: pytest.Mo
     assert pydicom.dcmread(folder / "trouser-00000000.dcm").SOPClassUID == SECONDARY_CAPTURE
 
 
-def test_no_two_objects_share_a_uid(tmp_path: Path) -> None:
-    version = publish_scenes(tmp_path / "store", num_per_class=4)
+@pytest.mark.parametrize("modality", ["MR", "OT"])
+def test_masks_come_back_as_segments_of_their_names(
+    modality: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of images without a place, on which they lie pixel for pixel."""
+    monkeypatch.setitem(ATTRIBUTES, "bag", {"modality": modality})
+    version = publish_scenes(tmp_path / "store", channels=1, num_per_class=4)
     list(dicom.export(version.reader, tmp_path / "out"))
-    read = [pydicom.dcmread(path) for path in (tmp_path / "out" / "images").rglob("*.dcm")]
-    for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
-        assert len({each[keyword].value for each in read}) == 12
+    for ordinal, split in enumerate(["val", "train", "train"]):
+        place = Path(split) / f"bag-{ordinal:08d}.dcm"
+        image = pydicom.dcmread(tmp_path / "out" / "images" / place)
+        read = highdicom.seg.segread(tmp_path / "out" / "segmentations" / place)
+        assert read.StudyInstanceUID == image.StudyInstanceUID
+        assert read.get("FrameOfReferenceUID") == image.get("FrameOfReferenceUID")
+        assert ("FrameOfReferenceUID" in read) == (modality == "MR")
+        names = [read.get_segment_description(n).SegmentLabel for n in read.segment_numbers]
+        assert names == ["plate", "bolt"]
+        segments = read.get_pixels_by_source_instance([image.SOPInstanceUID])[0]
+        mask = draw_scene(ordinal, "bag").mask
+        for number, name in enumerate(names):
+            np.testing.assert_array_equal(segments[..., number], mask == NAMES.index(name))
+    assert not (tmp_path / "out" / "segmentations" / "train" / "bag-00000003.dcm").exists()
+    assert "3 of 12 images" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_no_two_objects_share_a_uid(tmp_path: Path) -> None:
+    version = publish_scenes(tmp_path / "store", num_per_class=2)
+    list(dicom.export(version.reader, tmp_path / "out"))
+    read = [pydicom.dcmread(path) for path in (tmp_path / "out").rglob("*.dcm")]
+    for keyword, num in (
+        ("SOPInstanceUID", 12),
+        ("SeriesInstanceUID", 12),
+        ("StudyInstanceUID", 6),
+    ):
+        assert len({each[keyword].value for each in read}) == num
 
 
 def test_an_unknown_spacing_is_not_invented(tmp_path: Path) -> None:
     version = publish_scenes(tmp_path / "store", scene=_without_spacing, num_per_class=2)
     list(dicom.export(version.reader, tmp_path / "out"))
     assert "6 of 6 images" in (tmp_path / "out" / "README.md").read_text()
-    for path in (tmp_path / "out" / "images").rglob("*.dcm"):
+    for path in (tmp_path / "out").rglob("*.dcm"):
         read = pydicom.dcmread(path)
-        assert "PixelSpacing" not in read
+        assert not [each for each in read.iterall() if each.keyword == "PixelSpacing"]
         assert "FrameOfReferenceUID" not in read
 
 
+@pytest.mark.parametrize("missing", ["pydicom.dataset", "highdicom.seg"])
 def test_without_the_extra_it_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    version = publish_small_version(tmp_path / "store", num_per_class=1)
-    monkeypatch.setitem(sys.modules, "pydicom.dataset", None)
+    version = publish_scenes(tmp_path / "store", num_per_class=1)
+    monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(InputError, match=r"pip install datagen\[medical\]"):
         list(dicom.export(version.reader, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
