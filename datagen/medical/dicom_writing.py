@@ -71,6 +71,7 @@ def image_object(pixels: Image, labels: Labels, *, key: str, origin: DicomOrigin
     made.SeriesInstanceUID = origin.uid(key, "series")
     made.Modality = modality if modality in MODALITIES else "OT"
     made.SeriesNumber = made.InstanceNumber = 1
+    made.Laterality = None
     made.StudyDescription = origin.title[:_MAX_LO]
     made.SeriesDescription = labels.class_name[:_MAX_LO]
     _state_no_patient(made)

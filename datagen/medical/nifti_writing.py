@@ -16,6 +16,8 @@ from datagen.medical.extra import medical_extra
 from datagen.medical.nifti import Plane
 from datagen.medical.planes import affine_of
 
+# In the header's field `descrip`.
+SYNTHETIC_MARK = b"datagen: synthetic"
 _RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 _LEVEL = 6
 
@@ -42,6 +44,7 @@ def slice_bytes(
         voxels.transpose(1, 0, 2), affine_of(plane, spacing_mm)
     )
     image.header.set_xyzt_units("mm")  # type: ignore[no-untyped-call]
+    image.header["descrip"] = SYNTHETIC_MARK
     # Both forms: some programs read one, some the other.
     image.set_qform(image.affine, code="scanner")  # type: ignore[no-untyped-call]
     image.set_sform(image.affine, code="scanner")  # type: ignore[no-untyped-call]

@@ -150,5 +150,7 @@ def _correct(made: Dataset, *, dimensions: str) -> None:
     shared = made.SharedFunctionalGroupsSequence[0]
     if "FrameOfReferenceUID" in made:
         shared.PixelMeasuresSequence[0].SliceThickness = SLICE_MM
-    elif "PixelMeasuresSequence" in shared:
+        return
+    made.PatientOrientation = None
+    if "PixelMeasuresSequence" in shared:
         del shared.PixelMeasuresSequence  # of use only with a place

@@ -52,6 +52,7 @@ def test_nibabel_reads_types_units_and_both_forms_of_the_affine(tmp_path: Path) 
         assert isinstance(image, nibabel.Nifti1Image)
         assert image.get_data_dtype() == np.dtype(kind)  # type: ignore[no-untyped-call]
         assert image.shape == (32, 24, 1)
+        assert image.header["descrip"].item() == b"datagen: synthetic"
         assert image.header.get_xyzt_units()[0] == "mm"  # type: ignore[no-untyped-call]
         assert nibabel.aff2axcodes(image.affine) == ("L", "P", "S")  # type: ignore[no-untyped-call]
         for form in (image.get_sform(), image.get_qform()):  # type: ignore[no-untyped-call]
