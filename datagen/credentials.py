@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from datagen.store import Store
 
 TRAINED_MEDIA = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+COMPOSITE_MEDIA = (
+    "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+)
 ASSERTION = "org.datagen.origin"
 SUFFIX = ".c2pa"
 CREDENTIALS: Kind = "credentials"
@@ -107,8 +110,11 @@ def sign(
     data: bytes, *, media_type: str, title: str, origin: Mapping[str, Any], key: SigningKey
 ) -> bytes:
     """The sidecar of `data`. origin: what our own assertion says beside "created by a trained
-    model". Raises InputError if the certificates are not fit for signing."""
+    model"; with real_parts, that a model painted a part. Raises InputError if the certificates are
+    not fit for signing."""
     import c2pa
+
+    source_type = COMPOSITE_MEDIA if origin.get("real_parts") else TRAINED_MEDIA
 
     statement = {
         "claim_generator_info": [{"name": "datagen", "version": __version__}],
@@ -117,9 +123,7 @@ def sign(
         "assertions": [
             {
                 "label": "c2pa.actions",
-                "data": {
-                    "actions": [{"action": "c2pa.created", "digitalSourceType": TRAINED_MEDIA}]
-                },
+                "data": {"actions": [{"action": "c2pa.created", "digitalSourceType": source_type}]},
             },
             {"label": ASSERTION, "data": dict(origin)},
         ],
@@ -246,6 +250,7 @@ def _origin(version: OpenVersion) -> dict[str, Any]:
         "digest": manifest.digest,
         "recipe_digest": manifest.recipe_digest,
         "model": manifest.model,
+        **({"real_parts": True} if manifest.has_real_parts else {}),
     }
 
 

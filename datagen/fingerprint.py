@@ -36,8 +36,9 @@ def job_fingerprint(
 ) -> dict[str, Any]:
     """generation: of the workers that will make the raw images."""
     if resolved.conditioner_model is not None:
-        libraries = resolved.conditioner_model.spec.libraries
-        generation = generation | {"conditions": {name: version(name) for name in libraries}}
+        spec = resolved.conditioner_model.spec
+        brought = {"revision": spec.revision} | {name: version(name) for name in spec.libraries}
+        generation = generation | {"conditions": brought}
     packing = packing_print()
     if not resolved.recipe.augmentations:
         del packing["albumentations"]

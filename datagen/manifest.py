@@ -85,6 +85,11 @@ class Manifest:
         return bool(self.label_names) or any(further)
 
     @property
+    def has_real_parts(self) -> bool:
+        """Whether its images are real ones outside the part that the model painted."""
+        return bool(self.recipe.get("conditioning", {}).get("kind") == "inpaint")
+
+    @property
     def splits_not_for_claims(self) -> list[str]:
         return _not_for_claims(self.counts)
 

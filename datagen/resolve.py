@@ -330,7 +330,10 @@ def _conditioner(
 def check_conditioner(resolved: ResolvedRecipe) -> None:
     """Raises RecipeError if what is drawn is not what the model was trained on."""
     wanted, conditioner = resolved.config.condition, resolved.conditioner
-    if wanted is None or conditioner is None or wanted.kind == "image":
+    if wanted is None or conditioner is None:
+        return
+    _check_edited_classes(resolved)
+    if wanted.kind == "image":
         return
     unknown = [name for name in conditioner.names if name not in wanted.names]
     if unknown:
@@ -341,6 +344,24 @@ def check_conditioner(resolved: ResolvedRecipe) -> None:
             f"conditions of {', '.join(wanted.names)}, which model {resolved.model.name} knows; "
             f"they have {', '.join(unknown[:5])} as well",
         )
+
+
+def _check_edited_classes(resolved: ResolvedRecipe) -> None:
+    """An edit of a class that the recipe does not have would never be made."""
+    class_names = [c.name for c in resolved.recipe.classes]
+    kind, edits = (
+        resolved.recipe.conditioning.kind,
+        getattr(resolved.condition_options, "edits", ()),
+    )
+    for index, edit in enumerate(edits):
+        for name in edit.classes:
+            if name not in class_names:
+                hint = suggest(name, class_names)
+                raise field_error(
+                    f"conditioning.{kind}.edits[{index}].classes",
+                    name,
+                    f"a class of the recipe: {', '.join(class_names[:40])}{hint}",
+                )
 
 
 def resolve_stored(body: str, models_dirs: Sequence[Path]) -> ResolvedRecipe:

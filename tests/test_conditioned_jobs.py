@@ -127,6 +127,18 @@ def test_what_draws_the_conditions_is_pinned(settings: Settings) -> None:
             {"conditioning": {"mask": {"model": "procedural", "edits": [{"add": "star"}]}}},
             "conditioning.mask.edits",
         ),
+        (
+            {
+                "conditioning": {
+                    "mask": {
+                        "model": "procedural",
+                        "shapes": ["circle", "star"],
+                        "edits": [{"remove": "star", "classes": ["nobody"]}],
+                    }
+                }
+            },
+            "edits[0].classes",
+        ),
     ],
 )
 def test_what_does_not_fit_the_model_is_refused(

@@ -19,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from datagen.attachments import newest_attachment, read_attachment
 from datagen.cli import main
 from datagen.credentials import (
+    COMPOSITE_MEDIA,
     CREDENTIALS,
     JSON,
     PNG,
@@ -129,6 +130,14 @@ def test_a_signed_image_is_valid_and_trusted_by_who_trusts_the_root(
     stranger = check(picture(), sidecar, media_type=PNG)
     assert (stranger.is_valid, stranger.is_trusted) == (True, False)
     assert len(sidecar) < 20_000, "a thumbnail came along"
+
+
+def test_a_picture_with_real_parts_is_said_to_be_a_composite(certificates: Certificates) -> None:
+    key = load_signing_key(certificates.key, certificates.chain)
+    origin = {"dataset": "a", "real_parts": True}
+    sidecar = sign(picture(), media_type=PNG, title="a.png", origin=origin, key=key)
+    found = check(picture(), sidecar, media_type=PNG)
+    assert found.digital_source_type == COMPOSITE_MEDIA
 
 
 def test_a_changed_image_is_told(certificates: Certificates) -> None:

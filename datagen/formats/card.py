@@ -74,10 +74,16 @@ def _further_tasks(manifest: Manifest) -> list[str]:
 def _summary(manifest: Manifest) -> str:
     height, width = manifest.image_size
     kind = "grey" if manifest.channels == 1 else "RGB"
+    made = "Every image was made by a model; none is a photograph."
+    if manifest.has_real_parts:
+        made = (
+            "**A model painted a part of each image; outside that part it is a real image** of the "
+            "set that its backgrounds come from, and may be used as that may."
+        )
     return f"""# {manifest.name}, version {manifest.version}
 
 {manifest.num_samples:,} synthetic, labelled {kind} images of {width} x {height} pixels in \
-{len(manifest.counts):,} classes. Every image was made by a model; none is a photograph.
+{len(manifest.counts):,} classes. {made}
 
 | | |
 |---|---|

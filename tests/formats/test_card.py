@@ -30,6 +30,15 @@ def _front_matter(card: str) -> dict[str, Any]:
     return content
 
 
+def test_a_card_of_painted_pictures_says_that_parts_are_real(tmp_path: Path) -> None:
+    manifest = publish_small_version(tmp_path).manifest
+    recipe = manifest.recipe | {"conditioning": {"kind": "inpaint", "model": "backgrounds"}}
+    painted = dataclasses.replace(manifest, recipe=recipe)
+    card = write_card(painted, origin=ModelOrigin("MIT"))
+    assert "outside that part it is a real image" in card
+    assert "none is a photograph" not in card
+
+
 def test_front_matter_is_what_hugging_face_asks_for(manifest: Manifest, tmp_path: Path) -> None:
     card = write_card(manifest, origin=ORIGIN)
     content = _front_matter(card)

@@ -24,7 +24,6 @@ _MAX_SIDE = 128  # of distance maps; larger label maps are fitted in squares of 
 _MAX_MAPS = 2000
 _MAX_VALUES = 1 << 27  # of the distance maps of all label maps, as float16
 _MAX_MODE_VALUES = 1 << 23
-_MAX_MODES = 64
 _VARIANCE = 0.99
 _CHUNK = 1 << 14
 _NUM_TRIALS = 4
@@ -38,21 +37,23 @@ def fit_layout(
     *,
     class_ids: NDArray[np.int64] | None = None,
     objects: Sequence[str] | None = None,
+    max_modes: int = 64,
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Returns what config.network and the weights hold.
 
     names: of the values. groups: (N,), of the maps. spacing_mm: (N, 2). class_ids: (N,), of their
-    images. objects: the scattered classes; found where None. Raises InputError if the maps are
-    fewer than four, have values without a name, or hardly differ.
+    images. objects: the scattered classes; found where None. max_modes: of shape.
+
+    Raises InputError if the maps are fewer than four, have values without a name, or hardly differ.
     """
     _check(masks, names, objects)
     if objects is None:
         scattered = scattered_values(masks, groups)
     else:
         scattered = tuple(sorted(names.index(name) for name in objects))
-    layout = _fitted(
-        masks, scattered, np.zeros(len(masks), np.int64) if class_ids is None else class_ids
-    )
+    if class_ids is None:
+        class_ids = np.zeros(len(masks), np.int64)
+    layout = _fitted(masks, scattered, class_ids, max_modes)
     _try(layout)
     spacing = _one_spacing(spacing_mm)
     network = {
@@ -85,7 +86,9 @@ def _check(masks: Masks, names: Sequence[str], objects: Sequence[str] | None) ->
             )
 
 
-def _fitted(masks: Masks, scattered: Sequence[int], class_ids: NDArray[np.int64]) -> Layout:
+def _fitted(
+    masks: Masks, scattered: Sequence[int], class_ids: NDArray[np.int64], max_modes: int
+) -> Layout:
     digests = frozenset(digest_of(mask) for mask in masks)
     shown = np.flatnonzero(np.bincount(masks.ravel(), minlength=256))
     values = (0, *(int(value) for value in shown if value > 0 and value not in scattered))
@@ -98,7 +101,7 @@ def _fitted(masks: Masks, scattered: Sequence[int], class_ids: NDArray[np.int64]
     for row, mask in enumerate(masks):
         bases.append(without(mask, scattered))
         pieces += pieces_of(mask, bases[-1], scattered, row=row)
-    shape, mean, modes, points = _components(bases, values, stride)
+    shape, mean, modes, points = _components(bases, values, stride, max_modes)
     layout = Layout(
         size,
         values,
@@ -131,7 +134,7 @@ def _spread_rows(class_ids: NDArray[np.int64], most: int) -> NDArray[np.int64]:
 
 
 def _components(
-    bases: Sequence[Mask], values: Sequence[int], stride: int
+    bases: Sequence[Mask], values: Sequence[int], stride: int, max_modes: int
 ) -> tuple[tuple[int, ...], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """The shape of distance maps; their mean (D,), principal modes (M, D) of root mean square 1,
     and the maps' coefficients (N, M).
@@ -150,7 +153,7 @@ def _components(
         products += centred @ centred.T
     strengths, vectors = np.linalg.eigh(products)
     strengths, vectors = strengths[::-1], vectors[:, ::-1]
-    kept = _num_modes(strengths, flat.shape[1])
+    kept = min(max_modes, _num_modes(strengths, flat.shape[1]))
     modes = np.empty((kept, flat.shape[1]), np.float32)
     lengths = np.sqrt(strengths[:kept])
     for chunk in chunks:
@@ -168,7 +171,7 @@ def _num_modes(strengths: NDArray[np.float64], num_values: int) -> int:
         return 0
     enough = int(np.searchsorted(np.cumsum(sound) / sound.sum(), _VARIANCE)) + 1
     most = max(1, _MAX_MODE_VALUES // num_values)
-    return min(enough, int(sound.size), _MAX_MODES, most)
+    return min(enough, int(sound.size), most)
 
 
 def _with_errors(layout: Layout, masks: Masks) -> Layout:

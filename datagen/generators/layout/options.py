@@ -22,7 +22,8 @@ class LayoutNetwork(BaseModel):
     """objects: the classes of scattered objects, which are drawn one by one; the others are drawn
     together. Found by how little the maps agree where left out, and written out once fitted.
 
-    names, spacing_mm: of the label maps, written by the fit.
+    max_modes: modes of shape at most; fewer make the model smaller, and its maps smoother. names,
+    spacing_mm: of the label maps, written by the fit.
     """
 
     model_config = _STRICT
@@ -31,6 +32,9 @@ class LayoutNetwork(BaseModel):
         default=None,
         max_length=255,
         description="a list of classes of the label maps, [] for none; or left out",
+    )
+    max_modes: int = Field(
+        default=64, strict=True, ge=1, le=64, description="a whole number from 1 to 64"
     )
     names: tuple[ClassName, ...] = Field(
         default=(), max_length=256, description="left out: the data say the names"

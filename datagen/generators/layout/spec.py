@@ -112,7 +112,9 @@ class LayoutSpec:
             images.spacing_mm,
             class_ids=images.class_ids,
             objects=options.objects,
+            max_modes=options.max_modes,
         )
+        network["max_modes"] = options.max_modes
         lines = summary(weights, network, num_maps=len(images))
         tensors = {name: torch.from_numpy(values.copy()) for name, values in weights.items()}
         return FittedLayout(network, tensors, lines)
