@@ -27,7 +27,9 @@ def fitted(image: Pixels, size: tuple[int, int], fit: Fit) -> Pixels:
     scales = (size[0] / old_height, size[1] / old_width)
     if fit == "crop":
         # Cut before the resizing: of a thin strip, the whole would be made huge.
-        height, width = (side / max(scales) for side in size)
+        # min: a rounding of the quotient may leave the image by 1e-14 pixels, which Pillow refuses.
+        height = min(size[0] / max(scales), old_height)
+        width = min(size[1] / max(scales), old_width)
         left, top = (old_width - width) / 2, (old_height - height) / 2
         return resized(image, size, box=(left, top, left + width, top + height))
     height, width = (max(1, round(min(scales) * old)) for old in image.shape[:2])

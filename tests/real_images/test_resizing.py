@@ -31,6 +31,12 @@ def test_other_proportions_are_cut_padded_or_stretched(shape: tuple[int, int]) -
     assert stretched.max() >= 200
 
 
+@pytest.mark.parametrize("side", [49, 98, 103, 107])
+def test_a_side_whose_quotient_is_rounded_up_is_cut_inside_the_image(side: int) -> None:
+    assert 16 / (16 / side) > side
+    assert fitted(np.zeros((side, side + 7, 1), np.uint8), (16, 16), "crop").shape == (16, 16, 1)
+
+
 @pytest.mark.parametrize("fit", ["crop", "pad"])
 def test_a_thin_strip_is_no_bomb(fit: str) -> None:
     strip = np.full((1, 1 << 20, 1), 9, np.uint8)
