@@ -53,7 +53,8 @@ def test_the_services_own_models_are_listed(api: Api) -> None:
         page = api.acme.get("/models", params={"limit": 1, "cursor": page["next_cursor"]}).json()
         names += [model["name"] for model in page["items"]]
     assert names == [
-        "fashion-mnist-cgan", "fashion-mnist-ect", "fashion-mnist-edm", "noise", "procedural",
+        "fashion-mnist-cgan", "fashion-mnist-ect", "fashion-mnist-edm", "mr-brain-edm",
+        "mr-brain-layout", "noise", "procedural",
     ]  # fmt: skip
     found = api.acme.get("/models/fashion-mnist-cgan").json()
     assert found["num_classes"] == len(found["class_names"]) == 10
@@ -102,7 +103,7 @@ def test_another_model_of_a_name_is_its_next_version(
     own = api.settings.models_dir  # names that no recipe could use are no harm
     save_random_model(own / "a@2", TINY["cgan"], seed=1)
     save_random_model(own / "Upper", TINY["cgan"], seed=2)
-    page = api.acme.get("/models", params={"limit": 6}).json()
+    page = api.acme.get("/models", params={"limit": 9}).json()  # a@2, those shipped, xray
     assert (page["items"][0]["name"], page["items"][0]["version"]) == ("a", 2)
     rest = api.acme.get("/models", params={"cursor": page["next_cursor"]}).json()["items"]
     assert [(m["name"], m["version"]) for m in page["items"][-1:] + rest] == [
