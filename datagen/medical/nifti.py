@@ -25,6 +25,8 @@ from datagen.medical.extra import medical_extra
 Plane = Literal["axial", "coronal", "sagittal"]
 
 SUFFIXES = (".nii", ".nii.gz")
+# In the field `descrip` of the headers that nifti_writing.py makes.
+SYNTHETIC_MARK = b"datagen: synthetic"
 MAX_VOXELS = 2**27  # 512^3: 512 MiB as float32
 MAX_EXTENSION_BYTES = 16 * 2**20
 # Of the smallest side of a voxel: how far the corners of two grids that are one may lie apart.
@@ -98,6 +100,14 @@ def stem_of(path: Path) -> str:
     """Its name without .nii or .nii.gz."""
     lower = path.name.lower()
     return path.name[: -len(next(s for s in reversed(SUFFIXES) if lower.endswith(s)))]
+
+
+def is_marked_synthetic(path: Path) -> bool:
+    """Whether its header says that datagen made it (nifti_writing.py). Raises InputError if it
+    cannot be read."""
+    head = _head_of(path)
+    # `descrip` of NIfTI-1 and of NIfTI-2: 80 bytes.
+    return any(head[at : at + 80].rstrip(b"\0") == SYNTHETIC_MARK for at in (148, 240))
 
 
 def read_volume(path: Path) -> Volume:
@@ -194,14 +204,18 @@ def _canonical(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     return values, affine
 
 
-def _checked_header(path: Path) -> _Header:
-    """Before a library sees the file: what it says of its size. Raises InputError."""
+def _head_of(path: Path) -> bytes:
     try:
         opened = gzip.open if path.name.lower().endswith(".gz") else open
         with opened(path, "rb") as file:
-            head = bytes(file.read(540))
+            return bytes(file.read(540))
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"data file {path} cannot be read: {error}; fetch it again") from None
+
+
+def _checked_header(path: Path) -> _Header:
+    """Before a library sees the file: what it says of its size. Raises InputError."""
+    head = _head_of(path)
     shape, datatype, bits, offset, is_second = _parsed(head, path)
     if bits != _BITS.get(datatype):
         raise InputError(

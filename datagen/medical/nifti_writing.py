@@ -13,11 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.medical.extra import medical_extra
-from datagen.medical.nifti import Plane
+from datagen.medical.nifti import SYNTHETIC_MARK, Plane
 from datagen.medical.planes import affine_of
 
-# In the header's field `descrip`.
-SYNTHETIC_MARK = b"datagen: synthetic"
 _RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 _LEVEL = 6
 

@@ -21,6 +21,7 @@ from datagen.medical.nifti import (
     Plane,
     Slice,
     as_grey,
+    is_marked_synthetic,
     is_nifti,
     read_label_volume,
     read_volume,
@@ -133,6 +134,7 @@ class _Opened:
         self.pictures: list[Slice] = []
         self.labels: list[Slice] | None = None
         self._window = (0.0, 1.0)
+        self._is_synthetic = False
 
     def load(self) -> _Opened:
         """Raises InputError."""
@@ -140,6 +142,7 @@ class _Opened:
             self._shelf.hold(self)
             volume = read_volume(self._files.volume)
             self._window = window_of(volume)
+            self._is_synthetic = is_marked_synthetic(self._files.volume)
             plane, every = self._slicing.plane, self._slicing.every
             self.pictures = list(slices_of(volume, plane=plane, every=every))
             if self._files.labels is not None:
@@ -152,7 +155,8 @@ class _Opened:
 
     def picture(self, row: int) -> Picture:
         values = self.load().pictures[row].values
-        return Picture(as_grey(values.astype(np.float32), self._window))
+        mark = "" if self._is_synthetic else None
+        return Picture(as_grey(values.astype(np.float32), self._window), mark=mark)
 
     def mask(self, row: int) -> NDArray[np.uint8]:
         """Raises InputError for values above 255."""

@@ -16,6 +16,7 @@ from datagen.formats import nifti
 from datagen.labels import Labels
 from datagen.medical.nifti import Plane, read_label_volume, read_volume, slices_of
 from datagen.medical.nifti_writing import slice_bytes
+from datagen.real_images.opening import open_source
 from tests.formats.scenes import draw_scene, publish_scenes
 from tests.formats.small_version import publish_small_version
 
@@ -23,6 +24,19 @@ from tests.formats.small_version import publish_small_version
 def _without_spacing(ordinal: int, class_name: str) -> Labels:
     labels = draw_scene(ordinal, class_name)
     return dataclasses.replace(labels, spacing_mm=None if ordinal else (0.5, 0.25))
+
+
+def test_a_training_is_told_that_the_files_are_synthetic(tmp_path: Path) -> None:
+    ramp = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    data = slice_bytes(ramp, plane="axial", spacing_mm=(1.0, 1.0))
+    (tmp_path / "made.nii.gz").write_bytes(data)
+    entries = open_source(tmp_path, kind="nifti").list("").entries
+    assert [entry.read().mark for entry in entries] == [""]
+    copied = nibabel.load(tmp_path / "made.nii.gz")
+    copied.header["descrip"] = b"scanner 7"
+    nibabel.save(copied, tmp_path / "made.nii.gz")
+    entries = open_source(tmp_path, kind="nifti").list("").entries
+    assert [entry.read().mark for entry in entries] == [None]
 
 
 def test_images_and_masks_come_back_with_their_spacing(tmp_path: Path) -> None:
