@@ -192,7 +192,7 @@ def _entries(frames: Sequence[_Frame], options: DicomOptions) -> list[Entry]:
     for frame in sorted(frames, key=lambda frame: (frame.series, frame.order)):
         entries.append(
             Entry(
-                f"{frame.series}-{places[frame.series]:05d}",
+                f"{frame.series}-{places[frame.series]}",
                 frame.class_name,
                 partial(shelf.read, frame),
                 group=frame.group,
