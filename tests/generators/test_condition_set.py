@@ -184,7 +184,7 @@ def test_items_without_room_for_an_edit_are_passed_over(models: Mapping[str, Mod
     few = drawer(models["mask"], edits=[edit | {"num": [0, 1]}])
     assert {index_of(few.draw(seed, "other", "train")) % 3 for seed in range(15)} == {0, 1, 2}
     large = drawer(models["mask"], edits=[edit | {"size_px": [9, 9]}])
-    with pytest.raises(ModelError, match=r"^edits: 32 items.*'other'"):
+    with pytest.raises(ModelError, match=r"^edits: 32 conditions.*'other'"):
         large.draw(0, "other", "train")
 
 

@@ -265,7 +265,7 @@ def test_a_config_that_is_not_one_is_refused(text: bytes, folder: Path) -> None:
     ("changes", "message"),
     [
         ({"generator": "cgna"}, "generator 'cgna' is not known; did you mean 'cgan'?"),
-        ({"generator": "os.system"}, "is not known; expected one of cgan, condition_set, ect, edm, "),
+        ({"generator": "os.system"}, "is not known; expected one of cgan, condition_set, ect, "),
         ({"generator": 7}, "generator: "),
         ({"class_names": ["a", "a", "b"]}, "class_names: expected no name twice"),
         ({"class_names": ["../a", "b", "c"]}, "class_names.0: "),

@@ -119,6 +119,32 @@ def test_shapes_are_conditions_of_another_model_by_its_names() -> None:
         )
 
 
+def test_a_scene_without_room_for_what_is_added_is_drawn_again() -> None:
+    """A class that stands for a lesion always has one."""
+    options = ProceduralConditionOptions.model_validate(
+        {
+            "shapes": ["circle"],
+            "num_objects": [0, 1],
+            "size": [0.1, 0.9],
+            "edits": [{"add": "lesion", "region": "circle", "size_px": [8, 9]}],
+        }
+    )
+    bare = ModelConfig("procedural", (), (0, 0), 0, {})
+    drawn = SPEC.conditioner(
+        bare, None, options, kind="mask", image_size=(40, 40), splits={"train": 1.0}
+    )
+    for seed in range(20):
+        objects = drawn.draw(seed, "sick", "train").labels.objects
+        assert objects is not None
+        assert "lesion" in {each.class_name for each in objects}
+    never = options.model_copy(update={"num_objects": (0, 0)})
+    empty = SPEC.conditioner(
+        bare, None, never, kind="mask", image_size=(40, 40), splits={"train": 1.0}
+    )
+    with pytest.raises(ModelError, match="no room"):
+        empty.draw(0, "sick", "train")
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

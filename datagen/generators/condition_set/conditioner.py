@@ -21,8 +21,10 @@ from datagen.generators.condition_set.items import (
 )
 from datagen.generators.condition_set.options import ConditionSetNetwork, ConditionSetOptions
 from datagen.generators.conditioning.composition import (
+    MAX_TRIES,
     Draft,
     change,
+    change_one,
     check_editing,
     condition_of,
     label,
@@ -31,8 +33,6 @@ from datagen.generators.conditioning.streams import condition_rng
 from datagen.generators.interface import ModelConfig
 from datagen.real_images.derived import derived
 from datagen.recipe import suggest
-
-_TRIES = 32  # items, before one has room for the region
 
 Rows = NDArray[np.int64]
 
@@ -132,21 +132,19 @@ class SetConditions:
     def _with_room(self, rng: np.random.Generator, rows: Rows, class_name: str) -> Draft:
         """An item, moved and edited, that has room for what edits add: a class that stands for a
         lesion would be false of an image without one."""
-        for _ in range(_TRIES):
-            draft = self._draft(rng, rows)
-            changed = change(draft, self.options, rng=rng, class_name=class_name, names=self.names)
-            if changed.is_complete:
-                return changed
-        raise ModelError(
-            f"edits: {_TRIES} items drawn for class {class_name!r} have no room for the objects "
-            "that are added; make them smaller, choose another region, or let num begin at 0"
+        return change_one(
+            lambda: self._draft(rng, rows),
+            self.options,
+            rng=rng,
+            class_name=class_name,
+            names=self.names,
         )
 
     def _draw_inpaint(self, rng: np.random.Generator, rows: Rows, class_name: str) -> Condition:
         options = self.options
         assert options.region is not None
         painting: Painting | None = None
-        for _ in range(_TRIES):
+        for _ in range(MAX_TRIES):
             draft = self._draft(rng, rows)
             moved = change(draft, options, rng=rng, class_name=class_name, names=self.names)
             painting = draw_painting(
@@ -156,7 +154,8 @@ class SetConditions:
                 break
         else:
             raise ModelError(
-                f"region: {_TRIES} items drawn for class {class_name!r} have no room for it; make "
+                f"region: {MAX_TRIES} items drawn for class {class_name!r} have no room for it; "
+                "make "
                 "it smaller, or let it lie inside another class"
             )
         labels = label(

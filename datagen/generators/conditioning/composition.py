@@ -3,18 +3,21 @@ of procedural, layout and condition_set."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datagen.conditions import Condition, ConditionKind
+from datagen.errors import ModelError
 from datagen.generators.conditioning.deformation import draw_warp
 from datagen.generators.conditioning.editing import check_edits, edit_map
 from datagen.generators.conditioning.options import EditingOptions
 from datagen.label_shapes import instance_boxes, split_mask
 from datagen.labels import Instances, LabelledObject, Labels, Mask
+
+MAX_TRIES = 32  # drafts, before one has room for what is added
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def check_editing(
 
 
 def compose(
-    draft: Draft,
+    draw: Callable[[], Draft],
     options: EditingOptions,
     *,
     rng: np.random.Generator,
@@ -55,9 +58,32 @@ def compose(
     class_name: str,
     names: Sequence[str],
 ) -> Condition:
-    """A condition of kind mask, layout or image. names: of all values, edits included."""
-    changed = change(draft, options, rng=rng, class_name=class_name, names=names)
+    """A condition of kind mask, layout or image, of the first draft that has room for what edits
+    add: a class that stands for a lesion has one. names: of all values, edits included.
+
+    Raises ModelError if none of many has.
+    """
+    changed = change_one(draw, options, rng=rng, class_name=class_name, names=names)
     return condition_of(changed, options, kind=kind, class_name=class_name, names=names)
+
+
+def change_one(
+    draw: Callable[[], Draft],
+    options: EditingOptions,
+    *,
+    rng: np.random.Generator,
+    class_name: str,
+    names: Sequence[str],
+) -> Draft:
+    """The first changed draft that is complete. Raises ModelError if none of many is."""
+    for _ in range(MAX_TRIES):
+        changed = change(draw(), options, rng=rng, class_name=class_name, names=names)
+        if changed.is_complete:
+            return changed
+    raise ModelError(
+        f"edits: {MAX_TRIES} conditions drawn for class {class_name!r} have no room for the "
+        "objects that are added; make them smaller, choose another region, or let num begin at 0"
+    )
 
 
 def condition_of(

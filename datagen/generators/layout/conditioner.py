@@ -51,9 +51,9 @@ class LayoutConditions:
         """See Conditioner. The split does not matter. A class that the layout does not know gets
         the maps of any."""
         rng = condition_rng(seed)
-        mask = self._layout.draw(rng, self.class_ids.get(class_name))
+        wanted, spacing = self.class_ids.get(class_name), self.network.spacing_mm
         return compose(
-            Draft(mask=mask, spacing_mm=self.network.spacing_mm),
+            lambda: Draft(mask=self._layout.draw(rng, wanted), spacing_mm=spacing),
             self.options,
             rng=rng,
             kind=self.kind,

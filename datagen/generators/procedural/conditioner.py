@@ -87,12 +87,16 @@ class SceneConditions:
         """See Conditioner. The split does not matter. A class called like shapes shows these."""
         rng = condition_rng(seed)
         named = tuple(shape for shape, name in self.called.items() if name == class_name)
-        scene = lay_out(rng, self.options, shapes=named or self.options.shapes, size=self.size)
-        called = [self.called[each.figure.shape] for each in scene.objects]
-        mask = _mask_of(scene, called, self.names)
-        draft = Draft(mask=mask, instances=scene.instances, instance_names=tuple(called))
+
+        def draw() -> Draft:
+            shapes = named or self.options.shapes
+            scene = lay_out(rng, self.options, shapes=shapes, size=self.size)
+            called = [self.called[each.figure.shape] for each in scene.objects]
+            mask = _mask_of(scene, called, self.names)
+            return Draft(mask=mask, instances=scene.instances, instance_names=tuple(called))
+
         return compose(
-            draft, self.options, rng=rng, kind=self.kind, class_name=class_name, names=self.names
+            draw, self.options, rng=rng, kind=self.kind, class_name=class_name, names=self.names
         )
 
 
