@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import os
 import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -19,6 +20,7 @@ import yaml
 from click.testing import CliRunner
 
 from datagen.cli import main
+from datagen.conditions import ConditionConfig
 from datagen.errors import InputError
 from datagen.images import encode_png
 from datagen.medical.dicom import NoPixels, read_dicom
@@ -27,6 +29,7 @@ from datagen.real_images.reading import Reading
 from datagen.training.data_check import check_data, check_text
 from datagen.training.dataset import read_training_images
 from datagen.training.model_recipe import parse_model_recipe
+from tests.generators.tiny_models import TINY, save_random_model
 
 if os.environ.get("CI"):
     import data_store
@@ -43,9 +46,10 @@ TERMS = {
     *("Modality", "PhotometricInterpretation", "BurnedInAnnotation", "LossyImageCompression"),
     *("VOILUTFunction", "ImageType", "SpecificCharacterSet", "PatientSex", "ConversionType"),
     *("FrameType", "PixelPresentation", "ValueType", "TypeOfPatientID"),
+    "WaveformOriginality",
 }
 # Values and names of files that are words of our own texts, reviewed: no name of a person.
-WORDS = {"text", "fall", "liver"}
+WORDS = {"text", "fall", "liver", "README", "version 1", "Name"}
 # UIDs of classes and transfer syntaxes.
 STANDARD_UIDS = "1.2.840.10008."
 # Of kinds that Pillow cannot decode, and one cut short on purpose: test_dicom.py has them.
@@ -58,7 +62,7 @@ MAX_TRAINED_BYTES = 40_000
 MIN_CHARS = 4
 # Shorter ones occur by chance among random bytes, of which there are a million.
 MIN_CHARS_IN_PIXELS = 6
-PIXEL_SUFFIXES = {".png", ".safetensors"}
+PIXEL_SUFFIXES = {".png", ".safetensors", ".tar"}
 # Digests and seconds hold any short number by chance: one of these must stand for itself.
 SHORT_NUMBER = re.compile(r"[0-9a-f.]{,11}")
 PRINTABLE = re.compile(rb"[ -~]{4,}")
@@ -207,7 +211,33 @@ def test_no_identifier_is_in_images_names_groups_or_check(given: Given, reading:
     assert any("113100" in note and ATTESTED in note for note in images.notes)
 
 
-def test_no_identifier_is_in_any_byte_of_a_model_or_its_home(
+def _datagen(*arguments: str) -> str:
+    done = CliRunner().invoke(main, ["--home", "home", *arguments])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def _make_data_set() -> str:
+    """Of a network that draws on what came from DICOM, exported as DICOM and NIfTI."""
+    sizes = {"class_names": ("even", "odd"), "image_size": (16, 16), "channels": 3}
+    condition = ConditionConfig("image", (), 1)
+    save_random_model(Path("tiny"), replace(TINY["edm"], condition=condition, **sizes))
+    recipe = {
+        "version": 1,
+        "name": "pictures",
+        "image_size": [16, 16],
+        "classes": [{"name": name, "count": 4} for name in ("even", "odd")],
+        "generator": {"model": "tiny", "num_inference_steps": 1},
+        "conditioning": {"image": {"model": "from-dicom"}},
+    }
+    Path("pictures.yaml").write_text(yaml.safe_dump(recipe))
+    output = _datagen("models", "import", "tiny") + _datagen("run", "pictures.yaml")
+    for name in ("dicom", "nifti"):
+        output += _datagen("pull", "pictures", f"exported/{name}", "--format", name)
+    return output
+
+
+def test_no_identifier_is_in_any_byte_of_a_model_its_home_or_a_data_set(
     given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [name for name in os.environ if name.startswith("DATAGEN_")]:
@@ -219,14 +249,19 @@ def test_no_identifier_is_in_any_byte_of_a_model_or_its_home(
             small.parent.mkdir(parents=True, exist_ok=True)
             small.symlink_to(path.resolve())
     Path("model.yaml").write_text(_recipe(tmp_path / "files"))
-    done = CliRunner().invoke(main, ["--home", "home", "train", "model.yaml", "--json"])
-    assert done.exit_code == 0, done.output
-    card = next(Path("home").rglob("README.md")).read_text()
+    output = _datagen("train", "model.yaml", "--json") + _make_data_set()
+    card = Path("home/models/from-dicom/README.md").read_text()
     assert f"no identifying text, attested by {ATTESTED}" in card
-    files = [path for path in Path("home").rglob("*") if path.is_file()]
-    assert {".sqlite3", ".json", ".safetensors"} <= {path.suffix for path in files}
-    found = _found(given.identifiers, "output", done.output.encode(), min_chars=MIN_CHARS)
+    places = (Path("home"), Path("exported"))
+    files = [path for place in places for path in place.rglob("*") if path.is_file()]
+    assert {".sqlite3", ".json", ".safetensors", ".tar", ".dcm", ".gz"} <= {
+        path.suffix for path in files
+    }
+    found = _found(given.identifiers, "output", output.encode(), min_chars=MIN_CHARS)
     for path in files:
         least = MIN_CHARS_IN_PIXELS if path.suffix in PIXEL_SUFFIXES else MIN_CHARS
-        found += _found(given.identifiers, str(path), path.read_bytes(), min_chars=least)
+        data = path.read_bytes()
+        if path.suffix == ".gz":
+            data = gzip.decompress(data)
+        found += _found(given.identifiers, str(path), data, min_chars=least)
     assert found == []
