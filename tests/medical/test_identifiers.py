@@ -63,8 +63,8 @@ MIN_CHARS = 4
 # Shorter ones occur by chance among random bytes, of which there are a million.
 MIN_CHARS_IN_PIXELS = 6
 PIXEL_SUFFIXES = {".png", ".safetensors", ".tar"}
-# Digests and seconds hold any short number by chance: one of these must stand for itself.
-SHORT_NUMBER = re.compile(r"[0-9a-f.]{,11}")
+# Digests, random ids and times hold any short number by chance: one must stand for itself.
+SHORT_NUMBER = re.compile(r"[0-9a-f.:-]{,11}")
 PRINTABLE = re.compile(rb"[ -~]{4,}")
 
 
@@ -156,12 +156,13 @@ def _is_in(text: str, data: bytes) -> bool:
     told = text.encode("utf-8", "surrogateescape")
     if told not in data or not SHORT_NUMBER.fullmatch(text):
         return told in data
-    return re.search(rb"(?<![0-9a-f.])" + re.escape(told) + rb"(?![0-9a-f.])", data) is not None
+    return re.search(rb"(?<![0-9a-f.T])" + re.escape(told) + rb"(?![0-9a-f.])", data) is not None
 
 
 def test_a_short_number_is_found_where_it_stands_for_itself() -> None:
     assert _is_in("4711", b"patient_4711-x")
     assert not _is_in("4711", b"took 2.4711 s, sha256 ab4711")
+    assert not _is_in("-0400", b"id ab12-0400-cdef")
     assert _is_in("Doe^Jane", b"xDoe^Janex")
 
 
