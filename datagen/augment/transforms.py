@@ -80,6 +80,8 @@ class TransformRule:
 
 
 _SMOOTH = 2.0  # see _refuse_elastic
+_SHARP_SIGMA = 1.5  # pixels; a disc 4 px wide keeps about half of its contrast
+_SHARP_KERNEL = 3  # pixels; of what is 3 x 3 or more, the middle stays
 _OBJECTS = ("instances", "boxes", "keypoints")
 _SPATIAL = ("mask", *_OBJECTS)
 
@@ -127,7 +129,25 @@ def _refuse_holes(arguments: Arguments) -> dict[str, str]:
 
 
 def _refuse_shifts(arguments: Arguments) -> dict[str, str]:
-    expected = "GaussianBlur or MedianBlur: this one moves edges to one side, by pixels"
+    expected = (
+        f"GaussianBlur with sigma_limit up to {_SHARP_SIGMA:g}, or MedianBlur with blur_limit "
+        f"{_SHARP_KERNEL}: this one moves edges to one side, by pixels"
+    )
+    return dict.fromkeys(_SPATIAL, expected)
+
+
+def _refuse_median(arguments: Arguments) -> dict[str, str]:
+    """A median over more than twice the pixels of an object takes it out of the image."""
+    if _pair(arguments, "blur_limit", (3, 7))[1] <= _SHARP_KERNEL:
+        return {}
+    expected = f"blur_limit of at most {_SHARP_KERNEL}: more wipes small objects out"
+    return dict.fromkeys(_SPATIAL, expected)
+
+
+def _refuse_gaussian(arguments: Arguments) -> dict[str, str]:
+    if _pair(arguments, "sigma_limit", (0.5, 3.0))[1] <= _SHARP_SIGMA:
+        return {}
+    expected = f"sigma_limit of at most {_SHARP_SIGMA:g}: more blurs small objects away"
     return dict.fromkeys(_SPATIAL, expected)
 
 
@@ -207,9 +227,11 @@ TRANSFORMS: dict[str, TransformRule] = {
     "Posterize": TransformRule({"num_bits": Span(2, 7, "exact", whole=True)}),
     "InvertImg": TransformRule(),
     # Sharpness and noise
-    "GaussianBlur": TransformRule({"sigma_limit": Span(0.1, 8)}, limit=_limit_sigma),
+    "GaussianBlur": TransformRule(
+        {"sigma_limit": Span(0.1, 8)}, limit=_limit_sigma, refused=_refuse_gaussian
+    ),
     "MotionBlur": TransformRule(_KERNEL, limit=_limit_kernel, refused=_refuse_shifts),
-    "MedianBlur": TransformRule(_KERNEL, limit=_limit_kernel),
+    "MedianBlur": TransformRule(_KERNEL, limit=_limit_kernel, refused=_refuse_median),
     "Sharpen": TransformRule({"alpha": Span(0, 1), "lightness": Span(0, 2)}),
     "GaussNoise": TransformRule({"std_range": Span(0, 0.5), "per_channel": Flag()}),
     "ImageCompression": TransformRule(

@@ -339,7 +339,8 @@ def test_a_square_pixel_measures_the_same_when_turned() -> None:
 
 def test_what_moves_nothing_leaves_labels_as_they_are() -> None:
     labels = scene(2, SIZE)
-    still = [request(name) for name in ("GaussNoise", "RandomGamma", "GaussianBlur")]
+    still = [request(name) for name in ("GaussNoise", "RandomGamma")]
+    still.append(request("GaussianBlur", sigma_limit=[0.5, 1.5]))
     assert moved(labels, *still) is labels
     assert moved(labels, request("D4", p=0.0)) is labels
 
@@ -365,17 +366,22 @@ def test_what_is_said_to_move_nothing_moves_nothing(transform: str) -> None:
         middle = (light * columns).sum() / light.sum(), (light * rows).sum() / light.sum()
         furthest = max(furthest, math.dist(middle, (48, 48)))
     refused = TRANSFORMS[transform].refused
-    if refused is None:
+    if transform not in ("MotionBlur", "Downscale"):
         assert furthest < 0.5
     else:
         assert furthest > 0.9
+        assert refused is not None
         assert set(refused({})) == set(KINDS)
 
 
 REFUSED: list[tuple[AugmentationRequest, str, str]] = [
     (request("CoarseDropout"), "mask", "hides no objects: holes do"),
     (request("CoarseDropout"), "keypoints", "hides no objects"),
-    (request("MotionBlur"), "instances", "GaussianBlur or MedianBlur"),
+    (request("MotionBlur"), "instances", "GaussianBlur with sigma_limit up to 1.5, or MedianBlur"),
+    *((request("MedianBlur", blur_limit=[3, 5]), kind, "at most 3: more wipes") for kind in KINDS),
+    (request("MedianBlur"), "mask", "blur_limit of at most 3"),
+    *((request("GaussianBlur", sigma_limit=[1, 1.6]), kind, "at most 1.5") for kind in KINDS),
+    (request("GaussianBlur"), "mask", "sigma_limit of at most 1.5"),
     (request("Downscale"), "boxes", "moves edges"),
     (request("Rotate"), "boxes", "keeps sides upright"),
     (request("Affine", rotate=[0, 5]), "boxes", "Affine without rotate and shear"),
@@ -397,6 +403,22 @@ def test_a_transform_that_cannot_move_a_kind_is_refused_by_name(
         check_augmentations([request("D4"), refused], **options, label_kinds=frozenset({kind}))
     assert str(caught.value).startswith("augmentations[1].transform: ")
     assert f"or labels without {kind}" in str(caught.value)
+
+
+def test_blurs_that_labels_may_have_leave_small_objects_to_be_seen() -> None:
+    """A disc 4 px wide keeps a third of its contrast or more."""
+    blurs = (
+        request("GaussianBlur", sigma_limit=[1.5, 1.5]),
+        request("MedianBlur", blur_limit=[3, 3]),
+    )
+    check_augmentations(blurs, image_size=SIZE, channels=1, label_kinds=frozenset(KINDS))
+    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
+    image = np.full((*SIZE, 1), 60, np.uint8)
+    image[(columns - 48) ** 2 + (rows - 48) ** 2 < 2**2] = 200
+    for blur in blurs:
+        assert int(augmenter(blur).apply(image, seed=0).image.max()) - 60 > 140 / 3
+    wide = augmenter(request("MedianBlur", blur_limit=[7, 7])).apply(image, seed=0).image
+    assert (wide == 60).all()
 
 
 def test_masks_may_be_reflected_at_the_edges() -> None:
