@@ -6,6 +6,7 @@ the image is made, and again when its labels are packed, and is stored nowhere i
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +26,17 @@ class Condition:
     mask: Mask | None = None
     image: NDArray[np.uint8] | None = None
     region: NDArray[np.bool_] | None = None
+
+
+def condition_digest(condition: Condition) -> str:
+    """16 hex digits over all that an image is made to fit and that is told of it."""
+    digest = hashlib.sha256(repr(sorted(condition.labels.spatial_json().items())).encode())
+    labels = condition.labels
+    for array in (
+        condition.mask, condition.image, condition.region, labels.mask, labels.instances
+    ):  # fmt: skip
+        digest.update(b"\0" if array is None else np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)

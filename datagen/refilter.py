@@ -123,6 +123,14 @@ def plan_refilter(
             f"model {resolved.model.name} has changed since {row.name}@{row.version} was made: its "
             "attempts are of no use to the new one; put the old model back, or run the recipe"
         )
+    drawn_by = json.loads(job.recipe_body)["conditioning"].get("model_digest")
+    conditioner = resolved.conditioner_model
+    if conditioner is not None and conditioner.digest != drawn_by:
+        raise JobError(
+            f"model {conditioner.name}, which draws the conditions, has changed since "
+            f"{row.name}@{row.version} was made: its attempts are of no use to the new one; put "
+            "the old model back, or run the recipe"
+        )
     return Refilter(resolved, len(rejected))
 
 

@@ -121,7 +121,7 @@ def remake_sample(
 def _sample_again(resolved: ResolvedRecipe, settings: Settings, job: Job, row: SampleRow) -> Image:
     seed = attempt_seed(resolved.seed, row.class_name, row.ordinal, row.attempt)
     sampler = load_sampler(resolved, settings, batch_size=job.batch_size)
-    image: Image = draw_images(sampler, resolved, [seed], [row.class_name], [row.split])[0]
+    image: Image = draw_images(sampler, resolved, [seed], [row.class_name], [row.split])[0][0]
     return image
 
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from datagen.conditions import ConditionConfig
+from datagen.catalog.attempts import cached_attempts
+from datagen.conditions import ConditionConfig, condition_digest
 from datagen.engine import load_sampler
-from datagen.errors import RecipeError
+from datagen.errors import JobError, RecipeError
 from datagen.formats.version import VersionReader
 from datagen.manifest import Manifest
-from datagen.plan import attempt_seed
+from datagen.plan import Plan, attempt_seed
 from datagen.recipe import RecipeDocument
 from datagen.remake import remake_sample
 from datagen.resolve import ResolvedRecipe, resolve
 from datagen.settings import Settings, load_settings
-from datagen.stages.job import draw_images
+from datagen.stages.job import CONDITION_KEY, draw_images, labels_of
 from datagen.verify import verify_version
 from datagen.versions import version_prefix
 from tests.generators.tiny_models import TINY_CONDITIONED, save_random_model
@@ -72,7 +74,8 @@ def test_a_model_sees_label_maps_in_the_numbers_it_was_trained_on(settings: Sett
     assert drawn.mask.any()
     swapped = replace(drawn, mask=np.array([0, 2, 1], np.uint8)[drawn.mask])
     by_hand = sampler.sample_conditioned([seed], [0], [swapped])  # type: ignore[attr-defined]
-    made = draw_images(sampler, resolved, [seed], [name], ["train"])
+    made, digests = draw_images(sampler, resolved, [seed], [name], ["train"])
+    assert digests == [condition_digest(drawn)]
     assert (made == by_hand).all()
     as_numbered = sampler.sample_conditioned([seed], [0], [drawn])  # type: ignore[attr-defined]
     assert (made != as_numbered).any()
@@ -91,6 +94,26 @@ def test_the_stored_labels_are_of_who_drew_them(settings: Settings) -> None:
             assert {each.class_name for each in labels.objects} <= found
         verified = verify_version(home.catalog, home.store, home.version("fitted"), tenant="local")
         assert verified.findings == []
+
+
+def test_labels_of_another_condition_than_the_images_are_not_packed(settings: Settings) -> None:
+    """Such as that which another release of a library draws of the same seed."""
+    resolved = resolved_of(noise_recipe(changes()), settings)
+    request, seed = resolved.recipe.classes[0], 7
+    assert resolved.conditioner is not None
+    own = condition_digest(resolved.conditioner.draw(seed, request.name, "train"))
+    assert labels_of(resolved, request, seed=seed, split="train", condition=own) is not None
+    other = condition_digest(resolved.conditioner.draw(8, request.name, "train"))
+    with pytest.raises(JobError, match="another condition is drawn here"):
+        labels_of(resolved, request, seed=seed, split="train", condition=other)
+    with open_home(settings.home) as home:
+        rows = cached_attempts(home.catalog, 1, request.name, ordinals=(0, 5))
+        assert rows
+        for row in rows:
+            split = Plan(resolved.recipe, unit_size=8).pattern.split_of(row.ordinal)
+            of_row = attempt_seed(resolved.seed, request.name, row.ordinal, row.attempt)
+            drawn = resolved.conditioner.draw(of_row, request.name, split)
+            assert json.loads(row.scores)[CONDITION_KEY] == condition_digest(drawn)
 
 
 def test_an_image_made_again_alone_is_identical(settings: Settings) -> None:

@@ -14,7 +14,7 @@ from datagen.catalog.rows import NewAttempt, NewObject, StoredAttempt, Unit
 from datagen.errors import DamagedAttemptsError, ObjectExistsError
 from datagen.failpoints import failpoint
 from datagen.plan import AttemptRequest, attempt_key, attempt_seed
-from datagen.stages.job import JobWork, draw_images
+from datagen.stages.job import CONDITION_KEY, JobWork, draw_images
 
 Cached = dict[AttemptRequest, StoredAttempt]
 
@@ -100,7 +100,8 @@ def _make(
     """Returns the stored object and its attempts."""
     names = work.plan.class_names
     key = _object_key(work, missing)
-    data = b"".join(_sample(work, missing, check_abort))
+    drawn: list[str] = []
+    data = b"".join(_sample(work, missing, drawn, check_abort))
     failpoint("generate.before_put")
     _put(work, key, data)
     images = np.frombuffer(data, np.uint8).reshape(-1, *work.image_shape)
@@ -110,6 +111,8 @@ def _make(
         zip(missing, class_names, images, work.score(images, class_names), strict=True)
     ):
         digest = hashlib.sha256(image.data).hexdigest()
+        if drawn:
+            scores = json.dumps(json.loads(scores) | {CONDITION_KEY: drawn[position]})
         rows.append(
             NewAttempt(class_name, request.ordinal, request.attempt, position, digest, scores)
         )
@@ -119,22 +122,27 @@ def _make(
 
 
 def _sample(
-    work: JobWork, requests: Sequence[AttemptRequest], check_abort: Callable[[], None]
+    work: JobWork,
+    requests: Sequence[AttemptRequest],
+    drawn: list[str],
+    check_abort: Callable[[], None],
 ) -> Iterable[bytes]:
-    """The raw images, in batches of the one fixed shape."""
+    """The raw images, in batches of the one fixed shape. drawn: gets the digest of each one's
+    condition, if there are any."""
     size, seed = work.job.batch_size, work.resolved.seed
     names = work.plan.class_names
     for first in range(0, len(requests), size):
         check_abort()
         failpoint("generate.batch")
         batch = requests[first : first + size]
-        images = draw_images(
+        images, conditions = draw_images(
             work.sampler,
             work.resolved,
             [attempt_seed(seed, names[r.class_index], r.ordinal, r.attempt) for r in batch],
             [names[r.class_index] for r in batch],
             [work.plan.pattern.split_of(r.ordinal) for r in batch],
         )
+        drawn += conditions
         yield np.ascontiguousarray(images).tobytes()
 
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from datagen.augment import Augmenter
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.rows import Job, StoredAttempt
-from datagen.conditions import Condition
-from datagen.errors import DamagedAttemptsError, RetryableError, StoreError
+from datagen.conditions import Condition, condition_digest
+from datagen.errors import DamagedAttemptsError, JobError, RetryableError, StoreError
 from datagen.filters import FILTERS
 from datagen.generators.interface import ConditionedSampler, Sampler
 from datagen.labels import Labels
@@ -32,6 +32,8 @@ from datagen.stages.read_ahead import ReadAhead
 from datagen.store import Store
 from datagen.versions import version_prefix
 
+# Beside the scores of an attempt: the digest of its condition. No filter has a space in its name.
+CONDITION_KEY = "condition drawn"
 _GAP_BYTES = 2**17
 _PIECE_BYTES = 2**23
 _MAX_READS = 16
@@ -102,23 +104,28 @@ def draw_images(
     seeds: Sequence[int],
     class_names: Sequence[str],
     splits: Sequence[str],
-) -> NDArray[np.uint8]:
-    """Raw images, (N, H, W, C), of at most one batch; each with its condition if there are any."""
+) -> tuple[NDArray[np.uint8], list[str]]:
+    """Raw images, (N, H, W, C), of at most one batch, and the digest of each one's condition; none
+    if there are no conditions."""
     ids = {c.name: i for c, i in zip(resolved.recipe.classes, resolved.class_ids, strict=True)}
     class_ids = [ids[name] for name in class_names]
     if resolved.conditioner_model is None:
-        return sampler.sample(seeds, class_ids)
+        return sampler.sample(seeds, class_ids), []
     assert resolved.conditioner is not None
     drawn = zip(seeds, class_names, splits, strict=True)
-    conditions = [_as_taken(resolved.conditioner.draw(*each), resolved) for each in drawn]
-    return cast(ConditionedSampler, sampler).sample_conditioned(seeds, class_ids, conditions)
+    conditions = [resolved.conditioner.draw(*each) for each in drawn]
+    taken = [_as_taken(each, resolved) for each in conditions]
+    images = cast(ConditionedSampler, sampler).sample_conditioned(seeds, class_ids, taken)
+    return images, [condition_digest(each) for each in conditions]
 
 
 def _as_taken(condition: Condition, resolved: ResolvedRecipe) -> Condition:
     """With the values that the model was trained on: who draws label maps may number them another
     way. What is told of the image, `labels`, keeps its own."""
     taken, drawn = resolved.config.condition, resolved.names
-    if condition.mask is None or taken is None or taken.names[: len(drawn)] == drawn:
+    if condition.mask is None or taken is None or taken.kind == "image":
+        return condition
+    if taken.names[: len(drawn)] == drawn:
         return condition
     values = np.array([taken.names.index(name) for name in drawn], np.uint8)
     return replace(condition, mask=values[condition.mask])
@@ -132,14 +139,30 @@ def has_more_labels(resolved: ResolvedRecipe) -> bool:
 
 
 def labels_of(
-    resolved: ResolvedRecipe, request: ClassRequest, *, seed: int, split: str
+    resolved: ResolvedRecipe,
+    request: ClassRequest,
+    *,
+    seed: int,
+    split: str,
+    condition: str | None = None,
 ) -> Labels | None:
-    """What is true of a raw image, by its attempt's seed; None where it has a class alone."""
-    drawn = resolved.conditioner
+    """What is true of a raw image, by its attempt's seed; None where it has a class alone.
+
+    condition: the digest of what the image was made to fit, where it is known. Raises JobError if
+    another is drawn here: the labels would be false.
+    """
     if not has_more_labels(resolved):
         return None
-    bare = Labels(request.name)
-    labels = bare if drawn is None else drawn.draw(seed, request.name, split).labels
+    labels = Labels(request.name)
+    if resolved.conditioner is not None:
+        drawn = resolved.conditioner.draw(seed, request.name, split)
+        if condition is not None and condition_digest(drawn) != condition:
+            raise JobError(
+                f"class {request.name}, seed {seed}: another condition is drawn here than its "
+                "image was made to fit; the workers differ in their code or libraries (numpy, "
+                "OpenCV, SciPy): bring them to one release, and run the recipe anew"
+            )
+        labels = drawn.labels
     return replace(
         labels,
         class_name=request.name,

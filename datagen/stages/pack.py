@@ -22,7 +22,7 @@ from datagen.label_checks import check_labels
 from datagen.plan import Sample, attempt_key, attempt_seed, augmentation_seed
 from datagen.recipe import ClassRequest, canonical_json
 from datagen.resolve import ResolvedRecipe
-from datagen.stages.job import JobWork, labels_of
+from datagen.stages.job import CONDITION_KEY, JobWork, labels_of
 
 _ENCODER = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
@@ -108,7 +108,18 @@ def _make_sample(
     request = resolved.recipe.classes[sample.class_index]
     seeds = (resolved.seed, request.name, sample.ordinal, attempt.attempt)
     augment_seed = augmentation_seed(*seeds)
-    finished = finish_image(work.augmenter, resolved, request, raw, seeds=seeds, split=sample.split)
+    condition = None
+    if resolved.conditioner_model is not None:
+        condition = json.loads(attempt.scores).get(CONDITION_KEY)
+    finished = finish_image(
+        work.augmenter,
+        resolved,
+        request,
+        raw,
+        seeds=seeds,
+        split=sample.split,
+        condition=condition,
+    )
     key = attempt_key(work.job.context_digest, request.name, sample.ordinal, attempt.attempt)
     png = encode_png(finished.image, text=png_text(key))
     applied = [asdict(step) for step in finished.applied]
@@ -153,10 +164,15 @@ def finish_image(
     *,
     seeds: tuple[int, str, int, int],
     split: str,
+    condition: str | None = None,
 ) -> FinishedImage:
-    """seeds: the recipe's seed, class, ordinal and attempt. Raises LabelError if what was drawn can
-    be no label of the image."""
-    labels = labels_of(resolved, request, seed=attempt_seed(*seeds), split=split)
+    """seeds: the recipe's seed, class, ordinal and attempt. condition: see labels_of.
+
+    Raises LabelError if what was drawn can be no label of the image.
+    """
+    labels = labels_of(
+        resolved, request, seed=attempt_seed(*seeds), split=split, condition=condition
+    )
     seed = augmentation_seed(*seeds)
     if labels is None:
         augmented = augmenter.apply(raw, seed=seed)
