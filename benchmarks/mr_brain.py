@@ -182,9 +182,10 @@ def read_synthetic(folder: Path) -> Slices:
     """A data set pulled as `masks`."""
     from PIL import Image
 
-    names = json.loads((folder / "classes.json").read_text())
-    names = names["names"] if isinstance(names, dict) else names
-    order = np.array([NAMES.index(name) for name in names], np.uint8)
+    values = json.loads((folder / "classes.json").read_text())
+    order = np.zeros(256, np.uint8)
+    for name, value in values.items():
+        order[value] = NAMES.index(name)
     paths = sorted((folder / "images").rglob("*.png"))
     images = [np.asarray(Image.open(path).convert("L")) for path in paths]
     masks = [
