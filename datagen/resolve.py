@@ -22,7 +22,7 @@ from datagen.errors import JobError, ModelError, NotFoundError, RecipeError
 from datagen.evaluation.named_data import find_named, list_named, plain_name
 from datagen.filters import FILTERS
 from datagen.filters.interface import FilterOptions, score_key
-from datagen.formats import FORMATS, NEEDS
+from datagen.formats import FAULTS, FORMATS, NEEDS
 from datagen.generators import GENERATORS
 from datagen.generators.interface import (
     ConditioningSpec,
@@ -277,7 +277,7 @@ def resolve_recipe(recipe: Recipe, models_dirs: Sequence[Path]) -> ResolvedRecip
         seeded, model, config, options, _filters(recipe), conditioner_model, condition_options
     )
     check_conditioner(resolved)
-    _check_formats(recipe.output.formats, resolved.label_kinds)
+    _check_formats(recipe, resolved.names, resolved.label_kinds)
     check_augmentations(
         recipe.augmentations,
         image_size=recipe.image_size,
@@ -490,11 +490,11 @@ def _check_classes(class_names: Sequence[str], config: ModelConfig, model_name: 
             )
 
 
-def _check_formats(formats: Sequence[str], label_kinds: frozenset[str]) -> None:
-    """label_kinds: what the images have beside their class."""
+def _check_formats(recipe: Recipe, names: Sequence[str], label_kinds: frozenset[str]) -> None:
+    """names: of labels. label_kinds: what the images have beside their class."""
     has_objects = label_kinds & {"instances", "boxes"}
     known = label_kinds | ({"objects"} if has_objects else set())
-    for index, name in enumerate(formats):
+    for index, name in enumerate(recipe.output.formats):
         if name not in FORMATS:
             expected = f"a format: {', '.join(FORMATS)}{suggest(name, FORMATS)}"
             raise field_error(f"output.formats[{index}]", name, expected)
@@ -506,3 +506,7 @@ def _check_formats(formats: Sequence[str], label_kinds: frozenset[str]) -> None:
                 f"a format that needs no {lacking[0]}: the images of this recipe have none; "
                 "condition them, or name another format",
             )
+        fault = FAULTS[name](tuple(recipe.splits.ratios), names, known) if name in FAULTS else None
+        if fault is not None:
+            expected = f"a format that can hold what the recipe makes: {fault}"
+            raise field_error(f"output.formats[{index}]", name, expected)

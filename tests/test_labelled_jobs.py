@@ -25,7 +25,7 @@ from datagen.manifest import Manifest, ObjectEntry
 from datagen.recipe import canonical_json
 from datagen.records import Finding, ShardChecker
 from datagen.remake import remake_sample
-from datagen.resolve import resolve
+from datagen.resolve import _check_formats, resolve
 from datagen.settings import load_settings
 from datagen.verify import verify_version
 from datagen.versions import version_prefix
@@ -230,6 +230,41 @@ def test_the_stored_maps_are_those_that_the_record_names(published: Path) -> Non
                 data = getattr(sample, kind)
                 assert hashlib.sha256(data).hexdigest() == sample.record["labels"][f"{kind}_sha256"]
                 assert decode_label_map(data).shape == (32, 40)
+
+
+@pytest.mark.parametrize(
+    ("format_name", "split"),
+    [
+        ("coco", "annotations"),
+        ("yolo", "images"),
+        ("yolo-segment", "labels"),
+        ("yolo", "names"),
+    ],
+)
+def test_splits_that_a_format_cannot_hold_are_refused_by_validate(
+    format_name: str, split: str
+) -> None:
+    splits = {"ratios": {"train": 0.5, split: 0.5}}
+    bad = SCENES | {"splits": splits, "output": {"formats": ["webdataset", format_name]}}
+    with pytest.raises(RecipeError, match=f"split '{split}'") as caught:
+        resolve(noise_recipe(bad), [])
+    assert "output.formats[1]" in str(caught.value)
+    assert "rename the split" in str(caught.value)
+    resolve(noise_recipe(bad | {"output": {"formats": ["webdataset", "voc", "nnunet"]}}), [])
+
+
+@pytest.mark.parametrize(
+    ("format_name", "names"),
+    [("nnunet", ["ignore", "n1"]), ("voc", [f"n{i}" for i in range(255)])],
+)
+def test_names_that_a_format_cannot_hold_are_refused_by_validate(
+    format_name: str, names: list[str]
+) -> None:
+    recipe = noise_recipe({"output": {"formats": [format_name]}}).recipe
+    kinds = frozenset({"mask", "instances"})
+    with pytest.raises(RecipeError, match=r"output\.formats\[0\]"):
+        _check_formats(recipe, ["background", *names], kinds)
+    _check_formats(recipe, ["background", *names[1:]], kinds)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ format is one module with an `export` and one line here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 from datagen.formats import (
@@ -46,4 +46,15 @@ NEEDS: Mapping[str, frozenset[str]] = {
     "voc": voc.NEEDS,
     "masks": masks.NEEDS,
     "nnunet": nnunet.NEEDS,
+}
+
+# Format => what it cannot hold, in words with the remedy, or None: of a version's splits, the names
+# of its labels (the first "background") and the kinds of its labels. One that is not named holds
+# any. Its exporter asks too, before it writes.
+FAULTS: Mapping[str, Callable[[Sequence[str], Sequence[str], Set[str]], str | None]] = {
+    "coco": coco.fault,
+    "yolo": yolo.fault,
+    "yolo-segment": yolo.fault,
+    "voc": voc.fault,
+    "nnunet": nnunet.fault,
 }

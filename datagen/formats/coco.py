@@ -8,7 +8,7 @@ Source: https://cocodataset.org/#format-data.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,8 +46,8 @@ def export(reader: VersionReader, folder: Path) -> Iterator[int]:
     Raises as webdataset.export does, and InputError if the version has no objects.
     """
     require(reader, NEEDS, layout="coco")
-    if FOLDER in reader.splits:
-        raise InputError(f"split {FOLDER!r}: coco has a folder of that name; rename the split")
+    if found := fault(reader.splits, reader.names, NEEDS):
+        raise InputError(found)
     pass_ = _Pass(category_ids(reader))
     with staged_folder(folder) as partial:
         (partial / FOLDER).mkdir()
@@ -66,6 +66,13 @@ def export(reader: VersionReader, folder: Path) -> Iterator[int]:
         for split in reader.splits:
             _join(partial, split, pass_, _info(reader))
     yield pass_.num_images
+
+
+def fault(splits: Sequence[str], names: Sequence[str], kinds: Set[str]) -> str | None:
+    """See FAULTS of formats."""
+    if FOLDER in splits:
+        return f"split {FOLDER!r}: coco has a folder of that name; rename the split"
+    return None
 
 
 @dataclass

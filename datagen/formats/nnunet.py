@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -37,7 +37,8 @@ def export(reader: VersionReader, folder: Path) -> Iterator[int]:
     without masks, or with names that nnU-Net has another meaning for.
     """
     require(reader, NEEDS, layout="nnunet")
-    _check_names(reader.names)
+    if found := fault(reader.splits, reader.names, NEEDS):
+        raise InputError(found)
     num_training = done = 0
     with staged_folder(folder) as partial:
         root = partial
@@ -71,13 +72,15 @@ def default_folder_name(manifest: Manifest) -> str:
     return f"Dataset{number:03d}_{manifest.name}"
 
 
-def _check_names(names: tuple[str, ...]) -> None:
-    """nnU-Net takes `ignore` for pixels without a label, and wants its value to be the highest."""
+def fault(splits: Sequence[str], names: Sequence[str], kinds: Set[str]) -> str | None:
+    """See FAULTS of formats. nnU-Net takes `ignore` for pixels without a label, and wants its value
+    to be the highest."""
     if _IGNORE in names[:-1]:
-        raise InputError(
+        return (
             f"class {_IGNORE!r} has value {names.index(_IGNORE)}: nnU-Net takes that name for "
-            "pixels without a label and wants it last; rename the class, or pull as masks"
+            "pixels without a label and wants it last; rename the class, or use the format masks"
         )
+    return None
 
 
 def _dataset_json(reader: VersionReader, num_training: int) -> dict[str, Any]:

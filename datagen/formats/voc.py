@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import cache
 from pathlib import Path
 
@@ -49,6 +49,8 @@ def export(reader: VersionReader, folder: Path) -> Iterator[int]:
     """
     require(reader, NEEDS, layout="voc")
     kinds = kinds_in(reader)
+    if found := fault(reader.splits, reader.names, kinds):
+        raise InputError(found)
     ids = category_ids(reader)
     done = 0
     with staged_folder(folder) as partial:
@@ -72,6 +74,16 @@ def export(reader: VersionReader, folder: Path) -> Iterator[int]:
             shutil.copytree(main, main.with_name("Segmentation"))
         (partial / "labels.txt").write_text("".join(f"{name}\n" for name in reader.names))
     yield done
+
+
+def fault(splits: Sequence[str], names: Sequence[str], kinds: Set[str]) -> str | None:
+    """See FAULTS of formats."""
+    if MASK in kinds and len(names) - 1 > MAX_VALUE:
+        return (
+            f"{len(names) - 1} names of labels: the palette of voc ends at {MAX_VALUE}; name "
+            "fewer, or use the format coco or masks"
+        )
+    return None
 
 
 def _write_sample(

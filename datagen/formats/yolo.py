@@ -6,7 +6,7 @@ Source: https://docs.ultralytics.com/datasets/detect/ and .../datasets/segment/.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence, Set
 from functools import partial as bound
 from pathlib import Path
 
@@ -33,6 +33,8 @@ NEEDS_SEGMENT = frozenset({OBJECTS, INSTANCES})
 PROGRESS_SAMPLES = 256
 
 _RESERVED = {"names", "nc", "path", "download"}  # fields of data.yaml
+# Readers find labels by putting `labels` for the last `images` in the path of an image.
+_FOLDERS = {"images", "labels"}
 
 # One row of numbers for each object, in pixels, x and y in turn.
 _Rows = Callable[[Labels], Iterator[tuple[LabelledObject, list[float]]]]
@@ -57,6 +59,19 @@ def export_segment(reader: VersionReader, folder: Path) -> Iterator[int]:
     yield from _export(reader, folder, NEEDS_SEGMENT, _outlines)
 
 
+def fault(splits: Sequence[str], names: Sequence[str], kinds: Set[str]) -> str | None:
+    """See FAULTS of formats."""
+    for split in splits:
+        if split in _RESERVED:
+            return f"split {split!r}: data.yaml has a field of that name; rename the split"
+        if split in _FOLDERS:
+            return (
+                f"split {split!r}: readers of yolo look for labels where the last folder `images` "
+                "of a path is `labels`; rename the split"
+            )
+    return None
+
+
 def outline(mask: NDArray[np.bool_]) -> Points:
     """mask: (H, W). (N, 2) corners of one closed polygon around exactly the mask's pixels, by the
     even-odd and by the nonzero rule; N is 0 for an empty mask.
@@ -76,9 +91,8 @@ def _export(
     reader: VersionReader, folder: Path, needed: frozenset[str], rows: _Rows
 ) -> Iterator[int]:
     ids = category_ids(reader)
-    if reserved := _RESERVED & set(reader.splits):
-        name = min(reserved)
-        raise InputError(f"split {name!r}: data.yaml has a field of that name; rename the split")
+    if found := fault(reader.splits, reader.names, needed):
+        raise InputError(found)
     done = 0
     with staged_folder(folder) as partial:
         for split in reader.splits:

@@ -103,3 +103,13 @@ def test_more_objects_than_the_palette_has_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"trouser-\d+: value 255 in SegmentationObject"):
         list(voc.export(version.reader, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_more_names_than_the_palette_has_are_refused_where_there_are_maps(tmp_path: Path) -> None:
+    names = (*NAMES, *(f"n{i}" for i in range(255 - len(NAMES))))
+    assert voc.fault(("train",), names, {"objects", "mask"}) is None
+    assert voc.fault(("train",), (*names, "more"), {"objects"}) is None
+    version = publish_scenes(tmp_path / "store", num_per_class=1, names=(*names, "more"))
+    with pytest.raises(InputError, match="255 names of labels: the palette of voc ends at 254"):
+        list(voc.export(version.reader, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

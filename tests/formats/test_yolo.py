@@ -101,7 +101,10 @@ def test_classes_count_from_0_without_background(tmp_path: Path) -> None:
     }
 
 
-def test_a_split_that_data_yaml_would_misread_is_refused(tmp_path: Path) -> None:
-    version = publish_scenes(tmp_path / "store", splits=("train", "names"))
-    with pytest.raises(InputError, match="rename the split"):
-        list(yolo.export(version.reader, tmp_path / "out"))
+@pytest.mark.parametrize("split", ["names", "images", "labels"])
+def test_a_split_that_readers_would_misread_is_refused(split: str, tmp_path: Path) -> None:
+    version = publish_scenes(tmp_path / "store", num_per_class=4, splits=("train", split))
+    for export in (yolo.export, yolo.export_segment):
+        with pytest.raises(InputError, match=f"split '{split}': .*rename the split"):
+            list(export(version.reader, tmp_path / "out"))
+        assert not (tmp_path / "out").exists()
