@@ -319,8 +319,18 @@ def test_a_killed_export_leaves_no_folder_of_that_name(
     assert next(tmp_path.glob(".out.partial-*"))
 
 
+# The costliest of each kind; `make soak` runs the others.
+_MEASURED = ("webdataset", "parquet", "coco", "dicom")
+
+
 @pytest.mark.slow
-@formats
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in _MEASURED else [pytest.mark.soak])
+        for name in sorted(FORMATS)
+    ],
+)
 def test_memory_does_not_grow_with_the_version(
     name: str, publish_large: Publish, tmp_path: Path
 ) -> None:
