@@ -141,7 +141,7 @@ def _picture(image: PIL.Image.Image) -> Picture:
     from PIL import Image, ImageOps
 
     changes = [FIRST_FRAME] if getattr(image, "n_frames", 1) > 1 else []
-    if image.getexif().get(0x0112, 1) != 1:  # 0x0112: Orientation
+    if image.getexif().get(0x0112, 1) in range(2, 9):  # 0x0112: Orientation; 0: not known
         ImageOps.exif_transpose(image, in_place=True)
         changes.append(ORIENTED)
     if image.mode in _SIXTEEN_BIT or (image.mode == "I" and image.format == "PNG"):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from datagen.errors import InputError, LabelError
 from datagen.faults import plural
-from datagen.image_files import read_picture
+from datagen.image_files import ORIENTED, Picture, read_picture
 from datagen.image_set import ImageSet
 from datagen.label_files import read_mask
 from datagen.real_images.listing import FORMATS, MAX_IMAGES, Entry, Listing, some
@@ -65,17 +65,22 @@ class PairReader:
         self._num_unknown = self._num_empty = self._num_read = 0
         self._num_showing = np.zeros(256, np.int64)
 
-    def read(self, entry: Entry, shape: tuple[int, int]) -> Pair:
-        """shape: (height, width) of the image in its file. Raises InputError."""
+    def read(self, entry: Entry, image: Picture) -> Pair:
+        """image: the entry's, as read. Raises InputError."""
         mask = picture = spacing = None
+        shape = image.pixels.shape[:2]
+        is_turned = ORIENTED in image.changes
         if self._pairing.wants_masks:
             mask = self._mask(entry, shape)
+            # PNG label maps are read without such a tag: nothing says which way theirs lie.
+            _check_turned("label map", entry.name, (is_turned, False))
         if self._pairing.wants_pictures:
             if entry.read_condition is None:
                 raise InputError(f"{entry.name}: no picture lies beside it; {_REMEDY}")
-            found = entry.read_condition().pixels
-            _check_size("picture", entry.name, found.shape[:2], shape)
-            picture = fitted(found, self._size, self._fit)
+            found = entry.read_condition()
+            _check_size("picture", entry.name, found.pixels.shape[:2], shape)
+            _check_turned("picture", entry.name, (is_turned, ORIENTED in found.changes))
+            picture = fitted(found.pixels, self._size, self._fit)
         if entry.spacing_mm is not None:
             spacing = fitted_spacing(entry.spacing_mm, shape, self._size, self._fit)
         self._num_read += 1
@@ -128,17 +133,27 @@ class PairReader:
 
 def beside(listing: Listing, folder: Path, *, pictures: bool) -> Listing:
     """The entries with what lies in `folder` under the same relative name, whatever its suffix:
-    pictures, or else label maps. Raises InputError if the folder does not exist or holds none."""
+    pictures, or else label maps. Raises InputError if the folder does not exist or holds none, or
+    if two images would share a file."""
     files = _by_stem(folder)
-    return replace(
-        listing, entries=[_beside(entry, files, pictures=pictures) for entry in listing.entries]
-    )
+    owners: dict[Path, str] = {}
+    entries = []
+    for entry in listing.entries:
+        path = files.get(entry.name) or files.get(os.path.splitext(entry.name)[0])
+        if path is None:
+            entries.append(entry)
+            continue
+        if path in owners:
+            raise InputError(
+                f"data.condition.path {folder}: {path.name} would lie beside two images, "
+                f"{owners[path]} and {entry.name}; rename one of them, or take it out"
+            )
+        owners[path] = entry.name
+        entries.append(_beside(entry, path, pictures=pictures))
+    return replace(listing, entries=entries)
 
 
-def _beside(entry: Entry, files: dict[str, Path], *, pictures: bool) -> Entry:
-    path = files.get(entry.name) or files.get(os.path.splitext(entry.name)[0])
-    if path is None:
-        return entry
+def _beside(entry: Entry, path: Path, *, pictures: bool) -> Entry:
     if pictures:
         read = partial(read_picture, path, formats=FORMATS, name=str(path))
         return replace(entry, read_condition=read)
@@ -192,6 +207,16 @@ def _check_size(what: str, name: str, found: Sequence[int], expected: tuple[int,
         raise InputError(
             f"{name}: its {what} is {size_text((found[0], found[1]))}, the image "
             f"{size_text(expected)}; expected one size: resize the {what}"
+        )
+
+
+def _check_turned(what: str, name: str, are_turned: tuple[bool, bool]) -> None:
+    """are_turned: the image, and what lies beside it, by their EXIF tags."""
+    if are_turned[0] != are_turned[1]:
+        turned, other = ("the image", f"its {what}") if are_turned[0] else (f"its {what}", "it")
+        raise InputError(
+            f"{name}: an EXIF tag turns {turned} and not {other}, so they may not lie on each "
+            "other; save both upright, without the tag"
         )
 
 

@@ -87,7 +87,7 @@ def read_images(
     for entry in entries:
         try:
             picture = entry.read()
-            pairs.append(beside.read(entry, picture.pixels.shape[:2]))
+            pairs.append(beside.read(entry, picture))
         except InputError as error:
             broken.append((entry.name, str(error)))
             if len(broken) > max(_MAX_NAMED, MAX_BROKEN * len(entries)):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datagen.errors import InputError
-from datagen.image_files import Picture
+from datagen.image_files import ORIENTED, Picture, read_picture
 from datagen.image_set import ImageSet, joined
 from datagen.real_images.listing import Entry, Listing
 from datagen.real_images.opening import open_source
-from datagen.real_images.pairs import Pairing, beside, mask_of
+from datagen.real_images.pairs import Pairing, PairReader, beside, mask_of
 from datagen.real_images.reading import Reading, read_images
 from datagen.real_images.resizing import Fit, fitted, fitted_mask, fitted_spacing
 from tests.real_images.test_shards import picture, write_shard
@@ -192,3 +193,41 @@ def test_files_of_one_name_beside_each_other_are_refused(tmp_path: Path) -> None
     (tmp_path / "cat" / "a.bmp").write_bytes(b"")
     with pytest.raises(InputError, match="both named cat/a"):
         beside(listing, tmp_path, pictures=False)
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_two_images_do_not_share_what_lies_beside(pictures: bool, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(disc()))
+    one, two, other = (entry(name, None) for name in ("a.jpg", "a.png", "b.png"))
+    beside(Listing([one, other], ("slice",)), tmp_path, pictures=pictures)
+    with pytest.raises(InputError, match=r"two images, a\.jpg and a\.png; rename one"):
+        beside(Listing([one, other, two], ("slice",)), tmp_path, pictures=pictures)
+
+
+@pytest.mark.parametrize("orientation", [0, 2, 3, 6])
+def test_an_image_that_its_tag_turns_is_not_taken_with_a_map_that_has_none(
+    orientation: int,
+) -> None:
+    """Also where both are squares, whose sizes agree."""
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(disc(200)).save(file, "JPEG", exif=exif)
+    turned = replace(
+        entry("a.jpg", disc()), read=lambda: read_picture(file, formats=("JPEG",), name="a.jpg")
+    )
+    if orientation == 0:  # as cameras write that know none
+        assert len(read([turned, entry("b", disc())]).images) == 2
+        return
+    told = r"a\.jpg: an EXIF tag turns the image and not its label map.*; save both upright"
+    with pytest.raises(InputError, match=told):
+        read([turned, entry("b", disc())])
+
+
+def test_a_picture_that_is_turned_as_its_image_is_taken() -> None:
+    pixels = np.zeros((8, 8, 1), np.uint8)
+    plain, turned = Picture(pixels), Picture(pixels, (ORIENTED,))
+    reader = PairReader(Pairing(wants_pictures=True), (8, 8), "crop")
+    reader.read(replace(entry("a", None), read_condition=lambda: plain), plain)
+    reader.read(replace(entry("a", None), read_condition=lambda: turned), turned)
+    with pytest.raises(InputError, match="a: an EXIF tag turns its picture and not it"):
+        reader.read(replace(entry("a", None), read_condition=lambda: turned), plain)
