@@ -283,8 +283,9 @@ _FITTED = """\
 
 ## Made by
 
-`datagen train` with the model recipe of digest `{recipe_digest}` on data of
-sha256 `{data_sha256}`. The same recipe and data give the same model.
+`datagen train` with the model recipe of digest `{recipe_digest}` on images of
+sha256 `{data_sha256}`, which with all that was read beside them are of
+sha256 `{pairs_sha256}`. The same recipe and data of that sha256 give the same model.
 """
 
 
@@ -294,9 +295,11 @@ def fitted_card(
     facts: ModelFacts,
     *,
     check: DataCheck,
+    pairs_sha256: str,
     lines: Sequence[str],
 ) -> str:
-    """Of a model that was fitted at once. lines: of its family, about what it holds."""
+    """Of a model that was fitted at once. pairs_sha256: of all that it was fitted to. lines: of its
+    family, about what it holds."""
     training = facts.training
     assert training is not None
     height, width = config.image_size
@@ -320,4 +323,5 @@ def fitted_card(
         synthetic=_synthetic_text(training.generation_depth),
         recipe_digest=training.recipe_digest,
         data_sha256=training.data_sha256,
+        pairs_sha256=pairs_sha256,
     )

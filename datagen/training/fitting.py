@@ -3,6 +3,8 @@ session.py."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 import time
 from collections.abc import Sequence
@@ -101,5 +103,21 @@ def fit_model(
         ),
         code_version=__version__,
     )
-    card = fitted_card(recipe, config, facts, check=check, lines=fitted.lines)
+    card = fitted_card(
+        recipe, config, facts, check=check, pairs_sha256=pairs_digest(images), lines=fitted.lines
+    )
     return save_model(out, config, fitted.weights, facts, card=card)
+
+
+def pairs_digest(images: ImageSet) -> str:
+    """sha256 over all that a fitted model follows from, in order: names, groups, classes, images,
+    and the label maps, pictures and spacings beside them. TrainingFacts.data_sha256 is of images
+    and classes alone: by it, withdrawn images are found whatever lay beside them."""
+    parts = (images.images, images.class_ids, images.masks, images.conditions, images.spacing_mm)
+    words = (images.class_names, images.names, images.groups, images.mask_names)
+    kinds = [None if part is None else [str(part.dtype), *part.shape] for part in parts]
+    digest = hashlib.sha256(json.dumps([words, kinds]).encode())
+    for part in parts:
+        if part is not None:
+            digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()

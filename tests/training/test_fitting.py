@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from datagen.conditions import ConditionKind
@@ -18,7 +20,7 @@ from datagen.generators.noise.spec import NoiseSpec
 from datagen.image_set import ImageSet
 from datagen.recipe import InvalidRecipe
 from datagen.training.dataset import read_training_images
-from datagen.training.fitting import Fitted
+from datagen.training.fitting import Fitted, pairs_digest
 from datagen.training.model_recipe import ModelRecipe, model_recipe_digest
 from datagen.training.session import train_model
 from tests.training.tiny_pairs import NAMES, pairs_content, parsed, write_pairs
@@ -99,6 +101,43 @@ def test_other_data_in_the_same_place_are_fitted_anew(
     smaller = write_pairs(tmp_path / "other", 40)
     other = train_model(recipe(smaller), out=tmp_path / "n", work=tmp_path / "work")
     assert first.digest != other.digest
+
+
+def test_the_card_tells_data_apart_by_their_label_maps(
+    spec: MeanSpec, data: Path, tmp_path: Path
+) -> None:
+    """The images of both are the same, and so withdrawing them finds both models."""
+    first = train_model(recipe(data), out=tmp_path / "m", work=tmp_path / "work")
+    other = write_pairs(tmp_path / "other")
+    for path in (other / "masks").iterdir():
+        Image.fromarray(np.asarray(Image.open(path))[::-1]).save(path)
+    second = train_model(recipe(other), out=tmp_path / "n", work=tmp_path / "work")
+    told = []
+    for model, place in ((first, data), (second, other)):
+        card = (model.path / "README.md").read_text()
+        digest = pairs_digest(read_training_images(recipe(place).data).images)
+        assert f"sha256 `{digest}`. The same recipe and data of that sha256 give" in card
+        assert model.facts.training is not None
+        told.append((model.facts.training.data_sha256, digest))
+    assert told[0][0] == told[1][0]
+    assert told[0][1] != told[1][1]
+    assert first.digest != second.digest
+
+
+def test_all_that_is_read_is_in_the_digest_of_pairs(data: Path) -> None:
+    images = read_training_images(recipe(data).data).images
+    assert images.masks is not None
+    changed = [
+        images,
+        replace(images, masks=None),
+        replace(images, conditions=images.images, masks=None),
+        replace(images, images=255 - images.images),
+        replace(images, names=tuple(reversed(images.names))),
+        replace(images, groups=images.names),
+        replace(images, spacing_mm=np.ones((len(images), 2))),
+        replace(images, mask_names=("background", "dot", "bar")),
+    ]
+    assert len({pairs_digest(each) for each in changed}) == len(changed)
 
 
 @pytest.mark.parametrize(
