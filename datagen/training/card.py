@@ -232,6 +232,9 @@ def _check_section(check: DataCheck) -> str:
 
 def _public_parts(training: TrainingFacts, config: ModelConfig) -> dict[str, str]:
     kid_real = training.kid_real
+    what = same = "data"
+    if config.condition is not None:  # the digest is of images and classes alone
+        what, same = "images", "images with what lies beside them"
     return {
         "kept": f"after {training.best_images_seen:,} images: the average with the lowest held-out "
         "distance" + (f"; the training stopped: {training.stopped}" if training.stopped else ""),
@@ -246,7 +249,7 @@ def _public_parts(training: TrainingFacts, config: ModelConfig) -> dict[str, str
         ),
         "how": _HOW.format(num_per_class=MAX_PER_CLASS, features=features_told(config)),
         "closeness": _CLOSENESS,
-        "origin": f" on data of\nsha256 `{training.data_sha256}`. The same recipe, data and "
+        "origin": f" on {what} of\nsha256 `{training.data_sha256}`. The same recipe, {same} and "
         "machine give the same weights.",
     }
 

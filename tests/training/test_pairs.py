@@ -64,6 +64,7 @@ def test_a_training_on_pairs_writes_a_model_that_draws_with_label_maps(
     heights = [decode_png(p.read_bytes()).shape[0] for p in (grid, model.path / "samples.png")]
     assert heights[0] > heights[1] > heights[0] // 2
     card = (model.path / "README.md").read_text()
+    assert "The same recipe, images with what lies beside them and machine give" in card
     assert "a condition of kind mask: background, bar, dot" in card
     assert "No real picture is shown" in card
 
