@@ -200,3 +200,12 @@ def test_what_comes_from_outside_is_background_and_black() -> None:
 def test_conditions_do_not_share_the_stream_of_the_images() -> None:
     assert not np.array_equal(condition_rng(7).random(4), seeded_rng(7).random(4))
     assert not np.array_equal(condition_rng(7).random(4), condition_rng(8).random(4))
+
+
+def test_a_form_that_would_leave_the_frame_is_refused() -> None:
+    from datagen.generators.conditioning.editing import _draw_form, _grow
+
+    form = _draw_form(np.random.default_rng(0), "ellipse")
+    assert _grow(form, (0, 16), 60, (1.0, 1.0), (32, 32)) is None
+    spot = _grow(form, (16, 16), 60, (1.0, 1.0), (32, 32))
+    assert spot is not None and spot.sum() == 60

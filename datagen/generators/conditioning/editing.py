@@ -167,17 +167,20 @@ def _grow(
     """The num_pixels pixels that the form reaches first: its area is exact. None if they would
     leave the frame."""
     radius = 3.0 * math.sqrt(num_pixels * pixel[0] * pixel[1] / math.pi) + max(pixel)
-    window, offsets = [], []
-    for middle, side, step in zip(centre, size, pixel, strict=True):
-        half = math.ceil(radius / step)
-        low, high = max(0, middle - half), min(side, middle + half + 1)
-        window.append(slice(low, high))
-        offsets.append(np.arange(low - middle, high - middle, dtype=np.float64) * step)
-    reach = form.reach(offsets[0][:, None], offsets[1][None, :])
-    if reach.size < num_pixels:
+    if num_pixels > math.prod(size):
         return None
+    halves = [math.ceil(radius / step) for step in pixel]
+    offsets = [
+        np.arange(-half, half + 1, dtype=np.float64) * step
+        for half, step in zip(halves, pixel, strict=True)
+    ]
+    # Beyond the frame too: a form that the frame cuts would grow along its edge instead.
+    reach = form.reach(offsets[0][:, None], offsets[1][None, :])
     order = np.argsort(reach, axis=None, kind="stable")[:num_pixels]
     rows, columns = np.unravel_index(order, reach.shape)
+    rows, columns = rows + centre[0] - halves[0], columns + centre[1] - halves[1]
+    if min(rows.min(), columns.min()) < 0 or rows.max() >= size[0] or columns.max() >= size[1]:
+        return None
     spot = np.zeros(size, np.bool_)
-    spot[rows + window[0].start, columns + window[1].start] = True
+    spot[rows, columns] = True
     return spot
