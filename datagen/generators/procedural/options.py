@@ -109,6 +109,14 @@ class ProceduralConditionOptions(EditingOptions, SceneOptions):
         description="a mapping of shapes to names of the conditioned model, like {star: lesion}",
     )
 
+    @field_validator("names")
+    @classmethod
+    def _no_background(cls, names: dict[Shape, str]) -> dict[Shape, str]:
+        """A shape of that name would have the value of what lies around it."""
+        if "background" in names.values():
+            raise ValueError("expected names of classes, not 'background'")
+        return names
+
 
 class NoNetwork(BaseModel):
     """There is no network and no objective: nothing may be set."""
