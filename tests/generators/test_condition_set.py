@@ -395,3 +395,12 @@ def test_it_makes_no_images_and_has_no_settings(models: Mapping[str, Model]) -> 
     with pytest.raises(InputError, match=r"network: num_items"):
         spec.fitted(images_of(), options, kind="mask", seed=0)
     assert load_model(model.path).digest == model.digest
+
+
+@pytest.mark.parametrize("name", ["a" * 256, "a\nb", "a\ud800"])
+def test_a_foreign_name_that_no_log_can_hold_is_refused(name: str) -> None:
+    from datagen.generators.condition_set.items import _checked_name
+
+    assert _checked_name("patient 1, é") == "patient 1, é"
+    with pytest.raises(ValueError, match="at most 255 characters"):
+        _checked_name(name)

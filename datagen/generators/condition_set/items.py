@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,8 +94,8 @@ def _table_of(
     tuple[str, ...], tuple[str, ...], NDArray[np.int64], tuple[tuple[float, float], ...] | None
 ]:
     """Raises ValueError, TypeError or KeyError for anything else than tensors_of wrote."""
-    names = tuple(str(name) for name in content["names"])
-    groups = tuple(str(name) for name in content["groups"])
+    names = tuple(_checked_name(name) for name in content["names"])
+    groups = tuple(_checked_name(name) for name in content["groups"])
     class_ids = np.asarray(content["class_ids"], np.int64)
     spacing = None
     if network.has_spacing:
@@ -109,6 +110,16 @@ def _table_of(
     if len(set(groups)) != network.num_groups:
         raise ValueError(f"{len(set(groups))} groups, not {network.num_groups}")
     return names, groups, class_ids, spacing
+
+
+def _checked_name(value: Any) -> str:
+    """Raises ValueError for what cannot stand in a line of a log or in a record."""
+    name = str(value)
+    if len(name) > 255 or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
+        raise ValueError(
+            f"the name {name[:40]!a}: expected at most 255 characters, no control characters"
+        )
+    return name
 
 
 def check_splits(num_groups: int, splits: Mapping[str, float]) -> None:
