@@ -404,3 +404,12 @@ def test_a_foreign_name_that_no_log_can_hold_is_refused(name: str) -> None:
     assert _checked_name("patient 1, é") == "patient 1, é"
     with pytest.raises(ValueError, match="at most 255 characters"):
         _checked_name(name)
+
+
+def test_groups_that_share_an_equal_item_are_one() -> None:
+    from datagen.generators.condition_set.items import Items, joined_groups
+
+    masks = np.stack([np.full((2, 2), value, np.uint8) for value in (1, 2, 2, 3, 3, 4)])
+    groups = ("c", "c", "b", "b", "a", "d")
+    items = Items(masks, None, tuple("uvwxyz"), groups, np.zeros(6, np.int64), None)
+    assert joined_groups(items) == ("a", "a", "a", "a", "a", "d")

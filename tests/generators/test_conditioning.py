@@ -208,4 +208,5 @@ def test_a_form_that_would_leave_the_frame_is_refused() -> None:
     form = _draw_form(np.random.default_rng(0), "ellipse")
     assert _grow(form, (0, 16), 60, (1.0, 1.0), (32, 32)) is None
     spot = _grow(form, (16, 16), 60, (1.0, 1.0), (32, 32))
-    assert spot is not None and spot.sum() == 60
+    assert spot is not None
+    assert spot.sum() == 60

@@ -16,6 +16,7 @@ from datagen.generators.condition_set.inpainting import Painting, draw_painting
 from datagen.generators.condition_set.items import (
     Items,
     check_splits,
+    joined_groups,
     load_items,
     split_of_groups,
 )
@@ -75,7 +76,8 @@ class SetConditions:
     @cached_property
     def pools(self) -> dict[str, Rows]:
         """Split -> rows of its items. An inpainting of a class has items that show it alone."""
-        dealt = split_of_groups(self.items.groups, self.splits)
+        groups = joined_groups(self.items)
+        dealt = split_of_groups(groups, self.splits)
         usable = np.ones(len(self.items), np.bool_)
         region = self.options.region
         shown = None if region is None else region.from_class or region.inside
@@ -83,7 +85,7 @@ class SetConditions:
             assert self.items.masks is not None
             value = self.names.index(shown)
             usable = np.array([bool((mask == value).any()) for mask in self.items.masks])
-        split_of = np.array([dealt[group] for group in self.items.groups])
+        split_of = np.array([dealt[group] for group in groups])
         return {
             split: np.flatnonzero((split_of == split) & usable) for split in set(dealt.values())
         }

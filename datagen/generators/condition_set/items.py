@@ -133,6 +133,28 @@ def check_splits(num_groups: int, splits: Mapping[str, float]) -> None:
         )
 
 
+def joined_groups(items: Items) -> tuple[str, ...]:
+    """(N,): each item's group; groups that share an equal item, by whatever name, are one, called
+    like the first of them in alphabetical order. So no split holds an item of another."""
+    parent = {group: group for group in items.groups}
+
+    def root(group: str) -> str:
+        while parent[group] != group:
+            parent[group] = parent[parent[group]]
+            group = parent[group]
+        return group
+
+    owner: dict[bytes, str] = {}
+    for row, group in enumerate(items.groups):
+        parts = [
+            tensor[row].tobytes() for tensor in (items.masks, items.images) if tensor is not None
+        ]
+        first = owner.setdefault(hashlib.sha256(b"".join(parts)).digest(), group)
+        low, high = sorted((root(first), root(group)))
+        parent[high] = low
+    return tuple(root(group) for group in items.groups)
+
+
 def split_of_groups(groups: Sequence[str], splits: Mapping[str, float]) -> dict[str, str]:
     """Group -> split. The groups stand in the order of the sha256 of their names, and the splits,
     in the order of theirs, take as many as their ratios say and one at least.
