@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Select, case, func, select
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.connection import now_s
 from datagen.catalog.rows import ACTIVE_STATES, LEASED
-from datagen.catalog.tables import contexts, jobs, models, rejections, units, uses_model
+from datagen.catalog.tables import contexts, jobs, models, rejections, units
 from datagen.catalog.units import claimable
 
 
@@ -87,7 +87,7 @@ def _models(connection: Connection, mine: ColumnElement[bool]) -> tuple[ModelMea
     made = func.coalesce(func.sum(units.c.num_generated), 0)
     query = (
         select(models.c.name, made, func.min(models.c.seconds_per_image))
-        .join(contexts, uses_model(models.c.digest))
+        .join(contexts, contexts.c.model_digest == models.c.digest)
         .join(jobs, jobs.c.context_id == contexts.c.id)
         .join(units, units.c.job_id == jobs.c.id)
         .where(mine)
