@@ -129,6 +129,16 @@ class ClassRequest(_Part):
         description="1 to 1000 characters that are true of each of its images",
     )
 
+    @model_validator(mode="after")
+    def _also_names_others_once(self) -> ClassRequest:
+        seen = {self.name}
+        for index, name in enumerate(self.also):
+            if name in seen:
+                wanted = "further classes, each once, without the class's own name"
+                refuse([(("also", index), name, wanted)])
+            seen.add(name)
+        return self
+
 
 class _Optioned(BaseModel):
     """A named part with options; resolve checks them by the part's own schema."""

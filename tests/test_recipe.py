@@ -804,3 +804,14 @@ def test_importing_recipe_loads_nothing_heavy() -> None:
 def test_yaml_is_scanned_by_libyaml() -> None:
     """The Python scanner gives the same answers ten times slower."""
     assert hasattr(yaml, "CSafeLoader")
+
+
+@pytest.mark.parametrize("also", [["cat"], ["pet", "pet"]])
+def test_further_classes_stand_once_and_without_their_own(also: list[str]) -> None:
+    document = yaml.safe_load(QUICKSTART)
+    document["classes"] = [{"name": "cat", "count": 20, "also": ["pet"]}]
+    read = parse_recipe(yaml.safe_dump(document).encode(), source="r.yaml")
+    assert read.recipe.classes[0].also == ("pet",)
+    document["classes"][0]["also"] = also
+    with pytest.raises(InvalidRecipe, match="each once"):
+        parse_recipe(yaml.safe_dump(document).encode(), source="r.yaml")
