@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 from datagen.attachments import CARD, attach
 from datagen.catalog.attachments import AttachmentRow
@@ -56,6 +57,9 @@ def _documents(
     """File name -> content. A version without images has no Croissant."""
     manifest = opened.manifest
     origin = _origin(catalog, manifest.model["digest"])
+    conditioner = manifest.recipe.get("conditioning", {}).get("model_digest")
+    if conditioner is not None:
+        origin = replace(origin, conditions=_origin(catalog, conditioner))
     found = {CARD_FILE: write_card(manifest, origin=origin, figures=figures).encode()}
     if manifest.num_samples:
         job = get_job(catalog, opened.row.job_id)

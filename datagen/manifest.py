@@ -82,7 +82,26 @@ class Manifest:
     def has_labels(self) -> bool:
         """Whether its images have labels beside their class."""
         further = (c.get("also") or c.get("caption") for c in self.recipe["classes"])
-        return bool(self.label_names) or any(further)
+        return bool(self.recipe.get("conditioning")) or any(further)
+
+    @property
+    def label_kinds(self) -> frozenset[str]:
+        """Of mask, instances, boxes (of objects without instances) and keypoints."""
+        return frozenset(self.recipe.get("conditioning", {}).get("label_kinds", ()))
+
+    @property
+    def has_label_maps(self) -> bool:
+        return bool(self.label_kinds & {"mask", "instances"})
+
+    @property
+    def label_tasks(self) -> list[str]:
+        """What can be learned from them beside classes."""
+        tasks = []
+        if self.label_kinds & {"instances", "boxes"}:
+            tasks.append("object detection")
+        if "mask" in self.label_kinds:
+            tasks.append("image segmentation")
+        return tasks
 
     @property
     def has_real_parts(self) -> bool:

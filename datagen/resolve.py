@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from pydantic import BaseModel, ValidationError
 
 from datagen.augment import check_augmentations
-from datagen.conditions import Conditioner
+from datagen.conditions import ConditionConfig, Conditioner
 from datagen.errors import JobError, ModelError, NotFoundError, RecipeError
 from datagen.evaluation.named_data import find_named, list_named, plain_name
 from datagen.filters import FILTERS
 from datagen.filters.interface import FilterOptions, score_key
 from datagen.formats import FAULTS, FORMATS, NEEDS
 from datagen.generators import GENERATORS
+from datagen.generators.encoding import num_channels
 from datagen.generators.interface import (
     ConditioningSpec,
     GeneratorSpec,
@@ -86,7 +87,10 @@ class ResolvedRecipe:
     def batch_size(self) -> int:
         """Images per network call: the family's, or fewer where one batch would be too large."""
         height, width = self.config.image_size
-        fitting = max(1, MAX_BATCH_BYTES // (height * width * self.config.channels))
+        per_pixel = self.config.channels
+        if self.config.condition is not None:  # its planes are numbers of four bytes
+            per_pixel += 4 * num_channels(self.config.condition)
+        fitting = max(1, MAX_BATCH_BYTES // (height * width * per_pixel))
         return min(self.spec.batch_size, fitting)
 
     @cached_property
@@ -185,13 +189,16 @@ class ResolvedRecipe:
             self.condition_options,
         )
         if kind is None or model is None or options is None:
-            return {"names": list(self.names)} if self.names else {}
+            if self.conditioner is None:
+                return {}
+            return {"names": list(self.names), "label_kinds": sorted(self.label_kinds)}
         body: dict[str, Any] = {
             "kind": kind,
             "model": model.name,
             "model_digest": model.digest,
             "options": options.model_dump(mode="json", exclude_defaults=True),
             "names": list(self.names),
+            "label_kinds": sorted(self.label_kinds),
         }
         return body
 
@@ -333,6 +340,7 @@ def check_conditioner(resolved: ResolvedRecipe) -> None:
     if wanted is None or conditioner is None:
         return
     _check_edited_classes(resolved)
+    _check_pictures(resolved, wanted)
     if wanted.kind == "image":
         return
     unknown = [name for name in conditioner.names if name not in wanted.names]
@@ -343,6 +351,30 @@ def check_conditioner(resolved: ResolvedRecipe) -> None:
             resolved.recipe.conditioning.request.model,  # type: ignore[union-attr]
             f"conditions of {', '.join(wanted.names)}, which model {resolved.model.name} knows; "
             f"they have {', '.join(unknown[:5])} as well",
+        )
+
+
+def _check_pictures(resolved: ResolvedRecipe, wanted: ConditionConfig) -> None:
+    """Of a set: their channels, and label maps beside them where the model was trained so."""
+    model, kind = resolved.conditioner_model, resolved.recipe.conditioning.kind
+    if model is None or wanted.kind not in ("image", "inpaint"):
+        return
+    channels = model.config.network.get("picture_channels")
+    if getattr(resolved.condition_options, "derive", "none") == "edges":
+        channels = 1
+    if channels is not None and channels != wanted.channels:
+        raise field_error(
+            f"conditioning.{kind}.model",
+            model.name,
+            f"pictures of {wanted.channels} channels, which model {resolved.model.name} was "
+            f"trained with; those drawn here have {channels}",
+        )
+    if wanted.kind == "inpaint" and wanted.names and "mask" not in resolved.label_kinds:
+        raise field_error(
+            f"conditioning.{kind}.model",
+            model.name,
+            f"a set with label maps, which model {resolved.model.name} was trained with; or name "
+            f"the class that is painted in conditioning.{kind}.object",
         )
 
 

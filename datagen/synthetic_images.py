@@ -38,15 +38,16 @@ def find_synthetic(catalog: Catalog, settings: Settings, path: Path, reading: Re
     nothing."""
     names = set(reading.marks)
     makers: set[str] = set()
-    beside = _model_beside(path)
-    if beside is not None:
+    beside = _models_beside(path)
+    if beside:
         names |= set(reading.images.names)
-        makers.add(beside)
+        makers |= beside
     by_pixels = _names_by_pixels(reading)
     keys = {key for key in reading.marks.values() if key}
-    for key, raw, model in made_here(catalog, attempt_keys=keys, raw_sha256=by_pixels):
+    made = made_here(catalog, attempt_keys=keys, raw_sha256=by_pixels)
+    for key, raw, model, conditioner in made:
         if raw in by_pixels or key in keys:
-            makers.add(model)
+            makers |= {model} if conditioner is None else {model, conditioner}
         names |= set(by_pixels.get(raw, ()))
     if not names:
         return Synthetic(frozenset(), 0)
@@ -66,8 +67,8 @@ def _names_by_pixels(reading: Reading) -> dict[str, list[str]]:
     return found
 
 
-def _model_beside(path: Path) -> str | None:
-    """The digest of the model in the manifest of a data set that was pulled to the folder."""
+def _models_beside(path: Path) -> set[str]:
+    """The digests of the models in the manifest of a data set that was pulled to the folder."""
     for folder in (path, path.parent):
         file = folder / MANIFEST
         if file.is_file() and file.stat().st_size <= _MAX_BYTES:
@@ -75,10 +76,12 @@ def _model_beside(path: Path) -> str | None:
                 content: Any = json.loads(file.read_bytes())
                 is_ours = {"recipe_digest", "shards", "counts"} <= content.keys()
                 if is_ours:
-                    return str(content["model"]["digest"])
+                    conditioner = content["recipe"]["conditioning"].get("model_digest")
+                    found = {str(content["model"]["digest"])}
+                    return found if conditioner is None else found | {str(conditioner)}
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 continue  # of another program
-    return None
+    return set()
 
 
 def _depth_of(catalog: Catalog, settings: Settings, digest: str) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from datagen.catalog.attempts import cached_attempts
+from datagen.catalog.sources import made_here
 from datagen.conditions import ConditionConfig, condition_digest
 from datagen.engine import load_sampler
 from datagen.errors import JobError, RecipeError
@@ -86,6 +87,9 @@ def test_the_stored_labels_are_of_who_drew_them(settings: Settings) -> None:
         reader = reader_of(home)
         assert reader.names == ("background", "circle", "star")
         assert reader.manifest.recipe["conditioning"]["kind"] == "mask"
+        assert reader.manifest.label_kinds == {"mask", "instances"}
+        card = (home.folder("fitted") / "README.md").read_text()
+        assert "| conditions drawn by model | procedural |" in card
         for sample in reader.iter_samples():
             labels = sample.labels
             assert labels.mask is not None
@@ -123,6 +127,17 @@ def test_an_image_made_again_alone_is_identical(settings: Settings) -> None:
         made = remake_sample(home.catalog, home.store, home.settings, version, key)
         assert made.identical
         assert made.raw_identical
+
+
+def test_who_drew_the_conditions_is_known_of_every_image(settings: Settings) -> None:
+    """So that images that train a model count as its generation, too."""
+    resolved = resolved_of(noise_recipe(changes()), settings)
+    with open_home(settings.home) as home:
+        sample = next(iter(reader_of(home).iter_samples()))
+        keys = {sample.record["attempt_key"]}
+        made = made_here(home.catalog, attempt_keys=keys, raw_sha256=set())
+    assert resolved.conditioner_model is not None
+    assert [row[2:] for row in made] == [(resolved.model.digest, resolved.conditioner_model.digest)]
 
 
 def test_what_draws_the_conditions_is_pinned(settings: Settings) -> None:

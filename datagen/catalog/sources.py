@@ -234,12 +234,18 @@ def mark_withdrawn(catalog: Catalog, found: Sequence[Source], *, reason: str) ->
 
 def made_here(
     catalog: Catalog, *, attempt_keys: Collection[str], raw_sha256: Collection[str]
-) -> list[tuple[str, str, str]]:
-    """(attempt key, sha256 of the raw pixels, digest of the model) of the tenant's published
-    images that have one of the keys or pixels. Walks over all images ever made: a database without
-    an index on either is read once, a million rows in seconds."""
+) -> list[tuple[str, str, str, str | None]]:
+    """(attempt key, sha256 of the raw pixels, digest of the model, and of the one that drew its
+    condition) of the tenant's published images that have one of the keys or pixels. Walks over all
+    images ever made: a database without an index on either is read once, a million rows in
+    seconds."""
     query = (
-        select(samples.c.attempt_key, samples.c.raw_sha256, contexts.c.model_digest)
+        select(
+            samples.c.attempt_key,
+            samples.c.raw_sha256,
+            contexts.c.model_digest,
+            contexts.c.conditioner_digest,
+        )
         .join(jobs, jobs.c.id == samples.c.job_id)
         .join(contexts, contexts.c.id == jobs.c.context_id)
         .where(catalog.owns(jobs.c.tenant))
@@ -247,8 +253,8 @@ def made_here(
     )
     with catalog.reading() as connection:
         return [
-            (str(key), str(raw), str(model))
-            for key, raw, model in connection.execute(query)
+            (str(key), str(raw), str(model), conditioner)
+            for key, raw, model, conditioner in connection.execute(query)
             if raw in raw_sha256 or key in attempt_keys
         ]
 

@@ -68,7 +68,7 @@ def _front_matter(manifest: Manifest, origin: ModelOrigin) -> dict[str, Any]:
 
 
 def _further_tasks(manifest: Manifest) -> list[str]:
-    return ["object-detection", "image-segmentation"] if manifest.label_names else []
+    return [task.replace(" ", "-") for task in manifest.label_tasks]
 
 
 def _summary(manifest: Manifest) -> str:
@@ -115,13 +115,15 @@ def _counts(manifest: Manifest) -> str:
 def _labels(manifest: Manifest) -> str:
     drawn = manifest.recipe.get("conditioning", {})
     lines = ["## Labels beside the class", ""]
-    if manifest.label_names:
+    names = ", ".join(manifest.label_names[:_MAX_LISTED])
+    if "mask" in manifest.label_kinds:
         lines += [
-            "Each image lies beside a label map (`KEY.mask.png`), whose values are, from 0: "
-            f"{', '.join(manifest.label_names[:_MAX_LISTED])}; boxes and keypoints are in its JSON "
-            "under `labels`, those of single objects in the order of `KEY.instances.png`.",
+            f"Beside each image lies a label map, `KEY.mask.png`. Its values are, from 0: {names}.",
             "",
         ]
+    if manifest.label_kinds & {"instances", "boxes", "keypoints"}:
+        order = ", in the order of `KEY.instances.png`" if manifest.has_label_maps else ""
+        lines += [f"Boxes and keypoints are in its JSON under `labels`{order}.", ""]
     if "kind" in drawn:
         lines += [
             f"The images were made to fit their labels: conditions of kind {drawn['kind']}, drawn "
@@ -161,6 +163,14 @@ def _origin(manifest: Manifest, origin: ModelOrigin) -> str:
         rows += [
             ("trained on", _plain(origin.training_data or "not stated")),
             ("licence of its training data", _plain(origin.training_data_license or "not stated")),
+        ]
+    if origin.conditions is not None:
+        drawn, conditions = manifest.recipe.get("conditioning", {}), origin.conditions
+        rows += [
+            ("conditions drawn by model", _plain(drawn.get("model", ""))),
+            ("its digest", _plain(drawn.get("model_digest", ""))),
+            ("its licence", _plain(conditions.license or "not stated")),
+            ("made from", _plain(conditions.training_data or "no images")),
         ]
     for source in manifest.sources:
         use = _plain(source.permitted_use or "not stated")

@@ -115,7 +115,7 @@ def croissant(
         ),
         "conformsTo": "http://mlcommons.org/croissant/1.1",
         "version": f"{manifest.version}.0.0",
-        "license": origin.license_url,
+        "license": origin.license_urls,
         "url": f"urn:sha256:{manifest.digest}",
         "datePublished": date_published.isoformat(),
         "citeAs": f"{manifest.name} version {manifest.version}, sha256 {manifest.digest}",
@@ -129,8 +129,7 @@ def croissant(
 
 
 def _tasks(manifest: Manifest) -> list[str]:
-    further = ["object detection", "image segmentation"] if manifest.label_names else []
-    return ["image classification", *further]
+    return ["image classification", *manifest.label_tasks]
 
 
 def _measured(figures: Mapping[str, str]) -> str:
@@ -159,7 +158,7 @@ def _distribution(manifest: Manifest) -> list[dict[str, Any]]:
             "name": "images",
             "description": "The PNG files in the shards.",
             "encodingFormat": "image/png",
-            "includes": _BESIDE_LABEL_MAPS if manifest.label_names else "*.png",
+            "includes": _BESIDE_LABEL_MAPS if manifest.has_label_maps else "*.png",
             "containedIn": [{"@id": entry.path} for entry in manifest.shards],
         },
         {

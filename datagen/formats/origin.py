@@ -13,12 +13,25 @@ class ModelOrigin:
     """license: SPDX identifier of the model, under which its images are offered too.
 
     training_data: what it was trained on and where that is from, in a sentence ("" if nobody
-    said); None for a model that saw no images. training_data_license: SPDX identifier.
+    said); None for a model that saw no images. training_data_license: SPDX identifier. conditions:
+    the same of the model that drew what the images were made to fit, if any.
     """
 
     license: str | None = None
     training_data: str | None = None
     training_data_license: str | None = None
+    conditions: ModelOrigin | None = None
+
+    @property
+    def has_two_licenses(self) -> bool:
+        return self.conditions is not None and self.conditions.license != self.license
+
+    @property
+    def license_urls(self) -> str | list[str]:
+        """Of both models, where they differ."""
+        if self.conditions is None or not self.has_two_licenses:
+            return self.license_url
+        return [self.license_url, self.conditions.license_url]
 
     @property
     def license_url(self) -> str:
@@ -29,7 +42,9 @@ class ModelOrigin:
 
     @property
     def hugging_face_license(self) -> str:
-        """An identifier for the front matter: theirs are SPDX's in lower case."""
+        """An identifier for the front matter: theirs are SPDX's in lower case. Two are "other"."""
+        if self.has_two_licenses:
+            return "other"
         if self.license and _SPDX.fullmatch(self.license):
             return self.license.lower()
         return "other" if self.license else "unknown"

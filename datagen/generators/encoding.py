@@ -64,9 +64,10 @@ def encode_batch(
     """As encode, the first repeated up to batch_size, as weights.pad_batch does with the seeds."""
     if not 0 < len(conditions) <= batch_size:
         raise ValueError(f"{len(conditions)} conditions, batch {batch_size}")
-    planes = encode(conditions, config, size=size)
-    missing = batch_size - len(conditions)
-    return np.concatenate([planes, np.repeat(planes[:1], missing, axis=0)])
+    planes = np.zeros((batch_size, num_channels(config), *size), np.float32)
+    planes[: len(conditions)] = encode(conditions, config, size=size)
+    planes[len(conditions) :] = planes[0]
+    return planes
 
 
 def refuse_unconditioned(config: ConditionConfig | None) -> None:

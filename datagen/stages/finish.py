@@ -37,6 +37,7 @@ from datagen.formats.card import contact_sheet_path, write_card
 from datagen.formats.croissant import croissant
 from datagen.formats.index import write_index
 from datagen.formats.origin import ModelOrigin
+from datagen.generators.model_directory import Model
 from datagen.images import contact_sheet, decode_png, encode_png
 from datagen.manifest import Manifest, ObjectEntry, SourceEntry, claims_of
 from datagen.stages.evaluate import evaluate_packed
@@ -245,8 +246,13 @@ def _sources(work: JobWork) -> list[SourceEntry]:
 
 
 def _origin(work: JobWork) -> ModelOrigin:
-    facts = work.resolved.model.facts
-    trained = work.resolved.spec.needs_weights
+    conditioner = work.resolved.conditioner_model
+    origin = _origin_of(work.resolved.model)
+    return origin if conditioner is None else replace(origin, conditions=_origin_of(conditioner))
+
+
+def _origin_of(model: Model) -> ModelOrigin:
+    trained, facts = model.spec.needs_weights, model.facts
     return ModelOrigin(
         license=facts.licence,
         training_data=facts.source if trained else None,

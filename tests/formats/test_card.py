@@ -30,6 +30,22 @@ def _front_matter(card: str) -> dict[str, Any]:
     return content
 
 
+def test_a_card_names_the_model_that_drew_the_conditions_and_its_licence(tmp_path: Path) -> None:
+    manifest = publish_small_version(tmp_path).manifest
+    drawn = {"kind": "mask", "model": "maps", "model_digest": "5" * 64, "label_kinds": ["mask"]}
+    fitted = dataclasses.replace(manifest, recipe=manifest.recipe | {"conditioning": drawn})
+    origin = dataclasses.replace(ORIGIN, conditions=ModelOrigin("CC-BY-NC-4.0", "hospital X"))
+    card = write_card(fitted, origin=origin)
+    assert "| conditions drawn by model | maps |" in card
+    assert "| its licence | CC-BY-NC-4.0 |" in card
+    assert "| made from | hospital X |" in card
+    assert "license: other" in card
+    assert "image-segmentation" in card
+    assert "object-detection" not in card
+    alike = dataclasses.replace(ORIGIN, conditions=ModelOrigin("MIT"))
+    assert "license: mit" in write_card(fitted, origin=alike)
+
+
 def test_a_card_of_painted_pictures_says_that_parts_are_real(tmp_path: Path) -> None:
     manifest = publish_small_version(tmp_path).manifest
     recipe = manifest.recipe | {"conditioning": {"kind": "inpaint", "model": "backgrounds"}}

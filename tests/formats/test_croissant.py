@@ -68,6 +68,16 @@ def test_every_file_is_listed_with_its_digest(tmp_path: Path) -> None:
     ]
 
 
+def test_both_licences_are_told_where_conditions_have_another(tmp_path: Path) -> None:
+    manifest = publish_small_version(tmp_path).manifest
+    origin = ModelOrigin("MIT", conditions=ModelOrigin("CC-BY-NC-4.0"))
+    document = croissant(manifest, origin=origin, date_published=DAY)
+    assert document["license"] == [
+        "https://spdx.org/licenses/MIT.html",
+        "https://spdx.org/licenses/CC-BY-NC-4.0.html",
+    ]
+
+
 def test_figures_and_what_is_not_for_performance_claims_are_said(tmp_path: Path) -> None:
     manifest = publish_small_version(tmp_path).manifest
     document = _document(manifest)

@@ -26,12 +26,10 @@ class SceneLabels:
 
     has_pools = False
 
-    def __init__(
-        self, options: ProceduralOptions, *, class_names: Sequence[str], size: tuple[int, int]
-    ) -> None:
+    def __init__(self, options: ProceduralOptions, *, size: tuple[int, int]) -> None:
         """size: (H, W)."""
-        shown = {shape for name in class_names for shape in shapes_of(name, options)}
-        self.names: tuple[str, ...] = ("background", *(s for s in SHAPES if s in shown))
+        # Whatever the recipe's classes: another class renumbers no label map.
+        self.names: tuple[str, ...] = ("background", *SHAPES)
         self.options = options
         self.size = size
 

@@ -96,7 +96,7 @@ class ProceduralSpec:
     ) -> Conditioner:
         """See ConditioningSpec."""
         if isinstance(options, ProceduralOptions):
-            return SceneLabels(options, class_names=config.class_names, size=image_size)
+            return SceneLabels(options, size=image_size)
         assert isinstance(options, ProceduralConditionOptions)
         if kind not in ("mask", "layout"):
             raise ModelError(
