@@ -113,6 +113,12 @@ class Move:
                 cv2.resize(pixels[y0:y1, x0:x1], (width, height), interpolation=self.interpolation)
             )
         points = self.shape.origins(size)
+        if self.interpolation == NEAREST and isinstance(self.shape, Bent):
+            # Halves are rounded as for the image: by the same call, on the same two-channel map.
+            both, none = np.ascontiguousarray(points, np.float32), np.empty(0, np.float32)
+            return lambda pixels: np.asarray(
+                cv2.remap(pixels, both, none, NEAREST, borderMode=self.border, borderValue=0)
+            )
         if self.interpolation == NEAREST:
             points = np.floor(points + 0.5)
         x, y = np.ascontiguousarray(np.moveaxis(points, -1, 0), np.float32)
