@@ -115,7 +115,8 @@ class Move:
         points = self.shape.origins(size)
         if self.interpolation == NEAREST and isinstance(self.shape, Bent):
             # Halves are rounded as for the image: by the same call, on the same two-channel map.
-            both, none = np.ascontiguousarray(points, np.float32), np.empty(0, np.float32)
+            both: Any = np.ascontiguousarray(points, np.float32)
+            none: Any = None
             return lambda pixels: np.asarray(
                 cv2.remap(pixels, both, none, NEAREST, borderMode=self.border, borderValue=0)
             )
