@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -71,7 +71,10 @@ def list_flat(root: Path, class_name: str) -> Listing | None:
     are folders of classes: pairs need no classes."""
     if not root.is_dir() or _class_folders(root):
         return None
-    metadata = read_metadata(root)
+    # In the folder, else beside it; its paths are relative to where it lies, or to the folder.
+    place, metadata = root, read_metadata(root)
+    if not metadata and root.parent.is_dir():
+        place, metadata = root.parent, read_metadata(root.parent)
     paths = [
         path
         for path in sorted(root.iterdir())
@@ -79,11 +82,34 @@ def list_flat(root: Path, class_name: str) -> Listing | None:
     ]
     if len(paths) > MAX_IMAGES:
         raise InputError(f"data {root}: more than {MAX_IMAGES:,} images; split them")
-    entries = []
+    entries: list[Entry] = []
     for path in paths:
-        entry = _entry(path, path.name, class_name, metadata.get(path.name))
-        entries.append(entry)
-    return Listing(entries, (class_name,)) if entries else None
+        known = metadata.get(path.relative_to(place).as_posix())
+        row = metadata.get(path.name) if known is None else known
+        entries.append(_entry(path, path.name, class_name, row))
+    if not entries:
+        return None
+    return Listing(entries, (class_name,), tuple(_row_notes(root, place, entries, metadata)))
+
+
+def _row_notes(
+    root: Path, place: Path, entries: Sequence[Entry], metadata: Mapping[str, Row]
+) -> list[str]:
+    """Raises InputError if no row is of an image here: patients would be told apart by nothing."""
+    bare = sum(not entry.attributes and entry.group is None for entry in entries)
+    if not metadata or not bare:
+        return []
+    if bare == len(entries):
+        raise InputError(
+            f"data {root}: the metadata in {place} say nothing of its images, such as "
+            f"{entries[0].name}; expected their names in the column `file`, and a `group` or an "
+            f"attribute: they name {some(list(metadata), most=3)}"
+        )
+    unknown = [name for name in metadata if not (root / name).is_file()]
+    return [
+        f"{root.name}: the metadata say nothing of {bare:,} of {len(entries):,} images",
+        *_unknown_rows(root.name, place, unknown),
+    ]
 
 
 def _unknown_rows(what: str, place: Path, names: Sequence[str]) -> list[str]:
