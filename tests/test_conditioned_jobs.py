@@ -177,6 +177,18 @@ def test_what_draws_the_conditions_is_pinned(settings: Settings) -> None:
             },
             "edits[0].classes",
         ),
+        (
+            {
+                "conditioning": {
+                    "mask": {
+                        "model": "procedural",
+                        "shapes": ["circle", "star"],
+                        "objects": ["background"],
+                    }
+                }
+            },
+            "objects: 'background'",
+        ),
     ],
 )
 def test_what_does_not_fit_the_model_is_refused(

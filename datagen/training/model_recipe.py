@@ -110,6 +110,7 @@ class ConditionSource(BaseModel):
             (derived and unpictured, "derive", "left out, or kind image"),
             (derived and self.path is not None, "path", "left out: pictures are derived"),
             (len(set(self.names)) < len(self.names), "names", "each name once"),
+            ("background" in self.names[1:], "names", "background first: the others are of it"),
             (len(set(self.values)) < len(self.values), "values", "each value once"),
             (
                 bool(self.values) and len(self.values) != len(self.names),

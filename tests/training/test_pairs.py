@@ -122,6 +122,7 @@ def test_a_recipe_without_pairs_keeps_its_digest(tmp_path: Path) -> None:
         ({"condition": {"kind": "image", "names": ["a", "b"]}}, "data.condition.names"),
         ({"condition": {"kind": "mask", "derive": "edges"}}, "data.condition.derive"),
         ({"condition": {"kind": "mask", "names": ["a", "a"]}}, "data.condition.names"),
+        ({"condition": {"kind": "mask", "names": ["a", "background"]}}, "data.condition.names"),
         ({"condition": {"kind": "mask", "names": ["a", "b"], "values": [1]}}, "values"),
         ({"privacy": {"epsilon": 1.0, "delta": 1e-3}}, "privacy"),
     ],

@@ -54,7 +54,7 @@ def check_edits(
         if edit.add is not None and edit.add not in known:
             known.append(edit.add)
     for name in objects or ():
-        _require_known("objects", name, known)
+        _require_known("objects", name, known[1:])
     return tuple(known)
 
 
