@@ -85,7 +85,7 @@ def rendered(seed: int, side: int) -> Labels:
     from datagen.generators.procedural.options import ProceduralOptions
 
     options = ProceduralOptions(num_objects=(2, 6), max_occlusion=0.5, truncation=True)
-    scenes = SceneLabels(options, class_names=("scene",), size=(side, side))
+    scenes = SceneLabels(options, size=(side, side))
     return scenes.draw(seed, "scene", "train").labels
 
 
