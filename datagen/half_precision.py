@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datagen.errors import InputError, ModelError
-from datagen.generators.interface import ConditionedSampler, ModelConfig, Sampler
+from datagen.generators.interface import ConditionedSampler, ModelConfig, Sampler, makes_images
 from datagen.generators.model_directory import (
     CARD_FILE,
     CURVES_FILE,
@@ -45,13 +45,18 @@ def write_half(model: Model, folder: Path) -> Model:
     """Writes the model directory `folder`. Its parent is the model; all else that is known of it
     stays, the reference for filters included.
 
-    Raises InputError if the weights are in half precision already, ModelError if they do not fit
-    into it, or the folder exists.
+    Raises InputError if the weights are in half precision already, or draw no images; ModelError if
+    they do not fit into it, or the folder exists.
     """
     from safetensors.torch import load_file, save_file
 
     if model.weights is None:
         raise InputError(f"model {model.name}: generator {model.config.generator} has no weights")
+    if not makes_images(model.spec):
+        raise InputError(
+            f"model {model.name}: generator {model.config.generator} draws conditions; half "
+            "precision is measured on images: export it without --half"
+        )
     weights = load_file(model.weights)
     half = _halved(weights, model)
     with tempfile.TemporaryDirectory() as place:

@@ -183,16 +183,13 @@ class ResolvedRecipe:
     @property
     def condition_body(self) -> dict[str, Any]:
         """What decides conditions beside seed, class and image size; empty without any."""
-        kind, model, options = (
-            self.recipe.conditioning.kind,
-            self.conditioner_model,
-            self.condition_options,
-        )
+        kind = self.recipe.conditioning.kind
+        model, options = self.conditioner_model, self.condition_options
         if kind is None or model is None or options is None:
             if self.conditioner is None:
                 return {}
             return {"names": list(self.names), "label_kinds": sorted(self.label_kinds)}
-        body: dict[str, Any] = {
+        return {
             "kind": kind,
             "model": model.name,
             "model_digest": model.digest,
@@ -200,7 +197,6 @@ class ResolvedRecipe:
             "names": list(self.names),
             "label_kinds": sorted(self.label_kinds),
         }
-        return body
 
     def context(self, fingerprint: Mapping[str, Any]) -> bytes:
         """Canonical JSON of all that a raw image depends on beside class, ordinal and attempt."""
@@ -283,7 +279,7 @@ def resolve_recipe(recipe: Recipe, models_dirs: Sequence[Path]) -> ResolvedRecip
     resolved = ResolvedRecipe(
         seeded, model, config, options, _filters(recipe), conditioner_model, condition_options
     )
-    check_conditioner(resolved)
+    _check_conditioner(resolved)
     _check_formats(recipe, resolved.names, resolved.label_kinds)
     check_augmentations(
         recipe.augmentations,
@@ -334,21 +330,21 @@ def _conditioner(
     return model, options
 
 
-def check_conditioner(resolved: ResolvedRecipe) -> None:
+def _check_conditioner(resolved: ResolvedRecipe) -> None:
     """Raises RecipeError if what is drawn is not what the model was trained on."""
-    wanted, conditioner = resolved.config.condition, resolved.conditioner
-    if wanted is None or conditioner is None:
+    wanted, model = resolved.config.condition, resolved.conditioner_model
+    if wanted is None or model is None:
         return
     _check_edited_classes(resolved)
     _check_pictures(resolved, wanted)
     if wanted.kind == "image":
         return
-    unknown = [name for name in conditioner.names if name not in wanted.names]
+    unknown = [name for name in resolved.names if name not in wanted.names]
     if unknown:
         kind = resolved.recipe.conditioning.kind
         raise field_error(
             f"conditioning.{kind}.model",
-            resolved.recipe.conditioning.request.model,  # type: ignore[union-attr]
+            model.name,
             f"conditions of {', '.join(wanted.names)}, which model {resolved.model.name} knows; "
             f"they have {', '.join(unknown[:5])} as well",
         )
@@ -381,10 +377,8 @@ def _check_pictures(resolved: ResolvedRecipe, wanted: ConditionConfig) -> None:
 def _check_edited_classes(resolved: ResolvedRecipe) -> None:
     """An edit of a class that the recipe does not have would never be made."""
     class_names = [c.name for c in resolved.recipe.classes]
-    kind, edits = (
-        resolved.recipe.conditioning.kind,
-        getattr(resolved.condition_options, "edits", ()),
-    )
+    kind = resolved.recipe.conditioning.kind
+    edits = getattr(resolved.condition_options, "edits", ())
     for index, edit in enumerate(edits):
         for name in edit.classes:
             if name not in class_names:

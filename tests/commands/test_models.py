@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,18 @@ import pytest
 from click.testing import CliRunner, Result
 
 from datagen.cli import main
+from datagen.conditions import ConditionConfig
 from datagen.errors import InputError, ModelError
 from datagen.generators.model_directory import Model, save_model
 from datagen.half_precision import compare, write_half
-from tests.generators.tiny_models import FACTS, TINY, random_weights, save_random_model
+from tests.api.test_conditioned import label_maps
+from tests.generators.tiny_models import (
+    FACTS,
+    TINY,
+    TINY_CONDITIONED,
+    random_weights,
+    save_random_model,
+)
 
 RECIPE: dict[str, Any] = {
     "version": 1,
@@ -166,6 +175,25 @@ def test_equal_weights_draw_equal_images(two: list[Model]) -> None:
         0,
         0,
     )
+
+
+@pytest.mark.parametrize("kind", ["mask", "image", "inpaint", "layout"])
+def test_models_that_take_conditions_are_measured_on_some(tmp_path: Path, kind: Any) -> None:
+    names = () if kind == "image" else ("background", "bone")
+    taken = ConditionConfig(kind, names, channels=3 if kind in ("image", "inpaint") else 0)
+    config = replace(TINY_CONDITIONED["edm"], condition=taken)
+    model = save_random_model(tmp_path / "painter", config)
+    half = write_half(model, tmp_path / "half")
+    measured = half.facts.half_precision
+    assert measured is not None
+    assert 0 < measured.share_of_pixels < 0.5
+
+
+def test_a_model_that_draws_conditions_has_no_half(tmp_path: Path) -> None:
+    model = label_maps(tmp_path / "maps")
+    with pytest.raises(InputError, match="draws conditions"):
+        write_half(model, tmp_path / "half")
+    assert not (tmp_path / "half").exists()
 
 
 def test_weights_beyond_half_precision_are_refused(tmp_path: Path) -> None:

@@ -14,7 +14,13 @@ from pydantic import ValidationError
 from datagen.conditions import Condition, Conditioner, ConditionKind
 from datagen.errors import InputError, ModelError
 from datagen.generators.condition_set import fit
-from datagen.generators.condition_set.items import load_items, split_of_groups
+from datagen.generators.condition_set.items import (
+    Items,
+    checked_name,
+    joined_groups,
+    load_items,
+    split_of_groups,
+)
 from datagen.generators.condition_set.options import ConditionSetOptions
 from datagen.generators.condition_set.spec import ConditionSetSpec
 from datagen.generators.interface import ModelConfig
@@ -171,6 +177,13 @@ def test_labels_are_exact_after_deformations_and_edits(models: Mapping[str, Mode
         diameter = 2 * np.sqrt(np.count_nonzero(added) * 0.5 / np.pi)
         assert 5.5 <= diameter <= 10.5
         assert not (edited.draw(seed, "well", "train").mask == 3).any()
+
+
+def test_a_name_that_no_set_could_be_read_with_is_refused_when_it_is_fitted() -> None:
+    names = ("x" * 256, *(f"p/{i:03d}" for i in range(1, NUM)))
+    spec = ConditionSetSpec()
+    with pytest.raises(InputError, match="at most 255 characters"):
+        spec.fitted(images_of(names=names), spec.network_options(), kind="mask", seed=0)
 
 
 def test_items_without_room_for_an_edit_are_passed_over(models: Mapping[str, Model]) -> None:
@@ -399,16 +412,12 @@ def test_it_makes_no_images_and_has_no_settings(models: Mapping[str, Model]) -> 
 
 @pytest.mark.parametrize("name", ["a" * 256, "a\nb", "a\ud800"])
 def test_a_foreign_name_that_no_log_can_hold_is_refused(name: str) -> None:
-    from datagen.generators.condition_set.items import _checked_name
-
-    assert _checked_name("patient 1, é") == "patient 1, é"
+    assert checked_name("patient 1, é") == "patient 1, é"
     with pytest.raises(ValueError, match="at most 255 characters"):
-        _checked_name(name)
+        checked_name(name)
 
 
 def test_groups_that_share_an_equal_item_are_one() -> None:
-    from datagen.generators.condition_set.items import Items, joined_groups
-
     masks = np.stack([np.full((2, 2), value, np.uint8) for value in (1, 2, 2, 3, 3, 4)])
     groups = ("c", "c", "b", "b", "a", "d")
     items = Items(masks, None, tuple("uvwxyz"), groups, np.zeros(6, np.int64), None)

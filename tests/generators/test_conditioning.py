@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from datagen.errors import ModelError
 from datagen.generators.conditioning.deformation import draw_warp
-from datagen.generators.conditioning.editing import EditedMap, edit_map
+from datagen.generators.conditioning.editing import EditedMap, _draw_form, _grow, edit_map
 from datagen.generators.conditioning.options import Deform, Edit
 from datagen.generators.conditioning.streams import condition_rng
 from datagen.generators.interface import ModelConfig
@@ -203,8 +203,6 @@ def test_conditions_do_not_share_the_stream_of_the_images() -> None:
 
 
 def test_a_form_that_would_leave_the_frame_is_refused() -> None:
-    from datagen.generators.conditioning.editing import _draw_form, _grow
-
     form = _draw_form(np.random.default_rng(0), "ellipse")
     assert _grow(form, (0, 16), 60, (1.0, 1.0), (32, 32)) is None
     spot = _grow(form, (16, 16), 60, (1.0, 1.0), (32, 32))

@@ -168,8 +168,6 @@ def test_bad_options_are_refused(field: str, value: Any) -> None:
 def test_no_shape_of_a_condition_is_called_background() -> None:
     from pydantic import ValidationError
 
-    from datagen.generators.procedural.options import ProceduralConditionOptions
-
     ProceduralConditionOptions.model_validate({"names": {"circle": "lesion"}})
     with pytest.raises(ValidationError, match="not 'background'"):
         ProceduralConditionOptions.model_validate({"names": {"circle": "background"}})

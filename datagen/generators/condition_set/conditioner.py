@@ -157,8 +157,7 @@ class SetConditions:
         else:
             raise ModelError(
                 f"region: {MAX_TRIES} items drawn for class {class_name!r} have no room for it; "
-                "make "
-                "it smaller, or let it lie inside another class"
+                "make it smaller, or let it lie inside another class"
             )
         labels = label(
             painting.draft, class_name=class_name, names=self.names, objects=options.objects

@@ -10,7 +10,7 @@ import numpy as np
 
 from datagen.conditions import ConditionKind
 from datagen.errors import InputError
-from datagen.generators.condition_set.items import MAX_BYTES, Items, tensors_of
+from datagen.generators.condition_set.items import MAX_BYTES, Items, checked_name, tensors_of
 from datagen.generators.condition_set.options import ConditionSetNetwork
 from datagen.image_set import ImageSet
 
@@ -33,9 +33,14 @@ def fit_condition_set(images: ImageSet, *, kind: ConditionKind) -> FittedSet:
     """kind: mask and layout keep the label maps alone, image the pictures, inpaint the images
     themselves and their label maps, where there are any.
 
-    Raises InputError if that does not fit into a model.
+    Raises InputError if that does not fit into a model, or a name is none that it can hold.
     """
     items = _items_of(images, kind)
+    try:
+        for name in (*items.names, *items.groups):
+            checked_name(name)
+    except ValueError as error:
+        raise InputError(f"data: {error}; rename it") from None
     tensors = tensors_of(items)
     size = sum(tensor.nbytes for tensor in tensors.values())
     if size > MAX_BYTES - _FOR_THE_HEADER:

@@ -94,8 +94,8 @@ def _table_of(
     tuple[str, ...], tuple[str, ...], NDArray[np.int64], tuple[tuple[float, float], ...] | None
 ]:
     """Raises ValueError, TypeError or KeyError for anything else than tensors_of wrote."""
-    names = tuple(_checked_name(name) for name in content["names"])
-    groups = tuple(_checked_name(name) for name in content["groups"])
+    names = tuple(checked_name(name) for name in content["names"])
+    groups = tuple(checked_name(name) for name in content["groups"])
     class_ids = np.asarray(content["class_ids"], np.int64)
     spacing = None
     if network.has_spacing:
@@ -112,7 +112,7 @@ def _table_of(
     return names, groups, class_ids, spacing
 
 
-def _checked_name(value: Any) -> str:
+def checked_name(value: Any) -> str:
     """Raises ValueError for what cannot stand in a line of a log or in a record."""
     name = str(value)
     if len(name) > 255 or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name):
