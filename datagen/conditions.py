@@ -7,25 +7,60 @@ the image is made, and again when its labels are packed, and is stored nowhere i
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datagen.labels import Labels, Mask
+from datagen.labels import Attribute, Labels, Mask
 from datagen.recipe import ConditionKind as ConditionKind
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What an image is asked for in words. text becomes its caption; negative: what it is to lack,
+    empty for nothing; attributes: the values that stand in the text."""
+
+    text: str
+    negative: str = ""
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+
+
+MixKind = Literal["seeds", "classes", "images"]
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Where between two ends an image lies: weight 0 is its own seed, class or picture, 1 the other
+    end. seed: of the other end's noise. class_id, class_name: of the other end, its own but for
+    classes. image: (H, W, C) uint8, the other picture; None but for images."""
+
+    kind: MixKind
+    weight: float
+    seed: int
+    class_id: int
+    class_name: str
+    image: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
 class Condition:
     """labels: what is true of the image that fits it. mask: (H, W) uint8. image: (H, W, C) uint8.
-    region: (H, W) bool, what an inpainted image replaces. Which there are, its kind decides."""
+    region: (H, W) bool, what an inpainted image replaces. Which there are, its kind decides.
+
+    prompt, mix: where the recipe has them. pool: the share of a set that its split may draw from,
+    of sources that a model brings itself: [low, high) of 0 to 1.
+    """
 
     labels: Labels
     mask: Mask | None = None
     image: NDArray[np.uint8] | None = None
     region: NDArray[np.bool_] | None = None
+    prompt: Prompt | None = None
+    mix: Mix | None = None
+    pool: tuple[float, float] = (0.0, 1.0)
 
 
 def condition_digest(condition: Condition) -> str:

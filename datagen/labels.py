@@ -35,11 +35,13 @@ class Keypoint:
 @dataclass(frozen=True)
 class LabelledObject:
     """One object of an image. box_xyxy: pixels, inside the image, not empty. keypoints: those that
-    lie inside the image."""
+    lie inside the image. confidence: 0 to 1, where a detector found it in the finished image; None
+    where it is true by construction."""
 
     class_name: str
     box_xyxy: tuple[float, float, float, float]
     keypoints: tuple[Keypoint, ...] = ()
+    confidence: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         content: dict[str, Any] = {
@@ -51,6 +53,8 @@ class LabelledObject:
                 [k.name, round(k.x, _DECIMALS), round(k.y, _DECIMALS), k.visibility]
                 for k in self.keypoints
             ]
+        if self.confidence is not None:
+            content |= {"confidence": round(self.confidence, _DECIMALS), "machine_made": True}
         return content
 
 

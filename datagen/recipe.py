@@ -34,6 +34,7 @@ from datagen.faults import Problem as Problem
 from datagen.faults import field_error as field_error
 from datagen.faults import suggest as suggest
 from datagen.gates import Gate, gate_fault
+from datagen.prompt_schema import MixRequest, PromptRequest
 from datagen.schema_faults import details_of, problems_of, refuse
 from datagen.schema_rules import ordered, plain_faults, plain_mapping, repeated
 from datagen.yaml_reader import MAX_BYTES as MAX_BYTES
@@ -257,7 +258,8 @@ class ConditionRequest(_Optioned):
 
 
 class Conditioning(_Part):
-    """What the images are conditioned on beside their class: one of these, or nothing."""
+    """What the images are conditioned on beside their class: one of mask, image, inpaint and
+    layout, or none; a prompt and a mix beside it."""
 
     mask: ConditionRequest | None = Field(
         default=None, description="label maps, like {model: my-layouts}"
@@ -271,10 +273,16 @@ class Conditioning(_Part):
     layout: ConditionRequest | None = Field(
         default=None, description="boxes with classes, like {model: my-layouts}"
     )
+    prompt: PromptRequest | None = Field(
+        default=None, description='prompts, like {template: "a photo of a {class}"}'
+    )
+    mix: MixRequest | None = Field(
+        default=None, description="images between two, like {between: classes}"
+    )
 
     @model_validator(mode="after")
     def _is_one(self) -> Conditioning:
-        given = [name for name, request in self if request is not None]
+        given = [name for name in CONDITION_KINDS if getattr(self, name) is not None]
         refuse([((name,), "given", f"one condition, not also {given[0]}") for name in given[1:]])
         return self
 
@@ -284,7 +292,22 @@ class Conditioning(_Part):
 
     @property
     def request(self) -> ConditionRequest | None:
-        return next((request for _, request in self if request is not None), None)
+        kind = self.kind
+        request: ConditionRequest | None = None if kind is None else getattr(self, kind)
+        return request
+
+    def to_json(self) -> dict[str, Any]:
+        """Without what is not given."""
+        content: dict[str, Any] = {}
+        for name in CONDITION_KINDS:
+            request = getattr(self, name)
+            if request is not None:
+                content[name] = request.model_dump(mode="json")
+        for field in ("prompt", "mix"):
+            part = getattr(self, field)
+            if part is not None:
+                content[field] = part.model_dump(mode="json", exclude_defaults=True)
+        return content
 
 
 class LabelRules(_Part):
@@ -352,7 +375,7 @@ class Recipe(_Part):
     conditioning: Conditioning = Field(
         default=Conditioning(),
         description="{} for none, or one of mask, image, inpaint and layout, like "
-        "{mask: {model: my-layouts}}",
+        "{mask: {model: my-layouts}}; prompt and mix beside it",
     )
     labels: LabelRules = Field(
         default=LabelRules(), description="a mapping like {min_visibility: 0.2}"
@@ -395,7 +418,7 @@ class Recipe(_Part):
             del content["evaluation"]
         if self.labels == LabelRules():
             del content["labels"]
-        content["conditioning"] = {k: v for k, v in content["conditioning"].items() if v}
+        content["conditioning"] = self.conditioning.to_json()
         for request in content["classes"]:
             for field, default in (("also", []), ("caption", None)):
                 if request[field] == default:
