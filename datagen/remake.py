@@ -27,7 +27,7 @@ from datagen.recipe import suggest
 from datagen.registry import models_dirs_of_stored
 from datagen.resolve import ResolvedRecipe, resolve_stored
 from datagen.settings import Settings
-from datagen.stages.job import augmenter_of, draw_images
+from datagen.stages.job import Place, augmenter_of, draw_images
 from datagen.stages.pack import finish_image, png_text
 from datagen.store import Store
 
@@ -121,7 +121,8 @@ def remake_sample(
 def _sample_again(resolved: ResolvedRecipe, settings: Settings, job: Job, row: SampleRow) -> Image:
     seed = attempt_seed(resolved.seed, row.class_name, row.ordinal, row.attempt)
     sampler = load_sampler(resolved, settings, batch_size=job.batch_size)
-    image: Image = draw_images(sampler, resolved, [seed], [row.class_name], [row.split])[0][0]
+    place = Place(row.class_name, row.ordinal, row.split)
+    image: Image = draw_images(sampler, resolved, [seed], [place])[0][0]
     return image
 
 

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -42,9 +43,11 @@ from datagen.recipe import (
     recipe_digest_of,
     suggest,
 )
+from datagen.resolve_prompts import check_words, prompt_plan, takes_of
 from datagen.settings import Settings
 
 if TYPE_CHECKING:
+    from datagen.prompts import PromptPlan
     from datagen.references.reference import Reference
 
 MAX_BATCH_BYTES = 2**25
@@ -133,16 +136,30 @@ class ResolvedRecipe:
             {"filter": name, "options": options.model_dump(mode="json", exclude_none=True)}
             for name, options in self.filters.items()
         ]
-        content["conditioning"] = self.condition_body
+        content["conditioning"] = self.condition_body | self._worded_body
         if self.reference_digest is not None:
             content["reference_digest"] = self.reference_digest
         return canonical_json(content)
 
+    @property
+    def _worded_body(self) -> dict[str, Any]:
+        """The prompt and the mix, as the recipe has them."""
+        content = self.recipe.conditioning.to_json()
+        return {name: content[name] for name in ("prompt", "mix") if name in content}
+
     def _condition_context(self) -> dict[str, Any]:
-        """The splits too, where what is drawn depends on them."""
+        """The splits too, where what is drawn depends on them, and the classes, where prompts and
+        mixes do."""
         body = self.condition_body if self.conditioner_model else {}
-        if body and self.conditioner is not None and self.conditioner.has_pools:
+        draws_pools = self.conditioner is not None and self.conditioner.has_pools
+        if (body and draws_pools) or self.takes_pool:
             body["splits"] = self.recipe.splits.ratios
+        body |= self._worded_body
+        if "prompt" in body:
+            named = {c.name: dict(c.attributes) for c in self.recipe.classes if c.attributes}
+            body |= {"attributes": named} if named else {}
+        if "mix" in body:
+            body["classes"] = [c.name for c in self.recipe.classes]
         return body
 
     @property
@@ -169,6 +186,32 @@ class ResolvedRecipe:
         except ModelError as error:
             place = f"conditioning.{kind}" if kind else "generator"
             raise field_error(place, model.name, str(error)) from None
+
+    @cached_property
+    def prompts(self) -> PromptPlan | None:
+        """What each image is asked for in words; None if the recipe has no prompt."""
+        return prompt_plan(self.recipe, self.seed)
+
+    @cached_property
+    def takes_conditions(self) -> bool:
+        """Whether its sampler is handed a condition with each image."""
+        conditioning = self.recipe.conditioning
+        given = (self.conditioner_model, conditioning.prompt, conditioning.mix)
+        return any(each is not None for each in given) or self.takes_pool
+
+    @cached_property
+    def takes_pool(self) -> bool:
+        """Whether the model draws from sources of its own, that splits share out."""
+        return "pool" in takes_of(self.spec, self.config, self.options)
+
+    def pool_of(self, split: str) -> tuple[float, float]:
+        """[low, high) of 0 to 1, of sources that are shared out among splits by their ratios."""
+        ratios = self.recipe.splits.ratios
+        names = sorted(ratios)
+        ends = list(accumulate((ratios[name] for name in names), initial=0.0))
+        place = names.index(split)
+        last = place == len(names) - 1
+        return ends[place], 1.0 if last else ends[place + 1]
 
     @property
     def label_kinds(self) -> frozenset[str]:
@@ -268,8 +311,14 @@ def resolve_recipe(recipe: Recipe, models_dirs: Sequence[Path]) -> ResolvedRecip
     options = _options(
         spec.options, recipe.generator.options, "generator", f"option of {spec.name}"
     )
+    options = _pinned_options(spec, model.config, options)
     class_names = [c.name for c in recipe.classes]
-    config = spec.fit(model.config, options, class_names=class_names, image_size=recipe.image_size)
+    try:
+        config = spec.fit(
+            model.config, options, class_names=class_names, image_size=recipe.image_size
+        )
+    except ModelError as error:
+        raise field_error("generator", model.name, str(error)) from None
     _check_size(recipe, config, model.name)
     _check_classes(class_names, config, model.name)
     seeded = recipe
@@ -280,6 +329,14 @@ def resolve_recipe(recipe: Recipe, models_dirs: Sequence[Path]) -> ResolvedRecip
         seeded, model, config, options, _filters(recipe), conditioner_model, condition_options
     )
     _check_conditioner(resolved)
+    check_words(
+        recipe,
+        resolved.prompts,
+        model_name=model.name,
+        spec=spec,
+        config=config,
+        options=options,
+    )
     _check_formats(recipe, resolved.names, resolved.label_kinds)
     check_augmentations(
         recipe.augmentations,
@@ -289,6 +346,19 @@ def resolve_recipe(recipe: Recipe, models_dirs: Sequence[Path]) -> ResolvedRecip
     )
     _check_reference(resolved)
     return resolved
+
+
+def _pinned_options(spec: GeneratorSpec, config: ModelConfig, options: _Options) -> _Options:
+    """With the digests of the files that they name, for a family whose options name any."""
+    pin = getattr(spec, "pin_options", None)
+    if pin is None:
+        return options
+    try:
+        return cast(_Options, pin(config, options))
+    except ModelError as error:
+        raise field_error(
+            "generator", options.model_dump(exclude_defaults=True), str(error)
+        ) from None
 
 
 def _find_model(name: str, field: str, models_dirs: Sequence[Path]) -> Model:
@@ -339,6 +409,8 @@ def _check_conditioner(resolved: ResolvedRecipe) -> None:
     _check_pictures(resolved, wanted)
     if wanted.kind == "image":
         return
+    if not wanted.names and wanted.kind == "mask":
+        return  # a pipeline that is told of regions by colours knows no names
     unknown = [name for name in resolved.names if name not in wanted.names]
     if unknown:
         kind = resolved.recipe.conditioning.kind
@@ -427,6 +499,8 @@ def recipe_of_stored(body: str) -> tuple[Recipe, str]:
     if "kind" in condition:
         name = pinned_name(condition["model"])
         content["conditioning"][condition["kind"]] = {"model": name, **condition["options"]}
+    worded = {name: condition[name] for name in ("prompt", "mix") if name in condition}
+    content["conditioning"] |= worded
     pinned = content["generator"]
     content["generator"] = {"model": pinned_name(pinned["model"]), **pinned["options"]}
     content["filters"] = [{"filter": f["filter"], **f["options"]} for f in content["filters"]]

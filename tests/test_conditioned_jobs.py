@@ -21,7 +21,7 @@ from datagen.recipe import RecipeDocument
 from datagen.remake import remake_sample
 from datagen.resolve import ResolvedRecipe, resolve
 from datagen.settings import Settings, load_settings
-from datagen.stages.job import CONDITION_KEY, draw_images, labels_of
+from datagen.stages.job import CONDITION_KEY, Place, draw_images, labels_of
 from datagen.verify import verify_version
 from datagen.versions import version_prefix
 from tests.generators.tiny_models import TINY_CONDITIONED, save_random_model
@@ -75,7 +75,7 @@ def test_a_model_sees_label_maps_in_the_numbers_it_was_trained_on(settings: Sett
     assert drawn.mask.any()
     swapped = replace(drawn, mask=np.array([0, 2, 1], np.uint8)[drawn.mask])
     by_hand = sampler.sample_conditioned([seed], [0], [swapped])  # type: ignore[attr-defined]
-    made, digests = draw_images(sampler, resolved, [seed], [name], ["train"])
+    made, digests = draw_images(sampler, resolved, [seed], [Place(name, 0, "train")])
     assert digests == [condition_digest(drawn)]
     assert (made == by_hand).all()
     as_numbered = sampler.sample_conditioned([seed], [0], [drawn])  # type: ignore[attr-defined]
@@ -106,10 +106,12 @@ def test_labels_of_another_condition_than_the_images_are_not_packed(settings: Se
     request, seed = resolved.recipe.classes[0], 7
     assert resolved.conditioner is not None
     own = condition_digest(resolved.conditioner.draw(seed, request.name, "train"))
-    assert labels_of(resolved, request, seed=seed, split="train", condition=own) is not None
+    assert (
+        labels_of(resolved, request, seed=seed, ordinal=0, split="train", condition=own) is not None
+    )
     other = condition_digest(resolved.conditioner.draw(8, request.name, "train"))
     with pytest.raises(JobError, match="another condition is drawn here"):
-        labels_of(resolved, request, seed=seed, split="train", condition=other)
+        labels_of(resolved, request, seed=seed, ordinal=0, split="train", condition=other)
     with open_home(settings.home) as home:
         rows = cached_attempts(home.catalog, 1, request.name, ordinals=(0, 5))
         assert rows

@@ -32,6 +32,7 @@ LAYERS = (
     ("references",),
     ("generators", "augment", "filters", "formats", "store", "catalog"),
     ("training", "evaluation"),
+    ("resolve_prompts",),
     ("resolve", "synthetic_images"),
     ("fingerprint", "versions", "registry", "sources", "half_precision"),
     ("home_models", "registrar"),

@@ -231,6 +231,27 @@ class ConditioningSpec(GeneratorSpec, Protocol):
         ...
 
 
+class PromptedSpec(GeneratorSpec, Protocol):
+    """A family whose models take words, mixes, or sources of their own; each of these is asked for
+    by name, and left out by the others. Where the sampler is handed conditions, by
+    sample_conditioned, their prompt, mix and pool are set accordingly."""
+
+    def takes(self, config: ModelConfig, options: BaseModel) -> frozenset[str]:
+        """Of prompt, mix:seeds, mix:classes, mix:images, and pool: it draws from a set of its own,
+        of which a split has a share."""
+        ...
+
+    def needs_prompt(self, config: ModelConfig, options: BaseModel) -> bool: ...
+
+    def check_prompts(self, config: ModelConfig, options: BaseModel, texts: Sequence[str]) -> None:
+        """Raises ModelError naming one that is longer than the model takes, and the limit."""
+        ...
+
+    def pin_options(self, config: ModelConfig, options: BaseModel) -> BaseModel:
+        """With the digest of every file that they name. Raises ModelError."""
+        ...
+
+
 def makes_images(spec: GeneratorSpec) -> bool:
     """Whether the family has a sampler; one that has none draws conditions alone."""
     return bool(getattr(spec, "makes_images", True))

@@ -14,7 +14,7 @@ from datagen.catalog.rows import NewAttempt, NewObject, StoredAttempt, Unit
 from datagen.errors import DamagedAttemptsError, ObjectExistsError
 from datagen.failpoints import failpoint
 from datagen.plan import AttemptRequest, attempt_key, attempt_seed
-from datagen.stages.job import CONDITION_KEY, JobWork, draw_images
+from datagen.stages.job import CONDITION_KEY, JobWork, Place, draw_images
 
 Cached = dict[AttemptRequest, StoredAttempt]
 
@@ -131,16 +131,19 @@ def _sample(
     condition, if there are any."""
     size, seed = work.job.batch_size, work.resolved.seed
     names = work.plan.class_names
+    sampler = work.sampler
     for first in range(0, len(requests), size):
         check_abort()
         failpoint("generate.batch")
         batch = requests[first : first + size]
         images, conditions = draw_images(
-            work.sampler,
+            sampler,
             work.resolved,
             [attempt_seed(seed, names[r.class_index], r.ordinal, r.attempt) for r in batch],
-            [names[r.class_index] for r in batch],
-            [work.plan.pattern.split_of(r.ordinal) for r in batch],
+            [
+                Place(names[r.class_index], r.ordinal, work.plan.pattern.split_of(r.ordinal))
+                for r in batch
+            ],
         )
         drawn += conditions
         yield np.ascontiguousarray(images).tobytes()

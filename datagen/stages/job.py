@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from datagen.augment import Augmenter
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.rows import Job, StoredAttempt
-from datagen.conditions import Condition, condition_digest
+from datagen.conditions import Condition, Mix, condition_digest
 from datagen.errors import DamagedAttemptsError, JobError, RetryableError, StoreError
 from datagen.filters import FILTERS
 from datagen.generators.interface import ConditionedSampler, Sampler
-from datagen.labels import Labels
+from datagen.labels import Attribute, Labels
 from datagen.plan import Plan
 from datagen.recipe import ClassRequest, canonical_json
 from datagen.resolve import ResolvedRecipe
@@ -39,6 +39,14 @@ _PIECE_BYTES = 2**23
 _MAX_READS = 16
 # Of the images that follow those asked for, this many times as many are read with them.
 _AHEAD, _AHEAD_BYTES = 8, 2**21
+
+
+class Place(NamedTuple):
+    """Which image of a recipe."""
+
+    class_name: str
+    ordinal: int
+    split: str
 
 
 @dataclass
@@ -72,8 +80,19 @@ class JobWork:
         classes = self.resolved.recipe.classes
         return tuple(canonical_json(c.attributes).decode() for c in classes)
 
-    @cached_property
+    def attributes_of(self, class_index: int, *, seed: int, ordinal: int) -> str:
+        """Canonical JSON of the attributes of one image."""
+        resolved = self.resolved
+        if resolved.prompts is None and resolved.recipe.conditioning.mix is None:
+            return self.attributes_json[class_index]
+        request = resolved.recipe.classes[class_index]
+        return canonical_json(
+            dict(attributes_of(resolved, request, seed=seed, ordinal=ordinal))
+        ).decode()
+
+    @property
     def sampler(self) -> Sampler:
+        """Kept by who loads it, within its memory."""
         return self.load_sampler()
 
     @cached_property
@@ -102,21 +121,55 @@ def draw_images(
     sampler: Sampler,
     resolved: ResolvedRecipe,
     seeds: Sequence[int],
-    class_names: Sequence[str],
-    splits: Sequence[str],
+    places: Sequence[Place],
 ) -> tuple[NDArray[np.uint8], list[str]]:
-    """Raw images, (N, H, W, C), of at most one batch, and the digest of each one's condition; none
-    if there are no conditions."""
+    """Raw images, (N, H, W, C), of at most one batch, and the digest of what each one's conditioner
+    drew; none if there is no conditioner."""
     ids = {c.name: i for c, i in zip(resolved.recipe.classes, resolved.class_ids, strict=True)}
-    class_ids = [ids[name] for name in class_names]
-    if resolved.conditioner_model is None:
+    class_ids = [ids[place.class_name] for place in places]
+    if not resolved.takes_conditions:
         return sampler.sample(seeds, class_ids), []
+    drawn = [_draw(resolved, seed, place) for seed, place in zip(seeds, places, strict=True)]
+    told = [
+        replace(_as_taken(condition, resolved), **_beside(resolved, seed, place))
+        for condition, seed, place in zip(drawn, seeds, places, strict=True)
+    ]
+    images = cast(ConditionedSampler, sampler).sample_conditioned(seeds, class_ids, told)
+    if resolved.conditioner_model is None:
+        return images, []
+    return images, [condition_digest(condition) for condition in drawn]
+
+
+def _draw(resolved: ResolvedRecipe, seed: int, place: Place) -> Condition:
+    """What its conditioner draws; the class alone where there is none."""
+    if resolved.conditioner_model is None:
+        return Condition(Labels(place.class_name))
     assert resolved.conditioner is not None
-    drawn = zip(seeds, class_names, splits, strict=True)
-    conditions = [resolved.conditioner.draw(*each) for each in drawn]
-    taken = [_as_taken(each, resolved) for each in conditions]
-    images = cast(ConditionedSampler, sampler).sample_conditioned(seeds, class_ids, taken)
-    return images, [condition_digest(each) for each in conditions]
+    return resolved.conditioner.draw(seed, place.class_name, place.split)
+
+
+def _beside(resolved: ResolvedRecipe, seed: int, place: Place) -> dict[str, Any]:
+    """The parts of a condition that no conditioner draws."""
+    parts: dict[str, Any] = {}
+    if resolved.prompts is not None:
+        parts["prompt"] = resolved.prompts.of(place.class_name, place.ordinal)
+    if resolved.takes_pool:
+        parts["pool"] = resolved.pool_of(place.split)
+    mix = mix_of(resolved, seed, place.class_name)
+    if mix is not None and mix.kind == "images":
+        mix = replace(mix, image=_draw(resolved, mix.seed, place).image)
+    return parts | ({"mix": mix} if mix is not None else {})
+
+
+def mix_of(resolved: ResolvedRecipe, seed: int, class_name: str) -> Mix | None:
+    """Where between two ends the image of an attempt's seed lies, without the other picture."""
+    request = resolved.recipe.conditioning.mix
+    if request is None:
+        return None
+    from datagen.mixing import draw_mix
+
+    class_names = [c.name for c in resolved.recipe.classes]
+    return draw_mix(request, seed, class_name, class_names, resolved.class_ids)
 
 
 def _as_taken(condition: Condition, resolved: ResolvedRecipe) -> Condition:
@@ -133,7 +186,7 @@ def _as_taken(condition: Condition, resolved: ResolvedRecipe) -> Condition:
 
 def has_more_labels(resolved: ResolvedRecipe) -> bool:
     """Whether images have labels beside their class."""
-    if resolved.conditioner is not None:
+    if resolved.conditioner is not None or resolved.prompts is not None:
         return True
     return any(c.also or c.caption is not None for c in resolved.recipe.classes)
 
@@ -143,6 +196,7 @@ def labels_of(
     request: ClassRequest,
     *,
     seed: int,
+    ordinal: int,
     split: str,
     condition: str | None = None,
 ) -> Labels | None:
@@ -163,13 +217,33 @@ def labels_of(
                 "OpenCV, SciPy): bring them to one release, and run the recipe anew"
             )
         labels = drawn.labels
+    caption = request.caption
+    if caption is None and resolved.prompts is not None:
+        caption = resolved.prompts.of(request.name, ordinal).text
     return replace(
         labels,
         class_name=request.name,
-        attributes=request.attributes,
+        attributes=attributes_of(resolved, request, seed=seed, ordinal=ordinal),
         also=request.also,
-        caption=request.caption if request.caption is not None else labels.caption,
+        caption=labels.caption if caption is None else caption,
     )
+
+
+def attributes_of(
+    resolved: ResolvedRecipe, request: ClassRequest, *, seed: int, ordinal: int
+) -> Mapping[str, Attribute]:
+    """Those of the class, those that its prompt names, and the other end of its mix."""
+    attributes = dict(request.attributes)
+    if resolved.prompts is not None:
+        attributes |= resolved.prompts.of(request.name, ordinal).attributes
+    mix = mix_of(resolved, seed, request.name)
+    if mix is not None:
+        attributes |= {"mix_weight": round(mix.weight, 6), "mix_with": _other_end(mix)}
+    return attributes
+
+
+def _other_end(mix: Mix) -> str:
+    return mix.class_name if mix.kind == "classes" else f"{mix.kind} {mix.seed}"
 
 
 def score_images(

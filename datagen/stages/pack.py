@@ -136,7 +136,9 @@ def _make_sample(
         shard=shard,
         offset=0,
         size=0,
-        attributes=work.attributes_json[sample.class_index],
+        attributes=work.attributes_of(
+            sample.class_index, seed=attempt_seed(*seeds), ordinal=sample.ordinal
+        ),
         scores=_own_scores(attempt.scores, work.resolved.score_keys),
         augmentations=_ENCODER.encode(applied) if applied else "[]",
         labels=canonical_json(finished.labels_json).decode() if finished.labels_json else "{}",
@@ -171,7 +173,12 @@ def finish_image(
     Raises LabelError if what was drawn can be no label of the image.
     """
     labels = labels_of(
-        resolved, request, seed=attempt_seed(*seeds), split=split, condition=condition
+        resolved,
+        request,
+        seed=attempt_seed(*seeds),
+        ordinal=seeds[2],
+        split=split,
+        condition=condition,
     )
     seed = augmentation_seed(*seeds)
     if labels is None:

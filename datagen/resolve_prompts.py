@@ -1,0 +1,112 @@
+"""Whether a model takes what a recipe says in words or asks to mix. Called by resolve.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from datagen.errors import ModelError
+from datagen.generators.interface import GeneratorSpec, ModelConfig
+from datagen.recipe import Recipe, field_error, suggest
+
+if TYPE_CHECKING:
+    from datagen.prompts import PromptPlan
+
+# Of more texts than these only the first are checked before the run; each again when it is drawn.
+MAX_CHECKED = 20_000
+
+
+def takes_of(spec: GeneratorSpec, config: ModelConfig, options: BaseModel) -> frozenset[str]:
+    """Of prompt, mix:seeds, mix:classes, mix:images and pool: see interface.PromptedSpec."""
+    takes = getattr(spec, "takes", None)
+    return frozenset() if takes is None else takes(config, options)
+
+
+def prompt_plan(recipe: Recipe, seed: int) -> PromptPlan | None:
+    request = recipe.conditioning.prompt
+    if request is None:
+        return None
+    from datagen.prompts import PromptPlan
+
+    return PromptPlan(request, recipe.classes, seed)
+
+
+def check_words(
+    recipe: Recipe,
+    plan: PromptPlan | None,
+    *,
+    model_name: str,
+    spec: GeneratorSpec,
+    config: ModelConfig,
+    options: BaseModel,
+) -> None:
+    """Raises RecipeError for a prompt or a mix that the model does not take, a prompt that it
+    needs, and one that is longer than it takes."""
+    takes = takes_of(spec, config, options)
+    needs = getattr(spec, "needs_prompt", None)
+    if plan is None:
+        if needs is not None and needs(config, options):
+            raise field_error(
+                "conditioning.prompt",
+                None,
+                f'{{template: "a photo of a {{class}}"}} or the like: model {model_name} makes '
+                "images from text",
+            )
+    elif "prompt" not in takes:
+        raise field_error(
+            "conditioning.prompt",
+            "given",
+            f"no prompt: model {model_name} of generator {spec.name} takes none",
+        )
+    else:
+        _check_texts(plan, spec, config, options)
+    _check_mix(recipe, takes, model_name)
+
+
+def _check_texts(
+    plan: PromptPlan, spec: GeneratorSpec, config: ModelConfig, options: BaseModel
+) -> None:
+    check: Any = getattr(spec, "check_prompts", None)
+    if check is None:
+        return
+    texts = dict.fromkeys(
+        text
+        for prompt in islice(plan.distinct(), MAX_CHECKED)
+        for text in (prompt.text, prompt.negative)
+        if text
+    )
+    try:
+        check(config, options, list(texts))
+    except ModelError as error:
+        raise field_error("conditioning.prompt", "given", str(error)) from None
+
+
+def _check_mix(recipe: Recipe, takes: frozenset[str], model_name: str) -> None:
+    mix = recipe.conditioning.mix
+    if mix is None:
+        return
+    if f"mix:{mix.between}" not in takes:
+        able = sorted(each.removeprefix("mix:") for each in takes if each.startswith("mix:"))
+        raise field_error(
+            "conditioning.mix.between",
+            mix.between,
+            f"what model {model_name} can mix: {', '.join(able) or 'nothing'}",
+        )
+    names = [c.name for c in recipe.classes]
+    if mix.between == "classes" and len(names) < 2:
+        raise field_error(
+            "conditioning.mix.between", mix.between, "a recipe of two classes or more"
+        )
+    ends = ((name, end) for name, each in mix.classes.items() for end in (name, *each))
+    for name, end in ends:
+        if end not in names:
+            raise field_error(
+                f"conditioning.mix.classes.{name}", end, _class_of(names) + suggest(end, names)
+            )
+
+
+def _class_of(names: Sequence[str]) -> str:
+    return f"a class of the recipe: {', '.join(names[:40])}"
