@@ -43,6 +43,7 @@ from datagen.heartbeat import Heartbeat
 from datagen.plan import Plan
 from datagen.registry import models_dirs_of_stored
 from datagen.resolve import ResolvedRecipe, resolve_stored
+from datagen.sampler_cache import SamplerCache
 from datagen.settings import Settings
 from datagen.stages.finish import finish
 from datagen.stages.generate import generate
@@ -54,8 +55,8 @@ from datagen.store import Store
 
 # Times that one worker begins a job again for damaged attempts before it doubts the store.
 MAX_REPAIRS = 100
-# What a worker that lives for weeks keeps of jobs and models.
-_MAX_OPEN_JOBS, _MAX_MODELS = 8, 2
+# What a worker that lives for weeks keeps of jobs.
+_MAX_OPEN_JOBS = 8
 # How often a unit at work looks whether its job was cancelled, at most.
 _LOOK_S = 1.0
 
@@ -92,7 +93,8 @@ class Worker:
         self.check_stop = check_stop
         self.on_opened = on_opened
         self._work: OrderedDict[int, JobWork] = OrderedDict()
-        self._samplers = SamplerCache()
+        memory = settings.model_memory_gb
+        self._samplers = SamplerCache(None if memory is None else int(memory * 1e9))
         self._repairs = Counter[int]()
 
     def step(self, job_id: int, kinds: Sequence[str] | None = None) -> bool:
@@ -195,23 +197,6 @@ class Worker:
         return work
 
 
-class SamplerCache:
-    """The models last used, by digest and by what a recipe fits them to: jobs share the weights."""
-
-    def __init__(self) -> None:
-        self._samplers: OrderedDict[tuple[str, str, str, int], Sampler] = OrderedDict()
-
-    def load(self, resolved: ResolvedRecipe, settings: Settings, *, batch_size: int) -> Sampler:
-        options = resolved.options.model_dump_json()
-        key = (resolved.model.digest, str(resolved.config), options, batch_size)
-        if key not in self._samplers:
-            while len(self._samplers) >= _MAX_MODELS:
-                self._samplers.popitem(last=False)
-            self._samplers[key] = load_sampler(resolved, settings, batch_size=batch_size)
-        self._samplers.move_to_end(key)
-        return self._samplers[key]
-
-
 def open_job(
     job: Job,
     catalog: Catalog,
@@ -226,7 +211,7 @@ def open_job(
     settings, catalog = settings.of(job.tenant), catalog.of(job.tenant)
     folders = models_dirs_of_stored(catalog, store, settings, job.recipe_body)
     resolved = resolve_stored(job.recipe_body, folders)
-    cache = samplers or SamplerCache()
+    cache = SamplerCache() if samplers is None else samplers
     return JobWork(
         job=job,
         resolved=resolved,
@@ -234,7 +219,11 @@ def open_job(
         catalog=catalog,
         store=store,
         settings=settings,
-        load_sampler=lambda: cache.load(resolved, settings, batch_size=job.batch_size),
+        load_sampler=lambda: cache.get(
+            resolved,
+            job.batch_size,
+            lambda: load_sampler(resolved, settings, batch_size=job.batch_size),
+        ),
     )
 
 

@@ -24,6 +24,11 @@ class Settings:
     signed off as before its images are given out. The rest matters to a service alone:
     training_data_dir: folder whose images trainings may read, besides S3.
     webhook_networks: private networks that webhooks may reach. prices: in `currency`.
+    model_memory_gb: of models that a worker keeps loaded; None for the two last used.
+    pipeline_sources: folders and hub ids (owner/name, owner/*) whose pipelines may run; None for
+    any folder, in this process alone. licences: that a pipeline may have; None for any that is
+    stated. allow_unlicensed: also such as state none. allow_network: pipelines may be fetched from
+    the hub. prompt_rules: a YAML file, see prompt_rules.py; None for the built-in ones.
     failpoints: faults to inject, see failpoints.py.
     """
 
@@ -50,6 +55,12 @@ class Settings:
     currency: str = "USD"
     webhook_networks: tuple[str, ...] = ()
     pull_policy: str = "open"
+    model_memory_gb: float | None = None
+    pipeline_sources: tuple[str, ...] | None = None
+    licences: tuple[str, ...] | None = None
+    allow_unlicensed: bool = False
+    allow_network: bool = False
+    prompt_rules: Path | None = None
     failpoints: str = ""
     failpoints_dir: Path | None = None
 
@@ -96,6 +107,12 @@ def load_settings(environ: Mapping[str, str] = os.environ, *, home: Path | None 
         currency=environ.get("DATAGEN_CURRENCY") or "USD",
         webhook_networks=_networks(environ, "DATAGEN_WEBHOOK_NETWORKS"),
         pull_policy=_pull_policy(environ),
+        model_memory_gb=_optional_number(environ, "DATAGEN_MODEL_MEMORY_GB"),
+        pipeline_sources=_words(environ, "DATAGEN_PIPELINE_SOURCES"),
+        licences=_words(environ, "DATAGEN_PIPELINE_LICENCES"),
+        allow_unlicensed=_flag(environ, "DATAGEN_ALLOW_UNLICENSED"),
+        allow_network=_flag(environ, "DATAGEN_HUB_DOWNLOADS"),
+        prompt_rules=_folder(environ, "DATAGEN_PROMPT_RULES"),
         failpoints=environ.get("DATAGEN_FAILPOINTS") or "",
         failpoints_dir=_folder(environ, "DATAGEN_FAILPOINTS_DIR"),
     )
@@ -156,6 +173,25 @@ def _number(environ: Mapping[str, str], name: str, default: float) -> float:
     if not 0 < value < 1e6:
         raise InputError(f"environment variable {name}={text!r}: expected a number above 0")
     return value
+
+
+def _optional_number(environ: Mapping[str, str], name: str) -> float | None:
+    return _number(environ, name, 0.0) if environ.get(name) else None
+
+
+def _words(environ: Mapping[str, str], name: str) -> tuple[str, ...] | None:
+    """Separated by commas; None if the variable is not set, () if it is empty."""
+    text = environ.get(name)
+    if text is None:
+        return None
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _flag(environ: Mapping[str, str], name: str) -> bool:
+    text = environ.get(name) or "no"
+    if text not in ("yes", "no"):
+        raise InputError(f"environment variable {name}={text!r}: expected yes or no")
+    return text == "yes"
 
 
 def _tenant(environ: Mapping[str, str]) -> str:

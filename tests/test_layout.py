@@ -34,6 +34,7 @@ LAYERS = (
     ("training", "evaluation"),
     ("resolve_prompts",),
     ("resolve", "synthetic_images"),
+    ("sampler_cache", "deployment_rules"),
     ("fingerprint", "versions", "registry", "sources", "half_precision"),
     ("home_models", "registrar"),
     ("attachments", "approval", "review"),
