@@ -229,6 +229,18 @@ class Output(_Part):
     shard_size: _Count = Field(
         default=256, ge=1, le=100_000, description="a whole number of images from 1 to 100000"
     )
+    bits: Annotated[Literal[8, 16], BeforeValidator(_only_int)] = Field(
+        default=8, description="8, or 16 for grey images of 65536 brightnesses"
+    )
+    watermark: bool = Field(
+        default=False, strict=True, description="true for an invisible mark in each image, or false"
+    )
+
+    @model_validator(mode="after")
+    def _mark_fits(self) -> Output:
+        if self.watermark and self.bits != 8:
+            refuse([(("watermark",), True, "false where images have 16 bits: the mark is of 8")])
+        return self
 
 
 class Limits(_Part):
@@ -418,6 +430,10 @@ class Recipe(_Part):
             del content["evaluation"]
         if self.labels == LabelRules():
             del content["labels"]
+        if self.output.bits == 8:
+            del content["output"]["bits"]
+        if not self.output.watermark:
+            del content["output"]["watermark"]
         content["conditioning"] = self.conditioning.to_json()
         for request in content["classes"]:
             for field, default in (("also", []), ("caption", None)):

@@ -23,6 +23,7 @@ from datagen.plan import Sample, attempt_key, attempt_seed, augmentation_seed
 from datagen.recipe import ClassRequest, canonical_json
 from datagen.resolve import ResolvedRecipe
 from datagen.stages.job import CONDITION_KEY, JobWork, labels_of
+from datagen.watermark import embed
 
 _ENCODER = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
@@ -183,7 +184,8 @@ def finish_image(
     seed = augmentation_seed(*seeds)
     if labels is None:
         augmented = augmenter.apply(raw, seed=seed)
-        return FinishedImage(augmented.image, augmented.applied, b"", b"", {})
+        image = _marked(augmented.image, resolved)
+        return FinishedImage(image, augmented.applied, b"", b"", {})
     augmented = augmenter.apply_labelled(raw, labels, seed=seed)
     assert augmented.labels is not None
     moved = augmented.labels
@@ -194,7 +196,13 @@ def finish_image(
     for name, data in (("mask_sha256", mask), ("instances_sha256", instances)):
         if data:
             content[name] = hashlib.sha256(data).hexdigest()
-    return FinishedImage(augmented.image, augmented.applied, mask, instances, content)
+    image = _marked(augmented.image, resolved)
+    return FinishedImage(image, augmented.applied, mask, instances, content)
+
+
+def _marked(image: Image, resolved: ResolvedRecipe) -> Image:
+    """With the watermark, where the recipe asks for it: last, so that nothing weakens it."""
+    return embed(image) if resolved.recipe.output.watermark else image
 
 
 def png_text(attempt_key: str) -> dict[str, str]:
