@@ -24,9 +24,13 @@ class AveragedDenoiser:
         self.config = config
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            network = EdmDenoiser(config, EdmNetwork.model_validate(config.network))
+            network = self.build(config)
         self.network = network.to(self.device)
         self.ema = copy.deepcopy(self.network).requires_grad_(False)
+
+    def build(self, config: ModelConfig) -> EdmDenoiser:
+        """A new network, its weights drawn from torch's own generator."""
+        return EdmDenoiser(config, EdmNetwork.model_validate(config.network))
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
