@@ -30,6 +30,7 @@ from datagen.commands.train import train
 from datagen.commands.trainings import trainings
 from datagen.commands.up import up
 from datagen.commands.versions import diff, list_, pull, verify
+from datagen.commands.watermark import watermark
 
 _EPILOG = """\b
 Exit codes: 0 done, 2 bad input, 3 not found, 4 a job or training failed, 5 damage found,
@@ -53,7 +54,7 @@ def main(home: Path | None) -> None:
 
 _COMMANDS = (
     *(validate, plan, run, list_, show, pull, export, verify, diff, remake),
-    *(evaluate, report, refilter, approve, approvals, credentials),
+    *(evaluate, report, refilter, approve, approvals, credentials, watermark),
     *(sources, train, models, references, bench),
     *(submit, jobs, watch, cancel, retry, preview, schedules, trainings),
     *(up, keys, audit, tenants, revoke, completion),
