@@ -29,9 +29,13 @@ _MAX_DIMENSIONS = 8
 _PIECE_BYTES = 1 << 22
 _REMEDY = "train or copy the model again"
 _NUMPY_TYPES = {"F32": "<f4", "F16": "<f2", "I8": "i1", "U8": "u1", "I32": "<i4", "F64": "<f8"}
-_BYTES_PER_ITEM = {"F16": 2, "F32": 4, "I8": 1, "U8": 1, "I32": 4, "F64": 8}
+_BYTES_PER_ITEM = {
+    **{"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1},
+    **{"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1},
+}
 WEIGHT_TYPES = ("F32", "F16")
 REFERENCE_TYPES = tuple(_NUMPY_TYPES)
+PIPELINE_TYPES = tuple(_BYTES_PER_ITEM)  # of weights that others trained
 
 
 @dataclass(frozen=True)

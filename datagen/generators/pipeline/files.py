@@ -6,9 +6,35 @@ safetensors alone, and no code is loaded. Called by spec.py, loading.py and regi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from datagen.errors import ModelError
+from datagen.generators.pipeline.component_checks import (
+    INDEX,
+    check_headers,
+    choose_variant,
+    open_component,
+    read_index,
+    used_files,
+)
+from datagen.generators.pipeline.component_table import CONTROLNETS
+from datagen.generators.pipeline.families_table import FAMILY_OF
+from datagen.generators.pipeline.folder_files import (
+    check_tree,
+    checked_file,
+    file_sha256,
+    read_json,
+    refuse_by_name,
+    tensor_entries,
+    tree_sha256,
+)
+from datagen.generators.pipeline.hub import is_hub_id, open_snapshot
+from datagen.generators.pipeline.licences import read_licence
+
+_CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
@@ -78,7 +104,34 @@ def open_pipeline(
     Reads every byte of its files once in a process, for the digest. Raises ModelError if it is
     missing, unsafe or of a kind that is not run, or not the files of `sha256`.
     """
-    raise NotImplementedError
+    what, folder, root = _located("pipeline", source, revision, allow_network=allow_network)
+    with _read_errors_told(what):
+        check_tree(what, folder)
+        index = checked_file(what, INDEX, folder / INDEX, root)
+        pipeline_class, declared = read_index(what, read_json(what, INDEX, index))
+        parts = [
+            open_component(what, folder / name, root, name=name, declared=each, prefix=f"{name}/")
+            for name, each in declared.items()
+        ]
+        variant = choose_variant(what, parts)
+        files = used_files(parts, variant) | {INDEX: index}
+        num_bytes = check_headers(files)
+        digest = tree_sha256(files)
+        licence = read_licence(folder, root)
+    _check_digest(what, digest, sha256)
+    return PipelineFolder(
+        folder=folder,
+        root=root,
+        sha256=digest,
+        pipeline_class=pipeline_class,
+        family=FAMILY_OF[pipeline_class],
+        components=declared,
+        variant=variant,
+        licence=licence,
+        num_bytes=num_bytes,
+        has_safety_checker="safety_checker" in declared,
+        files=tuple(sorted(files)),
+    )
 
 
 def open_controlnet(
@@ -89,34 +142,94 @@ def open_controlnet(
     allow_network: bool = False,
 ) -> ControlNetFolder:
     """As open_pipeline, of a folder with one ControlNet."""
-    raise NotImplementedError
+    what, folder, root = _located("controlnet", source, revision, allow_network=allow_network)
+    with _read_errors_told(what):
+        check_tree(what, folder)
+        config = read_json(what, _CONFIG, checked_file(what, _CONFIG, folder / _CONFIG, root))
+        class_name = str(config.get("_class_name"))
+        if class_name not in CONTROLNETS:
+            raise ModelError(
+                f"{what}: {_CONFIG}: _class_name {class_name[:100]!r}; expected one of "
+                f"{', '.join(CONTROLNETS)}"
+            )
+        declared = ("diffusers", class_name)
+        part = open_component(what, folder, root, name="controlnet", declared=declared, prefix="")
+        variant = choose_variant(what, [part])
+        files = used_files([part], variant)
+        num_bytes = check_headers(files)
+        digest = tree_sha256(files)
+        licence = read_licence(folder, root)
+    _check_digest(what, digest, sha256)
+    return ControlNetFolder(folder, root, digest, class_name, variant, licence, num_bytes)
 
 
 def open_lora(source: str, *, sha256: str | None = None) -> LoraFile:
     """source: a safetensors file, or a folder that holds one. Raises ModelError."""
-    raise NotImplementedError
+    what = f"lora {source[:500]}"
+    with _read_errors_told(what):
+        path = _single_file(what, source)
+        tensor_entries(path)
+        digest = file_sha256(path)
+        num_bytes = path.stat().st_size
+    _check_digest(what, digest, sha256)
+    return LoraFile(path, digest, num_bytes)
 
 
 def open_textual_inversion(source: str, *, sha256: str | None = None) -> TextualInversionFile:
     """source: a safetensors file, or a folder that holds one. Raises ModelError."""
-    raise NotImplementedError
+    what = f"textual inversion {source[:500]}"
+    with _read_errors_told(what):
+        path = _single_file(what, source)
+        shapes = {entry.name: entry.shape for entry in tensor_entries(path)}
+        digest = file_sha256(path)
+    _check_digest(what, digest, sha256)
+    return TextualInversionFile(path, digest, shapes)
 
 
-def check_task(pipeline: PipelineFolder, task: str) -> str:
-    """The pipeline class to instantiate. Raises ModelError if its components are not for it."""
-    raise NotImplementedError
+def _located(
+    kind: str, source: str, revision: str | None, *, allow_network: bool
+) -> tuple[str, Path, Path]:
+    """What errors call it, its folder, and the folder that links in it may point into."""
+    what = f"{kind} {source[:500]}"
+    if revision is not None:
+        return what, *open_snapshot(source, revision, allow_network=allow_network)
+    folder = Path(source)
+    if not source or not folder.is_dir():
+        hint = "; a hub id needs a revision beside it" if is_hub_id(source) else ""
+        raise ModelError(
+            f"{what} is not a folder; give one that diffusers' save_pretrained wrote{hint}"
+        )
+    return what, folder, folder.resolve()
 
 
-def check_controlnet(controlnet: ControlNetFolder, pipeline: PipelineFolder) -> None:
-    """Raises ModelError if it was made for another base."""
-    raise NotImplementedError
+def _single_file(what: str, source: str) -> Path:
+    """Where the one safetensors file really lies: itself, not by a link out of its folder."""
+    place = Path(source)
+    if place.is_dir():
+        check_tree(what, place)
+        found = sorted(place.glob("*.safetensors"))
+        if len(found) != 1:
+            raise ModelError(
+                f"{what}: {len(found)} safetensors files in the folder; name one of them"
+            )
+        place = found[0]
+    refuse_by_name(what, place.name)
+    if place.suffix != ".safetensors":
+        raise ModelError(f"{what}: expected a safetensors file, or a folder that holds one")
+    return checked_file(what, place.name, place, place.parent.resolve())
 
 
-def check_lora(lora: LoraFile, pipeline: PipelineFolder) -> None:
-    """Raises ModelError, with the tensor and both shapes, if it was made for another base."""
-    raise NotImplementedError
+def _check_digest(what: str, digest: str, expected: str | None) -> None:
+    if expected is not None and digest != expected:
+        raise ModelError(
+            f"{what}: sha256 {digest}; expected {expected}: these are not the files that were "
+            "named; put those back, or register what is there now as another model"
+        )
 
 
-def check_textual_inversion(inversion: TextualInversionFile, pipeline: PipelineFolder) -> None:
-    """Raises ModelError, with both widths, if it was made for another text encoder."""
-    raise NotImplementedError
+@contextmanager
+def _read_errors_told(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(f"{what}: cannot be read ({error}); copy it whole") from None
