@@ -131,6 +131,19 @@ def _labels(manifest: Manifest) -> str:
             "measured.",
             "",
         ]
+    if "prompt" in drawn:
+        lines += [
+            "Each image was made from a prompt, which is its `caption`; the values of the prompt's "
+            "attributes are among its `attributes`. That an image shows what its prompt says is a "
+            "claim, as far as no filter checked it.",
+            "",
+        ]
+    if "mix" in drawn:
+        lines += [
+            f"Images lie between two {_plain(drawn['mix']['between'])}: `mix_weight` (0: its own "
+            "end) and `mix_with` are among their `attributes`.",
+            "",
+        ]
     if any(c.get("also") for c in manifest.recipe["classes"]):
         lines += ["Further classes that are true of an image are under `also`.", ""]
     return "\n".join(lines)
