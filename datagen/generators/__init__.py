@@ -13,6 +13,7 @@ from datagen.generators.lora.spec import LoraSpec
 from datagen.generators.noise.spec import NoiseSpec
 from datagen.generators.procedural.spec import ProceduralSpec
 from datagen.generators.spade.spec import SpadeSpec
+from datagen.generators.text_edm.spec import TextEdmSpec
 from datagen.generators.vae.spec import VaeSpec
 
 GENERATORS: dict[str, GeneratorSpec] = {
@@ -26,5 +27,6 @@ GENERATORS: dict[str, GeneratorSpec] = {
     "noise": NoiseSpec(),
     "procedural": ProceduralSpec(),
     "spade": SpadeSpec(),
+    "text-edm": TextEdmSpec(),
     "vae": VaeSpec(),
 }

@@ -325,7 +325,8 @@ def _checked_config(path: Path, content: _ConfigFile) -> ModelConfig:
     spec = GENERATORS[content.generator]
     if len(set(content.class_names)) != len(content.class_names):
         raise ModelError(f"model file {path}: class_names: expected no name twice; {_REMEDY}")
-    if spec.needs_weights and not (content.class_names and content.image_size and content.channels):
+    named = content.class_names or getattr(spec, "takes_any_class", False)
+    if spec.needs_weights and not (named and content.image_size and content.channels):
         raise ModelError(
             f"model file {path}: generator {spec.name} needs class_names, image_size and "
             f"channels; {_REMEDY}"

@@ -96,7 +96,8 @@ def _encode(folder: Path, text: str) -> torch.Tensor:
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
         hidden: torch.Tensor = _load_encoder(folder)(input_ids=ids).last_hidden_state
         mean = hidden[0].mean(0)  # every token counts: none is padding
-        return mean / mean.norm()
+        vector: torch.Tensor = mean / mean.norm()
+        return vector
 
 
 @cache

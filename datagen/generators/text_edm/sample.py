@@ -1,0 +1,169 @@
+"""Sampling from the diffusion model that reads prompts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from datagen.conditions import Condition, Mix
+from datagen.errors import ModelError
+from datagen.generators.edm.samplers import SAMPLERS, Denoise, karras_sigmas
+from datagen.generators.interface import Images
+from datagen.generators.seeded import seeded_normal
+from datagen.generators.text_edm.encoder import TEXT_DIM, encode_texts
+from datagen.generators.text_edm.networks import NULL_TEXT, WITH_TEXT, TextDenoiser
+from datagen.generators.text_edm.options import TextEdmOptions
+from datagen.generators.weights import pad_batch, to_uint8_nhwc
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What the network is told of a batch. texts, negatives: (N, TEXT_DIM). away_from: (N,), of the
+    network's ids: whether an image is led away from its negative or from the null text."""
+
+    texts: torch.Tensor
+    negatives: torch.Tensor
+    away_from: torch.Tensor
+
+
+class TextEdmSampler:
+    """A denoiser and an ODE sampler at one batch shape, on the device of its weights; prompts are
+    encoded on the CPU, whatever the device."""
+
+    def __init__(
+        self,
+        network: TextDenoiser,
+        *,
+        batch_size: int,
+        image_shape: tuple[int, int, int],
+        options: TextEdmOptions,
+        class_names: Sequence[str],
+        encoder: Path,
+    ) -> None:
+        """image_shape: (C, H, W). class_names: of the ids. encoder: the folder of its files."""
+        self.network = network.eval()
+        self.device = next(network.parameters()).device
+        self.batch_size = batch_size
+        self.image_shape = image_shape
+        self.options = options
+        self.class_names = tuple(class_names)
+        self.encoder = encoder
+
+    def sample(self, seeds: Sequence[int], class_ids: Sequence[int]) -> Images:
+        """Raises ModelError: without a prompt there is nothing to draw."""
+        raise ModelError(
+            "generator text-edm makes images from prompts; give the recipe "
+            'conditioning: {prompt: {template: "a {class}"}}'
+        )
+
+    def sample_conditioned(
+        self, seeds: Sequence[int], class_ids: Sequence[int], conditions: Sequence[Condition]
+    ) -> Images:
+        """Returns (N, H, W, C) uint8; see interface.ConditionedSampler. Raises ModelError for a
+        condition without a prompt, or one that is too long."""
+        padded_seeds, padded_ids = pad_batch(seeds, class_ids, self.batch_size)
+        padded = [*conditions, *[conditions[0]] * (self.batch_size - len(conditions))]
+        images = self.draw(self._noise(padded_seeds, padded), self._told(padded_ids, padded))
+        return to_uint8_nhwc(images)[: len(seeds)]
+
+    @torch.inference_mode()
+    def draw(self, noise: torch.Tensor, told: _Told) -> torch.Tensor:
+        """noise: (batch_size, C, H, W), standard normal. Returns images of this shape, float32."""
+        options = self.options
+        sigmas = karras_sigmas(
+            options.num_inference_steps,
+            sigma_min=options.sigma_min,
+            sigma_max=options.sigma_max,
+            rho=options.rho,
+        )
+        return SAMPLERS[options.sampler](self._guided(told), noise * sigmas[0], sigmas)
+
+    def _guided(self, told: _Told) -> Denoise:
+        """Classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598, equation 6, with w + 1 as
+        the scale), away from the negative prompt where there is one. Two calls at the one batch
+        shape, never one call at twice it: the shape decides an image's bits."""
+        scale = self.options.guidance_scale
+        with_text = torch.full_like(told.away_from, WITH_TEXT)
+
+        def denoise(x: torch.Tensor, sigma: float) -> torch.Tensor:
+            sigmas = torch.full((len(x),), sigma, device=x.device)
+            conditional: torch.Tensor = self.network(x, sigmas, with_text, told.texts)
+            if scale == 1:
+                return conditional
+            away: torch.Tensor = self.network(x, sigmas, told.away_from, told.negatives)
+            return away + scale * (conditional - away)
+
+        return denoise
+
+    def _noise(self, seeds: Sequence[int], conditions: Sequence[Condition]) -> torch.Tensor:
+        """Drawn on the CPU, whatever the device: the same seeds give the same noise."""
+        noise = torch.from_numpy(seeded_normal(seeds, self.image_shape))
+        for row, condition in zip(noise, conditions, strict=True):
+            mix = condition.mix
+            if mix is not None and mix.kind == "seeds":
+                other = torch.from_numpy(seeded_normal([mix.seed], self.image_shape))[0]
+                row.copy_(slerp(row.clone(), other, mix.weight))
+        return noise.to(self.device)
+
+    def _told(self, class_ids: Sequence[int], conditions: Sequence[Condition]) -> _Told:
+        texts, negatives, away_from = [], [], []
+        for class_id, condition in zip(class_ids, conditions, strict=True):
+            if condition.prompt is None:
+                raise ModelError(
+                    "generator text-edm: an image without a prompt: give the recipe one"
+                )
+            text = condition.prompt.text
+            vector = encode_texts(self.encoder, [text])[0]
+            if condition.mix is not None and condition.mix.kind == "classes":
+                other = other_text(text, self.class_names[class_id], condition.mix)
+                end = encode_texts(self.encoder, [other])[0]
+                vector = slerp(vector, end, condition.mix.weight)
+            texts.append(vector)
+            negative = condition.prompt.negative
+            negatives.append(
+                encode_texts(self.encoder, [negative])[0] if negative else torch.zeros(TEXT_DIM)
+            )
+            away_from.append(WITH_TEXT if negative else NULL_TEXT)
+        return _Told(
+            texts=torch.stack(texts).to(self.device),
+            negatives=torch.stack(negatives).to(self.device),
+            away_from=torch.tensor(away_from, device=self.device),
+        )
+
+
+def slerp(start: torch.Tensor, end: torch.Tensor, weight: float) -> torch.Tensor:
+    """On the arc between two of one shape, float32: start at weight 0, end at 1, bit for bit.
+
+    Source: Shoemake 1985, "Animating rotation with quaternion curves", section 3.3.
+    """
+    if weight in (0.0, 1.0):
+        return end if weight else start
+    a, b = start.double(), end.double()
+    cosine = float((a * b).sum() / (a.norm() * b.norm()))
+    angle = float(np.arccos(np.clip(cosine, -1.0, 1.0)))
+    if np.sin(angle) < 1e-6:  # the arc is a point, or no one arc
+        return ((1 - weight) * a + weight * b).float()
+    parts = np.sin([(1 - weight) * angle, weight * angle]) / np.sin(angle)
+    return (float(parts[0]) * a + float(parts[1]) * b).float()
+
+
+def other_text(text: str, class_name: str, mix: Mix) -> str:
+    """The prompt with the mix's other class in the place of its own.
+
+    Raises ModelError if its own class is not in the prompt, word for word.
+    """
+    names = re.split(r"[-_ ]", class_name)
+    pattern = r"(?<![\w-])" + "[-_ ]".join(map(re.escape, names)) + r"(?![\w-])"
+    swapped, count = re.subn(pattern, lambda _: mix.class_name, text, flags=re.IGNORECASE)
+    if not count:
+        raise ModelError(
+            f"conditioning.mix.between: classes: prompt {text[:80]!r} does not say its class, "
+            f"{class_name}: nothing of it can be mixed with {mix.class_name}; write the prompts "
+            "with {class}"
+        )
+    return swapped
