@@ -23,6 +23,7 @@ from datagen.commands.output import (
     print_json,
     print_table,
 )
+from datagen.commands.pipelines import add_pipeline
 from datagen.errors import InputError, ModelError, StoreError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def models() -> None:
     """List, describe and change the models that recipes may name."""
 
 
-for _command in (export, import_, remove, deprecate):
+for _command in (export, import_, remove, deprecate, add_pipeline):
     models.add_command(_command)
 models.add_command(import_, "add")  # as it was called first
 
