@@ -37,7 +37,7 @@ LAYERS = (
     ("sampler_cache", "deployment_rules"),
     ("fingerprint", "versions", "registry", "sources", "half_precision"),
     ("home_models", "registrar"),
-    ("attachments", "approval", "review"),
+    ("attachments", "approval", "review", "pipelines"),
     ("exports",),
     ("stages",),
     ("engine",),
