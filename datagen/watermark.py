@@ -79,7 +79,7 @@ def detect(image: Image, *, key: str = DEFAULT_KEY) -> Detection:
     if rows == 0 or columns == 0:
         return Detection(0.0)
     seen = _to_frequencies(_luma(image, rows, columns)) * _middle()
-    seen /= _LEVEL + np.abs(seen)
+    seen = seen / (_LEVEL + np.abs(seen))
     energy = float(np.sqrt((seen * seen).sum()))
     if energy < 1e-9:
         return Detection(0.0)
@@ -98,8 +98,8 @@ def _chips(key: str, rows: int, columns: int) -> NDArray[np.float64]:
     """(rows, columns, 8, 8) of +1 and -1; the same for every image of one size."""
     words = np.frombuffer(hashlib.sha256(f"watermark {key}".encode()).digest(), np.uint32)
     bits = np.random.Generator(np.random.Philox(np.random.SeedSequence(words.tolist())))
-    drawn = bits.integers(0, 2, (rows, columns, _BLOCK, _BLOCK))
-    chips: NDArray[np.float64] = 2.0 * drawn - 1.0
+    drawn = bits.integers(0, 2, (rows, columns, _BLOCK, _BLOCK)).astype(np.float64)
+    chips: NDArray[np.float64] = np.asarray(2 * drawn - 1, np.float64)
     chips.flags.writeable = False
     return chips
 
