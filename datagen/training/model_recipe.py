@@ -379,7 +379,12 @@ def parse_model_recipe(text: bytes, *, source: str) -> ModelRecipe:
         field = "data.class_names"
         expected = "each name once, upper and lower case being equal"
         raise InvalidRecipe([Problem(field, names, expected, lines.get(field))], source=source)
-    trainable = [name for name, spec in GENERATORS.items() if spec.needs_weights]
+    trainable = [
+        name
+        for name, spec in GENERATORS.items()
+        # Models of any class learn from captions, which no model recipe has.
+        if spec.needs_weights and not getattr(spec, "takes_any_class", False)
+    ]
     if recipe.generator not in trainable:
         expected = f"one of {', '.join(trainable)}{suggest(recipe.generator, trainable)}"
         problem = Problem("generator", recipe.generator, expected, lines.get("generator"))

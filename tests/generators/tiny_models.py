@@ -58,6 +58,7 @@ TINY = {
         {"latent_dim": 4, "widths": [8, 4], "hidden_dim": 4},
         CONDITION,
     ),
+    "text-edm": ModelConfig("text-edm", (), (8, 12), 3, _TINY_UNET),
     "vae": ModelConfig("vae", CLASS_NAMES, (8, 12), 3, {"latent_dim": 4, "widths": [4, 8]}),
 }
 
@@ -86,6 +87,9 @@ SHIPPED_SIZE = {
     "noise": ModelConfig("noise", (), (0, 0), 0, {}),
     "procedural": ModelConfig("procedural", (), (0, 0), 0, {}),
     "spade": ModelConfig("spade", CLASS_NAMES, (32, 32), 1, {"widths": [64, 64, 32]}, CONDITION),
+    "text-edm": ModelConfig(
+        "text-edm", (), (28, 28), 1, {"patch_px": 2, "widths": [64, 128], "sigma_data": 0.7}
+    ),
     "vae": ModelConfig("vae", CLASS_NAMES, (28, 28), 1, {"latent_dim": 32, "widths": [64, 128]}),
 }
 

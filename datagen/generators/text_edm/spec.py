@@ -94,8 +94,14 @@ class TextEdmSpec(EdmSpec):
     def objective(
         self, config: ModelConfig, options: BaseModel, *, seed: int, device: str = "cpu"
     ) -> Objective:
-        """Raises ModelError: `datagen train` knows classes, no captions."""
-        raise ModelError(
-            f"generator {self.name} is trained on captions, which `datagen train` does not read; "
-            "drive text_edm.train.TextEdmObjective as benchmarks/text_to_image.py does"
-        )
+        """Steps take the vectors of captions: `datagen train`, which reads none, does not offer it;
+        benchmarks/text_to_image.py drives it."""
+        from datagen.generators.text_edm.networks import TextDenoiser
+        from datagen.generators.text_edm.train import TextEdmObjective
+        from datagen.generators.weights import check_num_parameters
+
+        assert isinstance(options, EdmObjectiveOptions)
+        self.check(config)
+        network = TextEdmNetwork.model_validate(config.network)
+        check_num_parameters(lambda: TextDenoiser(config, network))
+        return TextEdmObjective(config, options, seed=seed, device=device)
