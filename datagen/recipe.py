@@ -34,6 +34,8 @@ from datagen.faults import Problem as Problem
 from datagen.faults import field_error as field_error
 from datagen.faults import suggest as suggest
 from datagen.gates import Gate, gate_fault
+from datagen.prompt_checks import Prompted, conditioning_faults
+from datagen.prompt_files import read_prompt_files
 from datagen.prompt_schema import MixRequest, PromptRequest
 from datagen.schema_faults import details_of, problems_of, refuse
 from datagen.schema_rules import ordered, plain_faults, plain_mapping, repeated
@@ -418,6 +420,15 @@ class Recipe(_Part):
         description='a mapping like {reference: my-data, require: {utility: "not harms"}}',
     )
 
+    @model_validator(mode="after")
+    def _prompts_fit_the_classes(self) -> Recipe:
+        asked = self.conditioning
+        if asked.prompt is not None or asked.mix is not None:
+            classes = [Prompted(c.name, c.count, c.attributes) for c in self.classes]
+            found = conditioning_faults(asked.prompt, asked.mix, classes)
+            refuse((("conditioning", *below), value, wanted) for below, value, wanted in found)
+        return self
+
     @property
     def num_images(self) -> int:
         return sum(request.count for request in self.classes)
@@ -508,16 +519,19 @@ class RecipeDocument:
 
 def load_recipe(path: Path) -> RecipeDocument:
     """Raises RecipeError if the file is absent, not a plain file, too large or not a recipe."""
-    return parse_recipe(load_bytes(path), source=str(path))
+    return parse_recipe(load_bytes(path), source=str(path), folder=path.parent)
 
 
-def parse_recipe(text: bytes, *, source: str) -> RecipeDocument:
-    """Raises InvalidRecipe with every problem, by line. source: the file's name, for messages."""
-    recipe, lines = parse_as(Recipe, text, source=source)
+def parse_recipe(text: bytes, *, source: str, folder: Path | None = None) -> RecipeDocument:
+    """Raises InvalidRecipe with every problem, by line. source: the file's name, for messages.
+    folder: of the files that the recipe may name; None for text that came without one."""
+    recipe, lines = parse_as(Recipe, text, source=source, folder=folder)
     return RecipeDocument(recipe, source, lines)
 
 
-def parse_as(schema: type[Schema], text: bytes, *, source: str) -> tuple[Schema, dict[str, int]]:
+def parse_as(
+    schema: type[Schema], text: bytes, *, source: str, folder: Path | None = None
+) -> tuple[Schema, dict[str, int]]:
     """YAML or JSON text to a model of the schema, with the line of each field.
 
     Model recipes may come this way too. Raises InvalidRecipe.
@@ -525,6 +539,8 @@ def parse_as(schema: type[Schema], text: bytes, *, source: str) -> tuple[Schema,
     check_size(len(text), source)
     reader = Reader(source)
     values = reader.read(text)
+    if folder is not None:
+        reader.problems += read_prompt_files(values, folder)
     details: list[ErrorDetails] = []
     try:
         model = schema.model_validate(values)

@@ -25,7 +25,7 @@ from datagen.client.recipes import (
     located,
     model_recipe,
     read_recipe,
-    recipe_text,
+    text_to_check,
 )
 from datagen.client.results import (
     CANCELLED,
@@ -118,7 +118,7 @@ class Client:
 
     def validate(self, recipe: RecipeSource) -> Validation:
         """Every fault of a recipe, found by the service; none is raised."""
-        return self._send(calls.validate(recipe_text(recipe)[0]))
+        return self._send(calls.validate(text_to_check(recipe)))
 
     def plan(self, recipe: RecipeSource) -> Plan:
         document = read_recipe(recipe)

@@ -19,7 +19,29 @@ RecipeSource: TypeAlias = Path | str | Mapping[str, Any]
 def read_recipe(recipe: RecipeSource) -> RecipeDocument:
     """Checks it against the schema here, where the lines are known. Raises RecipeError."""
     text, source = recipe_text(recipe)
-    return parse_recipe(text, source=source)
+    return parse_recipe(text, source=source, folder=_folder_of(recipe))
+
+
+def text_to_check(recipe: RecipeSource) -> bytes:
+    """As it is given, so that the service finds its faults; but with the prompts of the files that
+    it names, which the service does not read, where it can be read as a recipe here."""
+    text, source = recipe_text(recipe)
+    folder = _folder_of(recipe)
+    if folder is None or b"file" not in text:
+        return text
+    try:
+        document = parse_recipe(text, source=source, folder=folder)
+    except RecipeError:
+        return text
+    has_files = document.recipe.conditioning.prompt is not None
+    return canonical_json(document.recipe.to_json()) if has_files else text
+
+
+def _folder_of(recipe: RecipeSource) -> Path | None:
+    """Of the prompt files that the recipe may name: only a recipe that is a file has any."""
+    if isinstance(recipe, Mapping) or (isinstance(recipe, str) and "\n" in recipe):
+        return None
+    return Path(recipe).parent
 
 
 def recipe_text(recipe: RecipeSource) -> tuple[bytes, str]:
