@@ -47,9 +47,9 @@ def check_licence(licence: str | None, allowed: tuple[str, ...] | None, allow_no
     if licence is None:
         if not allow_none:
             raise ModelError(
-                "licence: the card states none, and a deployment takes what has none only where "
-                "it is told to; state it with --licence if you know it, or allow it with "
-                "--allow-unlicensed"
+                "licence: none is stated, neither by the card nor with it; state it with "
+                "`datagen models add-pipeline --licence` if you know it; a deployment takes what "
+                "has none only with DATAGEN_ALLOW_UNLICENSED=yes"
             )
         return
     if allowed is not None and licence.casefold() not in (each.casefold() for each in allowed):
