@@ -1,6 +1,7 @@
 """PNG in and out, digests and contact sheets. Called by the engine, the card and the exporters.
 
-Arrays are HWC uint8 with one channel (grey) or three (RGB); BGR exists only inside this file.
+Arrays are HWC uint8 with one channel (grey) or three (RGB), or uint16 where a recipe asks for
+pixels of 16 bits; BGR exists only inside this file.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from datagen.errors import InputError
 
 Image = NDArray[np.uint8]  # HWC
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]  # of 8 or 16 bits: white is 255 or 65535
 
 MAX_PIXELS = 64 * 2**20
 SHEET_GAP_PX = 2
@@ -25,11 +27,31 @@ SHEET_GAP_PX = 2
 SYNTHETIC_MARK = b"datagen\0synthetic"
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_DEPTH_AT = 24  # of the bits of a pixel's channel
 _HEADER_END = 33  # signature, then IHDR: length 4, type 4, content 13, CRC 4
 _CHANNELS_BY_COLOUR_TYPE = {0: 1, 2: 3}
+# 65535 / 255: a pixel of 16 bits is so many times the one of 8 bits of the same brightness.
+_STEP = 257
 
 
-def encode_png(image: Image, *, text: Mapping[str, str] | None = None) -> bytes:
+def dtype_of(bits: int) -> np.dtype[Any]:
+    """Of pixels in memory and in attempt objects: bytes in one order, on any machine."""
+    return np.dtype(np.uint8) if bits == 8 else np.dtype("<u2")
+
+
+def to_8_bits(pixels: Pixels) -> Image:
+    """The nearest of 256 brightnesses; pixels of 8 bits as they are."""
+    if pixels.dtype == np.uint8:
+        return pixels  # type: ignore[return-value]
+    return ((pixels.astype(np.uint32) + _STEP // 2) // _STEP).astype(np.uint8)
+
+
+def to_16_bits(image: Image) -> NDArray[np.uint16]:
+    """The same brightnesses, exactly: to_8_bits gives the image back."""
+    return image.astype(np.uint16) * np.uint16(_STEP)
+
+
+def encode_png(image: Pixels, *, text: Mapping[str, str] | None = None) -> bytes:
     """Equal pixels and text give equal bytes for one OpenCV build. text: tEXt chunks, in order.
 
     Run-length deflate with adaptive filters: the size of level 3 in two thirds of its time, on
@@ -38,9 +60,11 @@ def encode_png(image: Image, *, text: Mapping[str, str] | None = None) -> bytes:
     """
     import cv2
 
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
+    is_pixels = image.dtype in (np.uint8, np.uint16)
+    if not is_pixels or image.ndim != 3 or image.shape[2] not in (1, 3):
         raise InputError(
-            f"image of {image.dtype} {image.shape}: expected uint8 (height, width, 1 or 3)"
+            f"image of {image.dtype} {image.shape}: expected uint8 or uint16 (height, width, 1 or "
+            "3)"
         )
     pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.shape[2] == 3 else image
     encoded = cv2.imencode(
@@ -61,11 +85,11 @@ def encode_png(image: Image, *, text: Mapping[str, str] | None = None) -> bytes:
     return b"".join((encoded[:_HEADER_END], *chunks, encoded[_HEADER_END:]))
 
 
-def decode_png(data: bytes) -> Image:
-    """Returns (H, W, C) uint8 RGB or grey.
+def decode_png(data: bytes) -> Pixels:
+    """Returns (H, W, C) RGB or grey, uint8 or uint16 by the PNG's own depth.
 
-    Raises InputError, before anything is allocated, if the bytes are not a whole 8-bit grey or
-    RGB PNG with sound checksums, or hold more than MAX_PIXELS.
+    Raises InputError, before anything is allocated, if the bytes are not a whole grey or RGB PNG of
+    8 or 16 bits with sound checksums, or hold more than MAX_PIXELS.
     """
     import cv2
 
@@ -73,11 +97,11 @@ def decode_png(data: bytes) -> Image:
     pixels = cv2.imdecode(
         np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
     )
-    if pixels is None or pixels.dtype != np.uint8 or pixels.size != shape[0] * shape[1] * shape[2]:
-        raise InputError("PNG: its pixels cannot be decoded; expected a whole 8-bit PNG")
+    if pixels is None or pixels.size != shape[0] * shape[1] * shape[2]:
+        raise InputError("PNG: its pixels cannot be decoded; expected a whole PNG")
     if shape[2] == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    return pixels.reshape(shape).astype(np.uint8, copy=False)
+    return pixels.reshape(shape).astype(dtype_of(data[_DEPTH_AT]), copy=False)
 
 
 def encode_label_map(values: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
@@ -96,7 +120,7 @@ def decode_label_map(data: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Returns (H, W). Raises InputError as decode_png does, for what is no grey PNG."""
     import cv2
 
-    shape = _checked_shape(data, depths=(8, 16))
+    shape = _checked_shape(data)
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.shape != shape[:2]:
         raise InputError("PNG: its values cannot be decoded; expected a whole grey PNG")
@@ -188,15 +212,15 @@ def _crc(body: bytes | memoryview) -> bytes:
     return struct.pack(">I", zlib.crc32(body))
 
 
-def _checked_shape(data: bytes, *, depths: tuple[int, ...] = (8,)) -> tuple[int, int, int]:
+def _checked_shape(data: bytes) -> tuple[int, int, int]:
     """Reads IHDR and walks the chunks: libpng itself would take a cut file for a whole one."""
     if len(data) < _HEADER_END or data[:8] != _SIGNATURE or data[12:16] != b"IHDR":
         raise InputError("PNG: no PNG header; expected the bytes of a PNG file")
     width, height, depth, colour_type, _, _, interlace = struct.unpack_from(">IIBBBBB", data, 16)
-    if depth not in depths or colour_type not in _CHANNELS_BY_COLOUR_TYPE or interlace:
+    if depth not in (8, 16) or colour_type not in _CHANNELS_BY_COLOUR_TYPE or interlace:
         raise InputError(
             f"PNG: bit depth {depth}, colour type {colour_type}, interlace {interlace}: "
-            "expected 8-bit grey (0) or RGB (2), not interlaced; convert it"
+            "expected grey (0) or RGB (2) of 8 or 16 bits, not interlaced; convert it"
         )
     if not 0 < width * height <= MAX_PIXELS:
         raise InputError(f"PNG: {width} x {height} pixels: expected 1 to {MAX_PIXELS} in all")

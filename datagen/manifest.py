@@ -73,6 +73,11 @@ class Manifest:
         return sum(n for splits in self.counts.values() for n in splits.values())
 
     @property
+    def bits(self) -> int:
+        """Of a pixel's channel, 8 or 16."""
+        return int(self.recipe.get("output", {}).get("bits", 8))
+
+    @property
     def label_names(self) -> tuple[str, ...]:
         """Of the values of label maps and the classes of objects, the first "background"; empty if
         the images have a class alone."""

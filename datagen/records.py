@@ -80,10 +80,14 @@ class ShardChecker:
             detail = f"in {self.entry.path}: sha256 {sha256}, its record says otherwise"
             yield Finding("changed", "image", member.key, detail)
         try:
-            height, width, channels = decode_png(member.png).shape
+            pixels = decode_png(member.png)
+            height, width, channels = pixels.shape
+            bits = 8 * pixels.dtype.itemsize
             size_is_right = (height, width) == tuple(self.manifest.image_size)
-            if not size_is_right or channels != (self.manifest.channels or channels):
+            channels_are_right = channels == (self.manifest.channels or channels)
+            if not size_is_right or not channels_are_right or bits != self.manifest.bits:
                 detail = f"in {self.entry.path}: {width} x {height} pixels, {channels} channels"
+                detail += "" if bits == self.manifest.bits else f", {bits} bits"
                 yield Finding("changed", "image", member.key, detail)
         except InputError as error:
             yield Finding("changed", "image", member.key, f"in {self.entry.path}: {error}")

@@ -21,7 +21,7 @@ from datagen.catalog.samples import get_sample, list_shards
 from datagen.engine import load_sampler
 from datagen.errors import InputError, NotFoundError
 from datagen.fingerprint import fingerprint
-from datagen.images import Image, decode_png, encode_png, sha256_hex
+from datagen.images import Pixels, decode_png, encode_png, sha256_hex
 from datagen.plan import attempt_key, attempt_seed
 from datagen.recipe import suggest
 from datagen.registry import models_dirs_of_stored
@@ -118,15 +118,15 @@ def remake_sample(
     )
 
 
-def _sample_again(resolved: ResolvedRecipe, settings: Settings, job: Job, row: SampleRow) -> Image:
+def _sample_again(resolved: ResolvedRecipe, settings: Settings, job: Job, row: SampleRow) -> Pixels:
     seed = attempt_seed(resolved.seed, row.class_name, row.ordinal, row.attempt)
     sampler = load_sampler(resolved, settings, batch_size=job.batch_size)
     place = Place(row.class_name, row.ordinal, row.split)
-    image: Image = draw_images(sampler, resolved, [seed], [place])[0][0]
+    image: Pixels = draw_images(sampler, resolved, [seed], [place])[0][0]
     return image
 
 
-def _finish_again(resolved: ResolvedRecipe, job: Job, row: SampleRow, raw: Image) -> bytes:
+def _finish_again(resolved: ResolvedRecipe, job: Job, row: SampleRow, raw: Pixels) -> bytes:
     """As the pack stage does."""
     request = next(c for c in resolved.recipe.classes if c.name == row.class_name)
     seeds = (resolved.seed, row.class_name, row.ordinal, row.attempt)
@@ -142,7 +142,7 @@ def _num_pixels_changed(png: bytes, stored: bytes) -> int | None:
         first, second = decode_png(png), decode_png(stored)
     except InputError:
         return None
-    if first.shape != second.shape:
+    if (first.shape, first.dtype) != (second.shape, second.dtype):
         return None
     return int((first != second).any(axis=2).sum())
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -31,6 +31,7 @@ from datagen.generators.interface import (
     GeneratorSpec,
     ModelConfig,
     makes_images,
+    most_bits,
 )
 from datagen.generators.model_directory import Model, UnknownModelError, find_model, model_names
 from datagen.generators.model_versions import pinned_name
@@ -93,6 +94,7 @@ class ResolvedRecipe:
         per_pixel = self.config.channels
         if self.config.condition is not None:  # its planes are numbers of four bytes
             per_pixel += 4 * num_channels(self.config.condition)
+        per_pixel *= self.config.bits // 8
         fitting = max(1, MAX_BATCH_BYTES // (height * width * per_pixel))
         return min(self.spec.batch_size, fitting)
 
@@ -243,16 +245,17 @@ class ResolvedRecipe:
 
     def context(self, fingerprint: Mapping[str, Any]) -> bytes:
         """Canonical JSON of all that a raw image depends on beside class, ordinal and attempt."""
-        return canonical_json(
-            {
-                "seed": self.seed,
-                "model_digest": self.model.digest,
-                "options": self.options.model_dump(mode="json"),
-                "image_size": self.recipe.image_size,
-                "conditioning": self._condition_context(),
-                "fingerprint": fingerprint,
-            }
-        )
+        content = {
+            "seed": self.seed,
+            "model_digest": self.model.digest,
+            "options": self.options.model_dump(mode="json"),
+            "image_size": self.recipe.image_size,
+            "conditioning": self._condition_context(),
+            "fingerprint": fingerprint,
+        }
+        if self.config.bits != 8:  # said of others alone: contexts of before keep their digests
+            content["bits"] = self.config.bits
+        return canonical_json(content)
 
 
 def model_requests(recipe: Recipe) -> list[str]:
@@ -319,6 +322,7 @@ def resolve_recipe(recipe: Recipe, models_dirs: Sequence[Path]) -> ResolvedRecip
         )
     except ModelError as error:
         raise field_error("generator", model.name, str(error)) from None
+    config = _with_bits(recipe, config, spec, model.name)
     _check_size(recipe, config, model.name)
     _check_classes(class_names, config, model.name)
     seeded = recipe
@@ -342,6 +346,7 @@ def resolve_recipe(recipe: Recipe, models_dirs: Sequence[Path]) -> ResolvedRecip
         recipe.augmentations,
         image_size=recipe.image_size,
         channels=config.channels,
+        bits=config.bits,
         label_kinds=resolved.label_kinds,
     )
     _check_reference(resolved)
@@ -568,6 +573,21 @@ def _check_reference(resolved: ResolvedRecipe) -> None:
         raise field_error(
             field, name, f"a reference that fits; that of model {model.name} {problem}; {remedy}"
         )
+
+
+def _with_bits(
+    recipe: Recipe, config: ModelConfig, spec: GeneratorSpec, model_name: str
+) -> ModelConfig:
+    """The config of a sampler that gives as many bits as the recipe asks for."""
+    bits = recipe.output.bits
+    if bits > most_bits(spec):
+        deep = [name for name, each in GENERATORS.items() if most_bits(each) >= bits]
+        expected = f"8 with model {model_name} of generator {spec.name}, or a model of one that "
+        raise field_error("output.bits", bits, f"{expected}gives {bits}: {', '.join(deep)}")
+    if bits > 8 and config.channels != 1:
+        expected = f"8, or a model of grey images (1 channel): those of {model_name} have "
+        raise field_error("output.bits", bits, f"{expected}{config.channels}")
+    return replace(config, bits=bits)
 
 
 def _check_size(recipe: Recipe, config: ModelConfig, model_name: str) -> None:

@@ -160,7 +160,7 @@ def plan_unit_size(resolved: ResolvedRecipe) -> int:
     """Whole batches; seconds to a few minutes of work; bounded in bytes. Changes no image."""
     batch = resolved.batch_size
     height, width = resolved.config.image_size
-    image_bytes = height * width * resolved.config.channels
+    image_bytes = height * width * resolved.config.channels * resolved.config.bits // 8
     share = math.ceil(resolved.recipe.num_images / _MIN_UNITS / batch) * batch
     fitting = max(1, _UNIT_BYTES // image_bytes)
     return max(1, min(share, resolved.spec.max_unit_size, fitting))

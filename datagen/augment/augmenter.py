@@ -20,7 +20,7 @@ from datagen.label_checks import label_kinds
 from datagen.labels import Labels
 from datagen.recipe import AugmentationRequest, LabelRules
 
-Image = NDArray[np.uint8]  # HWC, uint8, C is 1 or 3
+Image = NDArray[np.uint8] | NDArray[np.uint16]  # HWC, C is 1 or 3
 Drawn = float | str | list[float]
 
 
@@ -65,10 +65,11 @@ class Augmenter:
         *,
         image_size: tuple[int, int],
         channels: int,
+        bits: int = 8,
         min_visibility: float = LabelRules().min_visibility,
     ) -> None:
-        """min_visibility: of objects, see LabelRules. Raises RecipeError as check_augmentations
-        does."""
+        """bits: of a channel, 8 or 16. min_visibility: of objects, see LabelRules. Raises
+        RecipeError as check_augmentations does."""
         self._shape = (*image_size, channels)
         self._min_visibility = min_visibility
         self._refused: dict[str, str] = {}
@@ -86,7 +87,7 @@ class Augmenter:
         generator = np.random.Generator(self._bits)
         for index, request in enumerate(requests):
             arguments = checked_arguments(
-                request, index=index, image_size=image_size, channels=channels
+                request, index=index, image_size=image_size, channels=channels, bits=bits
             )
             for kind in refused_kinds(request, arguments):
                 self._refused.setdefault(kind, request.transform)
@@ -100,7 +101,7 @@ class Augmenter:
     def apply(self, image: Image, *, seed: int) -> Augmented:
         """The same image and seed give the same bytes, in any process and order.
 
-        image: HWC uint8, left as it is; may be read-only. seed: 0 to 2^64 - 1.
+        image: HWC, left as it is; may be read-only. seed: 0 to 2^64 - 1.
         """
         image, applied, _ = self._run(image, seed, moves=False)
         return Augmented(image, applied)

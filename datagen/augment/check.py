@@ -8,12 +8,15 @@ from datagen.augment.parameters import Argument
 from datagen.augment.transforms import REFUSED, TRANSFORMS, TransformRule
 from datagen.recipe import AugmentationRequest, field_error, suggest
 
+_FULL_STEP = 257  # 65535 / 255: a recipe says what fills holes on the scale of 8 bits
+
 
 def check_augmentations(
     requests: Sequence[AugmentationRequest],
     *,
     image_size: tuple[int, int],
     channels: int,
+    bits: int = 8,
     label_kinds: frozenset[str] = frozenset(),
 ) -> None:
     """label_kinds: what the labels of the recipe's images have, of label_checks.KINDS. Raises
@@ -21,7 +24,7 @@ def check_augmentations(
     make a label false."""
     for index, request in enumerate(requests):
         arguments = checked_arguments(
-            request, index=index, image_size=image_size, channels=channels
+            request, index=index, image_size=image_size, channels=channels, bits=bits
         )
         refused = refused_kinds(request, arguments)
         for kind in sorted(label_kinds & refused.keys()):
@@ -30,7 +33,12 @@ def check_augmentations(
 
 
 def checked_arguments(
-    request: AugmentationRequest, *, index: int, image_size: tuple[int, int], channels: int
+    request: AugmentationRequest,
+    *,
+    index: int,
+    image_size: tuple[int, int],
+    channels: int,
+    bits: int = 8,
 ) -> dict[str, Argument]:
     """What albumentations is given for one request, which is the index-th of its recipe."""
     field = f"augmentations[{index}]"
@@ -40,6 +48,10 @@ def checked_arguments(
         raise field_error(f"{field}.transform", request.transform, expected)
     if rule.needs_colour and channels != 3:
         expected = f"images of 3 channels, where the model makes {channels}"
+        raise field_error(f"{field}.transform", request.transform, expected)
+    if bits > 8 and not rule.takes_16_bits:
+        deep = ", ".join(name for name, each in TRANSFORMS.items() if each.takes_16_bits)
+        expected = f"one that moves images of {bits} bits: {deep}; or output.bits 8"
         raise field_error(f"{field}.transform", request.transform, expected)
     arguments = dict(rule.defaults)
     for name, value in request.params.items():
@@ -56,6 +68,9 @@ def checked_arguments(
         raise field_error(f"{field}.params", dict(request.params), expected_together)
     if rule.fitted:
         arguments |= rule.fitted(*image_size)
+    fill = arguments.get("fill")
+    if bits > 8 and isinstance(fill, (int, float)):
+        arguments["fill"] = fill * _FULL_STEP
     return arguments
 
 

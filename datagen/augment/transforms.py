@@ -63,7 +63,9 @@ def _tiles(height: int, width: int) -> dict[str, Argument]:
 class TransformRule:
     """One allowed transform.
 
-    needs_square: it swaps the sides. needs_colour: it needs three channels. defaults: arguments
+    needs_square: it swaps the sides. needs_colour: it needs three channels. takes_16_bits: it gives
+    of uint16 what it gives of uint8, on the finer scale; albumentations fails at some, or silently
+    counts on 255. defaults: arguments
     where albumentations' own are out of bounds. fitted: arguments that follow from height and
     width. limit: what is expected of the arguments together, given the shorter side, or None if
     they pass. refused: kinds of labels, of label_checks.KINDS, that would be false after it, given
@@ -73,6 +75,7 @@ class TransformRule:
     params: Mapping[str, Parameter] = field(default_factory=dict)
     needs_square: bool = False
     needs_colour: bool = False
+    takes_16_bits: bool = False
     defaults: Arguments = field(default_factory=dict)
     fitted: Callable[[int, int], Arguments] | None = None
     limit: Callable[[Arguments, int], str | None] | None = None
@@ -163,13 +166,15 @@ _KERNEL: dict[str, Parameter] = {"blur_limit": Span(3, 31, whole=True, odd=True)
 
 TRANSFORMS: dict[str, TransformRule] = {
     # Geometry
-    "HorizontalFlip": TransformRule(),
-    "VerticalFlip": TransformRule(),
-    "Transpose": TransformRule(needs_square=True),
-    "RandomRotate90": TransformRule(needs_square=True),
-    "D4": TransformRule(needs_square=True),
+    "HorizontalFlip": TransformRule(takes_16_bits=True),
+    "VerticalFlip": TransformRule(takes_16_bits=True),
+    "Transpose": TransformRule(needs_square=True, takes_16_bits=True),
+    "RandomRotate90": TransformRule(needs_square=True, takes_16_bits=True),
+    "D4": TransformRule(needs_square=True, takes_16_bits=True),
     "Rotate": TransformRule(
-        {"limit": Span(-180, 180, "symmetric"), **_WARP}, refused=_refuse_warped
+        {"limit": Span(-180, 180, "symmetric"), **_WARP},
+        takes_16_bits=True,
+        refused=_refuse_warped,
     ),
     "Affine": TransformRule(
         {
@@ -180,11 +185,15 @@ TRANSFORMS: dict[str, TransformRule] = {
             "keep_ratio": Flag(),
             **_WARP,
         },
+        takes_16_bits=True,
         refused=_refuse_affine,
     ),
-    "Perspective": TransformRule({"scale": Span(0, 0.2), **_WARP}, refused=_refuse_warped),
+    "Perspective": TransformRule(
+        {"scale": Span(0, 0.2), **_WARP}, takes_16_bits=True, refused=_refuse_warped
+    ),
     "ElasticTransform": TransformRule(
         {"alpha": Number(0, 1000), "sigma": Number(1, 50), **_WARP},
+        takes_16_bits=True,
         limit=_limit_displacement,
         refused=_refuse_elastic,
     ),
@@ -194,13 +203,17 @@ TRANSFORMS: dict[str, TransformRule] = {
             "distort_limit": Span(-0.5, 0.5, "symmetric"),
             **_WARP,
         },
+        takes_16_bits=True,
         refused=_refuse_warped,
     ),
     "OpticalDistortion": TransformRule(
-        {"distort_limit": Span(-0.5, 0.5, "symmetric"), **_WARP}, refused=_refuse_warped
+        {"distort_limit": Span(-0.5, 0.5, "symmetric"), **_WARP},
+        takes_16_bits=True,
+        refused=_refuse_warped,
     ),
     "RandomResizedCrop": TransformRule(
         {"scale": Span(0.25, 1), "ratio": Span(0.5, 2), "interpolation": _INTERPOLATION},
+        takes_16_bits=True,
         defaults={"scale": (0.25, 1.0)},
         fitted=_same_size,
     ),
@@ -211,6 +224,7 @@ TRANSFORMS: dict[str, TransformRule] = {
             "hole_width_range": Span(0.02, 0.7),
             "fill": Number(0, 255),
         },
+        takes_16_bits=True,
         limit=_limit_holes,
         refused=_refuse_holes,
     ),
@@ -219,20 +233,26 @@ TRANSFORMS: dict[str, TransformRule] = {
         {
             "brightness_limit": Span(-0.4, 0.4, "symmetric"),
             "contrast_limit": Span(-0.6, 0.6, "symmetric"),
-        }
+        },
+        takes_16_bits=True,
     ),
     "RandomGamma": TransformRule({"gamma_limit": Span(25, 400)}),
     "CLAHE": TransformRule({"clip_limit": Span(1, 16)}, fitted=_tiles),
     "Equalize": TransformRule(),
     "Posterize": TransformRule({"num_bits": Span(2, 7, "exact", whole=True)}),
-    "InvertImg": TransformRule(),
+    "InvertImg": TransformRule(takes_16_bits=True),
     # Sharpness and noise
     "GaussianBlur": TransformRule(
-        {"sigma_limit": Span(0.1, 8)}, limit=_limit_sigma, refused=_refuse_gaussian
+        {"sigma_limit": Span(0.1, 8)},
+        takes_16_bits=True,
+        limit=_limit_sigma,
+        refused=_refuse_gaussian,
     ),
-    "MotionBlur": TransformRule(_KERNEL, limit=_limit_kernel, refused=_refuse_shifts),
+    "MotionBlur": TransformRule(
+        _KERNEL, takes_16_bits=True, limit=_limit_kernel, refused=_refuse_shifts
+    ),
     "MedianBlur": TransformRule(_KERNEL, limit=_limit_kernel, refused=_refuse_median),
-    "Sharpen": TransformRule({"alpha": Span(0, 1), "lightness": Span(0, 2)}),
+    "Sharpen": TransformRule({"alpha": Span(0, 1), "lightness": Span(0, 2)}, takes_16_bits=True),
     "GaussNoise": TransformRule({"std_range": Span(0, 0.5), "per_channel": Flag()}),
     "ImageCompression": TransformRule(
         {

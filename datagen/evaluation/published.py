@@ -19,7 +19,7 @@ from datagen.evaluation.evaluate import About
 from datagen.evaluation.results import Funnel
 from datagen.formats.version import VersionReader
 from datagen.image_set import ImageSet
-from datagen.images import Image, decode_png
+from datagen.images import Image, decode_png, to_8_bits
 from datagen.manifest import Manifest
 from datagen.real_images.listing import NOT_GIVEN
 
@@ -30,8 +30,8 @@ def load_published(
     reader: VersionReader, *, max_images: int, check_abort: Callable[[], None] = lambda: None
 ) -> ImageSet:
     """Names are sample keys. More than max_images, or than memory allows: as many of each class as
-    its share, by a fixed draw; the notes say so. Raises InputError if nothing is in it, VerifyError
-    if it was changed."""
+    its share, by a fixed draw; the notes say so. Images of 16 bits are seen with 8. Raises
+    InputError if nothing is in it, VerifyError if it was changed."""
     manifest = reader.manifest
     image_bytes = manifest.image_size[0] * manifest.image_size[1] * manifest.channels
     chosen = _drawn(manifest, min(max_images, max(1, MAX_BYTES // image_bytes)))
@@ -48,7 +48,7 @@ def load_published(
             check_abort()
         if place not in chosen[class_name]:
             continue
-        images.append(decode_png(sample.png))
+        images.append(to_8_bits(decode_png(sample.png)))
         ids.append(class_ids[class_name])
         names.append(sample.key)
         attributes.append(sample.record["attributes"])

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from datagen.errors import InputError, VerifyError
 from datagen.formats.version import StoredSample, VersionReader
-from datagen.images import Image, decode_png
+from datagen.images import Pixels, decode_png
 from datagen.labels import Labels
 from datagen.recipe import canonical_json
 
 
-def iter_decoded(reader: VersionReader, split: str) -> Iterator[tuple[StoredSample, Image]]:
+def iter_decoded(reader: VersionReader, split: str) -> Iterator[tuple[StoredSample, Pixels]]:
     """Raises as VersionReader.iter_samples does, VerifyError also for pixels that are damaged: a
     shard's digest is known only at its end."""
     for entry in reader.shards(split):

@@ -12,7 +12,7 @@ from datagen.formats.decoded import iter_decoded, line_of
 from datagen.formats.labelled import MASK, kinds_in, labels_with
 from datagen.formats.staging import staged_folder
 from datagen.formats.version import VersionReader
-from datagen.images import Image
+from datagen.images import Pixels
 from datagen.labels import Labels
 from datagen.medical.dicom_writing import DicomOrigin, file_bytes, image_object
 from datagen.medical.segmentation_writing import segmentation_object
@@ -76,7 +76,7 @@ def export(reader: VersionReader, folder: Path) -> Iterator[int]:
 
 
 def _files(
-    pixels: Image, labels: Labels, names: tuple[str, ...], key: str, origin: DicomOrigin
+    pixels: Pixels, labels: Labels, names: tuple[str, ...], key: str, origin: DicomOrigin
 ) -> dict[str, bytes]:
     """Folder => content."""
     image = image_object(pixels, labels, key=key, origin=origin)

@@ -15,7 +15,7 @@ from datagen.formats.decoded import iter_decoded, line_of
 from datagen.formats.labelled import INSTANCES, MASK, kinds_in, labels_with
 from datagen.formats.staging import staged_folder
 from datagen.formats.version import VersionReader
-from datagen.images import Image
+from datagen.images import Pixels
 from datagen.labels import Labels
 from datagen.medical.nifti_writing import slice_bytes
 from datagen.medical.planes import PIXEL_MM, plane_of
@@ -31,10 +31,10 @@ _README = """# {name}@{version}
 Synthetic images: no patient was imaged. For research and for training software, not for clinical
 use.
 
-`images/{{split}}/{{key}}.nii.gz` are volumes of one slice, 8-bit grey or RGB24, values as they were
-generated: no Hounsfield or other units. `labels/` and `instances/`, where there are any, hold label
-maps on the same grid; `classes.json` names the values of `labels/`. `labels/{{split}}.jsonl` has a
-line for each image with all else that is true of it.
+`images/{{split}}/{{key}}.nii.gz` are volumes of one slice, grey of {bits} bits or RGB24, values as
+they were generated: no Hounsfield or other units. `labels/` and `instances/`, where there are any,
+hold label maps on the same grid; `classes.json` names the values of `labels/`.
+`labels/{{split}}.jsonl` has a line for each image with all else that is true of it.
 
 The plane is the class's attribute `plane` (axial, coronal or sagittal; axial where it has none);
 the first pixel lies at the origin. The distance between slices is not known: it is written as 1 mm.
@@ -71,12 +71,13 @@ def export(reader: VersionReader, folder: Path) -> Iterator[int]:
             classes = {name: value for value, name in enumerate(reader.names)}
             (partial / "classes.json").write_bytes(canonical_json(classes) + b"\n")
         of = reader.manifest
-        text = _README.format(name=of.name, version=of.version, unknown=num_unknown, total=done)
+        counts = {"unknown": num_unknown, "total": done}
+        text = _README.format(name=of.name, version=of.version, bits=of.bits, **counts)
         (partial / "README.md").write_text(text)
     yield done
 
 
-def _files(pixels: Image, labels: Labels, folders: Mapping[str, str]) -> dict[str, bytes]:
+def _files(pixels: Pixels, labels: Labels, folders: Mapping[str, str]) -> dict[str, bytes]:
     """Folder => content."""
     values: dict[str, NDArray[Any]] = {"images": pixels}
     values |= {name: getattr(labels, kind) for kind, name in folders.items()}

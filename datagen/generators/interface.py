@@ -19,7 +19,8 @@ from datagen.conditions import Condition, ConditionConfig, Conditioner, Conditio
 if TYPE_CHECKING:
     import torch
 
-Images = NDArray[np.uint8]  # NHWC or HWC, uint8
+# NHWC or HWC, uint8; from a sampler whose config has 16 bits, uint16.
+Images = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class ModelConfig:
     class_names: empty if the model takes any class. image_size: (height, width) in pixels, (0, 0)
     if it takes any size. channels: 0 if an option sets them. GeneratorSpec.fit fills these in.
     network: the family's own, checked by its spec. condition: what it takes beside the class; None
-    for nothing.
+    for nothing. bits: of a pixel's channel, as a recipe wants them; in no config.json.
     """
 
     generator: str
@@ -38,6 +39,7 @@ class ModelConfig:
     channels: int
     network: dict[str, Any]
     condition: ConditionConfig | None = None
+    bits: int = 8
 
 
 class Sampler(Protocol):
@@ -46,7 +48,7 @@ class Sampler(Protocol):
     batch_size: int
 
     def sample(self, seeds: Sequence[int], class_ids: Sequence[int]) -> Images:
-        """Returns (N, H, W, C) uint8 for N <= batch_size seeds.
+        """Returns (N, H, W, C), of the config's bits, for N <= batch_size seeds.
 
         Image i depends on seeds[i] and class_ids[i] alone, bit for bit.
         """
@@ -250,6 +252,12 @@ class PromptedSpec(GeneratorSpec, Protocol):
     def pin_options(self, config: ModelConfig, options: BaseModel) -> BaseModel:
         """With the digest of every file that they name. Raises ModelError."""
         ...
+
+
+def most_bits(spec: GeneratorSpec) -> int:
+    """Of a pixel's channel, 8 or 16: what its sampler can give. A family whose sampler heeds the
+    config's bits has `most_bits = 16`."""
+    return int(getattr(spec, "most_bits", 8))
 
 
 def makes_images(spec: GeneratorSpec) -> bool:

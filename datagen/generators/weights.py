@@ -29,8 +29,19 @@ def pad_batch(
     return list(seeds) + [seeds[0]] * missing, list(class_ids) + [class_ids[0]] * missing
 
 
+def to_pixels_nhwc(images: torch.Tensor, bits: int) -> Images:
+    """(N, C, H, W) float in [-1, 1] => (N, H, W, C) of 8 or 16 bits, rounded; with to_uint8_nhwc
+    the only range conversion."""
+    if bits == 8:
+        return to_uint8_nhwc(images)
+    # torch has next to nothing for uint16.
+    scaled = images.float().add(1).mul_(32767.5).round_().clamp_(0, 65535).to(torch.int32)
+    pixels = scaled.permute(0, 2, 3, 1).cpu().numpy().astype("<u2")
+    return np.ascontiguousarray(pixels)
+
+
 def to_uint8_nhwc(images: torch.Tensor) -> Images:
-    """(N, C, H, W) float in [-1, 1] => (N, H, W, C) uint8, rounded; the only range conversion."""
+    """(N, C, H, W) float in [-1, 1] => (N, H, W, C) uint8, rounded."""
     scaled = images.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
     return np.ascontiguousarray(scaled.permute(0, 2, 3, 1).cpu().numpy())
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datagen.images import Image
+from datagen.images import Pixels
 from datagen.labels import Labels
 from datagen.medical.dicom import MODALITIES
 from datagen.medical.extra import medical_extra
@@ -50,9 +50,10 @@ class DicomOrigin:
         return f"2.25.{uuid.uuid5(_NAMESPACE, f'{self.digest}/{key}/{role}').int}"
 
 
-def image_object(pixels: Image, labels: Labels, *, key: str, origin: DicomOrigin) -> Dataset:
-    """pixels: (H, W, 1 or 3). A study of its own for each sample: pictures of a version are no
-    volume, and viewers stack what lies in one series.
+def image_object(pixels: Pixels, labels: Labels, *, key: str, origin: DicomOrigin) -> Dataset:
+    """pixels: (H, W, 1 or 3), of 16 bits grey alone: BitsStored is then 16. A study of its
+    own for each sample: pictures of a version are no volume, and viewers stack what lies in one
+    series.
 
     CT Image or MR Image where the class's attribute `modality` says so, the picture is grey and its
     spacing known; Secondary Capture otherwise. Raises InputError without the extra `medical`.
@@ -79,7 +80,8 @@ def image_object(pixels: Image, labels: Labels, *, key: str, origin: DicomOrigin
     made.ImageType = ["DERIVED", "SECONDARY"]
     made.DerivationDescription = _DERIVATION
     made.BurnedInAnnotation = "NO"
-    _add_pixels(made, pixels, bits=8 if storage == _SECONDARY_CAPTURE else 16)
+    bits = 8 * pixels.dtype.itemsize if storage == _SECONDARY_CAPTURE else 16
+    _add_pixels(made, pixels, bits=bits)
     if labels.spacing_mm is not None:
         made.PixelSpacing = [_decimal(each) for each in labels.spacing_mm]
     if storage == _SECONDARY_CAPTURE:
@@ -87,7 +89,10 @@ def image_object(pixels: Image, labels: Labels, *, key: str, origin: DicomOrigin
         made.PatientOrientation = None
     else:
         _add_place(made, labels, origin.uid(key, "frame of reference"))
-        (_add_ct if made.Modality == "CT" else _add_mr)(made, labels)
+        if made.Modality == "CT":
+            _add_ct(made, labels, brightest=np.iinfo(pixels.dtype).max)
+        else:
+            _add_mr(made)
     return made
 
 
@@ -136,7 +141,7 @@ def _state_software(made: Dataset, origin: DicomOrigin) -> None:
     made.SoftwareVersions = origin.software[:_MAX_LO]
 
 
-def _add_pixels(made: Dataset, pixels: Image, *, bits: int) -> None:
+def _add_pixels(made: Dataset, pixels: Pixels, *, bits: int) -> None:
     made.Rows, made.Columns, made.SamplesPerPixel = pixels.shape
     made.BitsAllocated = made.BitsStored = bits
     made.HighBit = bits - 1
@@ -146,7 +151,8 @@ def _add_pixels(made: Dataset, pixels: Image, *, bits: int) -> None:
         made.PlanarConfiguration = 0
     else:
         made.PhotometricInterpretation = "MONOCHROME2"
-        made.WindowCenter, made.WindowWidth = 128, 256
+        brightest = np.iinfo(pixels.dtype).max
+        made.WindowCenter, made.WindowWidth = (brightest + 1) // 2, brightest + 1
     content = pixels.astype(np.dtype(f"<u{bits // 8}")).tobytes()
     made.add_new("PixelData", "OW" if bits == 16 else "OB", content + bytes(len(content) % 2))
 
@@ -161,7 +167,7 @@ def _add_place(made: Dataset, labels: Labels, frame_of_reference: str) -> None:
     made.PatientPosition = None
 
 
-def _add_mr(made: Dataset, labels: Labels) -> None:
+def _add_mr(made: Dataset) -> None:
     """Of a scanner's settings none is known: research mode, and no variant."""
     made.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     made.ScanningSequence, made.SequenceVariant = "RM", "NONE"
@@ -169,7 +175,7 @@ def _add_mr(made: Dataset, labels: Labels) -> None:
     made.RepetitionTime = made.EchoTime = made.EchoTrainLength = None
 
 
-def _add_ct(made: Dataset, labels: Labels) -> None:
+def _add_ct(made: Dataset, labels: Labels, *, brightest: int) -> None:
     """Hounsfield units where the class's attributes window_center and window_width say of which of
     them black and white were made; unspecified ones otherwise."""
     made.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
@@ -177,7 +183,7 @@ def _add_ct(made: Dataset, labels: Labels) -> None:
     window = [labels.attributes.get(name) for name in ("window_center", "window_width")]
     center, width = (float(each) if isinstance(each, (int, float)) else 0.0 for each in window)
     if width > 1:
-        made.RescaleSlope = _decimal((width - 1) / 255)
+        made.RescaleSlope = _decimal((width - 1) / brightest)
         made.RescaleIntercept = _decimal(center - 0.5 - (width - 1) / 2)
         made.RescaleType = "HU"
         made.WindowCenter, made.WindowWidth = _decimal(center), _decimal(width)

@@ -38,7 +38,7 @@ from datagen.formats.croissant import croissant
 from datagen.formats.index import write_index
 from datagen.formats.origin import ModelOrigin
 from datagen.generators.model_directory import Model
-from datagen.images import contact_sheet, decode_png, encode_png
+from datagen.images import contact_sheet, decode_png, encode_png, to_8_bits
 from datagen.manifest import Manifest, ObjectEntry, SourceEntry, claims_of
 from datagen.stages.evaluate import evaluate_packed
 from datagen.stages.exports import export_packed
@@ -207,7 +207,8 @@ def _contact_sheet(
     work: JobWork, class_name: str, shards: Sequence[NewObject], read_ahead: ReadAhead
 ) -> bytes | None:
     rows = first_samples(work.catalog, work.job.id, class_name, limit=_SHEET_IMAGES)
-    images = [decode_png(_read_image(work, shards[row.shard], row, read_ahead)) for row in rows]
+    pngs = (_read_image(work, shards[row.shard], row, read_ahead) for row in rows)
+    images = [to_8_bits(decode_png(png)) for png in pngs]
     if not images:
         return None
     sheet = contact_sheet(images, columns=_SHEET_COLUMNS, scale=_SHEET_SCALE)

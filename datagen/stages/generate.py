@@ -82,7 +82,7 @@ def _rescore(work: JobWork, cached: Cached) -> list[tuple[str, int, int, str]]:
         batch = lacking[first : first + work.plan.unit_size]
         class_names = [work.plan.class_names[request.class_index] for request in batch]
         images = work.raw_images.load(cached[request] for request in batch)
-        pixels = np.stack([images[cached[request]] for request in batch])
+        pixels = np.array([images[cached[request]] for request in batch], work.pixel_dtype)
         for request, class_name, new in zip(
             batch, class_names, work.score(pixels, class_names), strict=True
         ):
@@ -104,7 +104,7 @@ def _make(
     data = b"".join(_sample(work, missing, drawn, check_abort))
     failpoint("generate.before_put")
     _put(work, key, data)
-    images = np.frombuffer(data, np.uint8).reshape(-1, *work.image_shape)
+    images = np.frombuffer(data, work.pixel_dtype).reshape(-1, *work.image_shape)
     class_names = [names[request.class_index] for request in missing]
     rows = []
     for position, (request, class_name, image, scores) in enumerate(
@@ -154,8 +154,8 @@ def _object_key(work: JobWork, requests: Sequence[AttemptRequest]) -> str:
     for class_index, ordinal, attempt in requests:
         name = work.plan.class_names[class_index]
         digest.update(attempt_key(work.job.context_digest, name, ordinal, attempt).encode())
-    model = work.resolved.model.digest[:16]
-    return f"{work.settings.tenant}/attempts/{model}/{digest.hexdigest()}.u8"
+    model, bits = work.resolved.model.digest[:16], work.resolved.config.bits
+    return f"{work.settings.tenant}/attempts/{model}/{digest.hexdigest()}.u{bits}"
 
 
 def _put(work: JobWork, key: str, data: bytes) -> None:

@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from datagen.augment import Augmenter
 from datagen.catalog.catalog import Catalog
@@ -22,7 +21,9 @@ from datagen.catalog.rows import Job, StoredAttempt
 from datagen.conditions import Condition, Mix, condition_digest
 from datagen.errors import DamagedAttemptsError, JobError, RetryableError, StoreError
 from datagen.filters import FILTERS
+from datagen.filters.interface import scores_of
 from datagen.generators.interface import ConditionedSampler, Sampler
+from datagen.images import Pixels, dtype_of, to_8_bits
 from datagen.labels import Attribute, Labels
 from datagen.plan import Plan
 from datagen.recipe import ClassRequest, canonical_json
@@ -68,7 +69,12 @@ class JobWork:
 
     @property
     def image_bytes(self) -> int:
-        return math.prod(self.image_shape)
+        return math.prod(self.image_shape) * self.pixel_dtype.itemsize
+
+    @property
+    def pixel_dtype(self) -> np.dtype[Any]:
+        """Of raw images, in memory and in attempt objects."""
+        return dtype_of(self.resolved.config.bits)
 
     @property
     def prefix(self) -> str:
@@ -101,9 +107,9 @@ class JobWork:
 
     @cached_property
     def raw_images(self) -> RawImages:
-        return RawImages(self.store, self.image_shape)
+        return RawImages(self.store, self.image_shape, self.pixel_dtype)
 
-    def score(self, images: NDArray[np.uint8], class_names: Sequence[str]) -> list[str]:
+    def score(self, images: Pixels, class_names: Sequence[str]) -> list[str]:
         """Every filter of the recipe scores every attempt; JSON per image."""
         return score_images(images, class_names, self.resolved)
 
@@ -113,6 +119,7 @@ def augmenter_of(resolved: ResolvedRecipe) -> Augmenter:
         resolved.recipe.augmentations,
         image_size=resolved.config.image_size,
         channels=resolved.config.channels,
+        bits=resolved.config.bits,
         min_visibility=resolved.recipe.labels.min_visibility,
     )
 
@@ -122,7 +129,7 @@ def draw_images(
     resolved: ResolvedRecipe,
     seeds: Sequence[int],
     places: Sequence[Place],
-) -> tuple[NDArray[np.uint8], list[str]]:
+) -> tuple[Pixels, list[str]]:
     """Raw images, (N, H, W, C), of at most one batch, and the digest of what each one's conditioner
     drew; none if there is no conditioner."""
     ids = {c.name: i for c, i in zip(resolved.recipe.classes, resolved.class_ids, strict=True)}
@@ -246,29 +253,35 @@ def _other_end(mix: Mix) -> str:
     return mix.class_name if mix.kind == "classes" else f"{mix.kind} {mix.seed}"
 
 
-def score_images(
-    images: NDArray[np.uint8], class_names: Sequence[str], resolved: ResolvedRecipe
-) -> list[str]:
-    """images: (N, H, W, C). class_names: of each. Returns N JSON objects, score key -> score."""
+def score_images(images: Pixels, class_names: Sequence[str], resolved: ResolvedRecipe) -> list[str]:
+    """images: (N, H, W, C); filters see them with 8 bits. class_names: of each. Returns N JSON
+    objects, score key -> score."""
     if not resolved.filters or len(images) == 0:
         return ["{}"] * len(images)
+    seen = to_8_bits(images)
     keys = [resolved.score_keys[name] for name in resolved.filters]
     columns = [
-        FILTERS[name].score(images, class_names, resolved.reference_of(name))
-        for name in resolved.filters
+        scores_of(FILTERS[name], options, seen, class_names, resolved.reference_of(name))
+        for name, options in resolved.filters.items()
     ]
     return [json.dumps(dict(zip(keys, row, strict=True))) for row in zip(*columns, strict=True)]
 
 
 class RawImages:
-    """Raw images out of attempt objects: (N, H, W, C) uint8 in C order, without a header."""
+    """Raw images out of attempt objects: (N, H, W, C) in C order, without a header."""
 
-    def __init__(self, store: Store, image_shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        image_shape: tuple[int, int, int],
+        dtype: np.dtype[Any],
+    ) -> None:
         self._read_ahead = ReadAhead(store)
         self._shape = image_shape
-        self._bytes = math.prod(image_shape)
+        self._dtype = dtype
+        self._bytes = math.prod(image_shape) * dtype.itemsize
 
-    def load(self, attempts: Iterable[StoredAttempt]) -> dict[StoredAttempt, NDArray[np.uint8]]:
+    def load(self, attempts: Iterable[StoredAttempt]) -> dict[StoredAttempt, Pixels]:
         """(H, W, C) of each. Raises DamagedAttemptsError if an object is missing, or an image is
         not the one that was scored.
 
@@ -278,7 +291,7 @@ class RawImages:
         by_object: dict[str, list[StoredAttempt]] = {}
         for attempt in attempts:
             by_object.setdefault(attempt.object_key, []).append(attempt)
-        images: dict[StoredAttempt, NDArray[np.uint8]] = {}
+        images: dict[StoredAttempt, Pixels] = {}
         for object_key, wanted in by_object.items():
             wanted.sort(key=lambda attempt: attempt.position)
             for piece in self._pieces(wanted):
@@ -301,7 +314,7 @@ class RawImages:
 
     def _load_piece(
         self, object_key: str, piece: Sequence[StoredAttempt]
-    ) -> dict[StoredAttempt, NDArray[np.uint8]]:
+    ) -> dict[StoredAttempt, Pixels]:
         first, last = piece[0].position, piece[-1].position
         changed = first
 
@@ -323,7 +336,7 @@ class RawImages:
         if data is None:
             reason = f"image {changed} was changed after it was made"
             raise DamagedAttemptsError(object_key, reason)
-        span = np.frombuffer(data, np.uint8).reshape(-1, *self._shape)
+        span = np.frombuffer(data, self._dtype).reshape(-1, *self._shape)
         return {attempt: span[attempt.position - first] for attempt in piece}
 
     def _read(self, object_key: str, first: int, count: int, object_images: int) -> bytes:

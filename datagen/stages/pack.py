@@ -17,7 +17,7 @@ from datagen.catalog.samples import commit_packed
 from datagen.errors import LostAttemptsError
 from datagen.failpoints import failpoint
 from datagen.formats.shard import ShardMember, pack_shard
-from datagen.images import Image, encode_label_map, encode_png
+from datagen.images import Pixels, encode_label_map, encode_png, to_8_bits
 from datagen.label_checks import check_labels
 from datagen.plan import Sample, attempt_key, attempt_seed, augmentation_seed
 from datagen.recipe import ClassRequest, canonical_json
@@ -102,7 +102,7 @@ def _declared_missing(work: JobWork) -> dict[str, frozenset[int]]:
 
 
 def _make_sample(
-    work: JobWork, sample: Sample, attempt: StoredAttempt, raw: Image, *, shard: int
+    work: JobWork, sample: Sample, attempt: StoredAttempt, raw: Pixels, *, shard: int
 ) -> tuple[ShardMember, SampleRow]:
     """The finished sample of one raw image; its place in the shard is filled in later."""
     resolved = work.resolved
@@ -152,7 +152,7 @@ class FinishedImage:
     """image: augmented. mask, instances: PNG, empty where there are none. labels_json: what is true
     of it beside its class."""
 
-    image: Image
+    image: Pixels
     applied: Sequence[AppliedTransform]
     mask: bytes
     instances: bytes
@@ -163,7 +163,7 @@ def finish_image(
     augmenter: Augmenter,
     resolved: ResolvedRecipe,
     request: ClassRequest,
-    raw: Image,
+    raw: Pixels,
     *,
     seeds: tuple[int, str, int, int],
     split: str,
@@ -200,9 +200,9 @@ def finish_image(
     return FinishedImage(image, augmented.applied, mask, instances, content)
 
 
-def _marked(image: Image, resolved: ResolvedRecipe) -> Image:
+def _marked(image: Pixels, resolved: ResolvedRecipe) -> Pixels:
     """With the watermark, where the recipe asks for it: last, so that nothing weakens it."""
-    return embed(image) if resolved.recipe.output.watermark else image
+    return embed(to_8_bits(image)) if resolved.recipe.output.watermark else image
 
 
 def png_text(attempt_key: str) -> dict[str, str]:

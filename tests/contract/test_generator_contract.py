@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,8 +23,10 @@ from datagen.generators.interface import (
     ModelConfig,
     Sampler,
     makes_images,
+    most_bits,
 )
 from datagen.generators.model_directory import Model, load_model
+from datagen.images import to_8_bits
 from tests.generators.tiny_models import (
     SHIPPED_SIZE,
     TINY,
@@ -154,6 +156,21 @@ def test_images_are_nhwc_uint8_of_the_config(case: Case, images: Images) -> None
     assert images.dtype == np.uint8
     assert images.shape == (len(SEEDS), height, width, case.config.channels)
     assert images.flags.c_contiguous
+
+
+def test_of_16_bits_it_is_the_same_image_on_a_finer_scale(case: Case, images: Images) -> None:
+    """Those of noise are others: it draws bits, not brightnesses."""
+    if most_bits(case.model.spec) == 8:
+        return
+    deep = replace(case, config=replace(case.config, bits=16)).sampler()
+    found = deep.sample(SEEDS, CLASS_IDS)
+    assert (found.dtype, found.shape) == (np.dtype(np.uint16), images.shape)
+    assert len(np.unique(found)) > len(np.unique(to_8_bits(found)))
+    if case.model.spec.name != "noise":
+        # Halves of the coarse scale may be rounded the other way.
+        apart = np.abs(to_8_bits(found).astype(int) - images)
+        assert apart.max() <= 1
+        assert (apart > 0).mean() < 0.01
 
 
 def test_an_image_alone_equals_the_image_in_a_full_batch(sampler: Sampler, images: Images) -> None:

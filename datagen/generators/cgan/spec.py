@@ -25,6 +25,7 @@ class CganSpec:
     network_call_dtype = "float32"
     libraries: tuple[str, ...] = ("torch",)
     revision = 1
+    most_bits = 16
 
     def images_before_samples(self, options: BaseModel) -> int:
         return 0
@@ -71,6 +72,7 @@ class CganSpec:
             load_network(lambda: build_generator(config, network), weights, device=device),
             batch_size=batch_size,
             truncation=options.truncation,
+            bits=config.bits,
         )
 
     def objective(

@@ -10,7 +10,7 @@ from datagen.generators.ect.options import EctOptions
 from datagen.generators.edm.networks import EdmDenoiser
 from datagen.generators.interface import Images
 from datagen.generators.seeded import seeded_normal
-from datagen.generators.weights import pad_batch, to_uint8_nhwc
+from datagen.generators.weights import pad_batch, to_pixels_nhwc
 
 
 def noise_levels(options: EctOptions) -> list[float]:
@@ -30,6 +30,7 @@ class EctSampler:
         batch_size: int,
         image_shape: tuple[int, int, int],
         options: EctOptions,
+        bits: int = 8,
     ) -> None:
         """image_shape: (C, H, W)."""
         self.network = network.eval()
@@ -37,10 +38,11 @@ class EctSampler:
         self.batch_size = batch_size
         self.image_shape = image_shape
         self.options = options
+        self.bits = bits
 
     @torch.inference_mode()
     def sample(self, seeds: Sequence[int], class_ids: Sequence[int]) -> Images:
-        """Returns (N, H, W, C) uint8; see interface.Sampler.
+        """Returns (N, H, W, C) of 8 or 16 bits; see interface.Sampler.
 
         Source: Song et al. 2023 (arXiv 2303.01469), algorithm 1 with epsilon 0. The noise of every
         step comes from the sample's own seed; that of the first is edm's of the same seed.
@@ -54,4 +56,4 @@ class EctSampler:
         for step, sigma in enumerate(sigmas):
             noisy = clean + sigma * noise[:, step]
             clean = self.network(noisy, torch.full((len(ids),), sigma, device=self.device), ids)
-        return to_uint8_nhwc(clean)[: len(seeds)]
+        return to_pixels_nhwc(clean, self.bits)[: len(seeds)]

@@ -21,6 +21,7 @@ class EctSpec(EdmSpec):
     needs_init = True
     init_generators: tuple[str, ...] = ("edm", "ect")
     revision = 1
+    most_bits = 16
 
     def num_network_calls(self, options: BaseModel) -> int:
         assert isinstance(options, EctOptions)
@@ -48,6 +49,7 @@ class EctSpec(EdmSpec):
             batch_size=batch_size,
             image_shape=(config.channels, *config.image_size),
             options=options,
+            bits=config.bits,
         )
 
     def objective(

@@ -13,7 +13,8 @@ from datagen.generators.edm.samplers import SAMPLERS, Denoise, karras_sigmas
 from datagen.generators.encoding import encode_batch, refuse_unconditioned
 from datagen.generators.interface import Images
 from datagen.generators.seeded import seeded_normal
-from datagen.generators.weights import pad_batch, to_uint8_nhwc
+from datagen.generators.weights import pad_batch, to_pixels_nhwc
+from datagen.images import to_16_bits
 
 
 class EdmSampler:
@@ -27,6 +28,7 @@ class EdmSampler:
         image_shape: tuple[int, int, int],
         options: EdmOptions,
         condition: ConditionConfig | None = None,
+        bits: int = 8,
     ) -> None:
         """image_shape: (C, H, W). condition: what the network takes."""
         self.network = network.eval()
@@ -35,29 +37,31 @@ class EdmSampler:
         self.image_shape = image_shape
         self.options = options
         self.condition = condition
+        self.bits = bits
 
     def sample(self, seeds: Sequence[int], class_ids: Sequence[int]) -> Images:
-        """Returns (N, H, W, C) uint8; see interface.Sampler. Raises ModelError if the network takes
-        a condition."""
+        """Returns (N, H, W, C) of 8 or 16 bits; see interface.Sampler. Raises ModelError if the
+        network takes a condition."""
         refuse_unconditioned(self.condition)
-        return to_uint8_nhwc(self.draw(seeds, class_ids))[: len(seeds)]
+        return to_pixels_nhwc(self.draw(seeds, class_ids), self.bits)[: len(seeds)]
 
     def sample_conditioned(
         self, seeds: Sequence[int], class_ids: Sequence[int], conditions: Sequence[Condition]
     ) -> Images:
-        """Returns (N, H, W, C) uint8; see interface.ConditionedSampler. Of an inpainted image all
-        that lies outside the region is the picture's, bit for bit."""
+        """Returns (N, H, W, C) of 8 or 16 bits; see interface.ConditionedSampler. Of an
+        inpainted image all that lies outside the region is the picture's, exactly."""
         assert self.condition is not None
         planes = encode_batch(
             conditions, self.condition, size=self.image_shape[1:], batch_size=self.batch_size
         )
         told = with_presence(torch.from_numpy(planes).to(self.device))
-        images = to_uint8_nhwc(self.draw(seeds, class_ids, told))[: len(seeds)]
+        images = to_pixels_nhwc(self.draw(seeds, class_ids, told), self.bits)[: len(seeds)]
         if self.condition.kind == "inpaint":
             for image, condition in zip(images, conditions, strict=True):
                 assert condition.region is not None
                 assert condition.image is not None
-                image[~condition.region] = condition.image[~condition.region]
+                picture = condition.image if self.bits == 8 else to_16_bits(condition.image)
+                image[~condition.region] = picture[~condition.region]
         return images
 
     @torch.inference_mode()

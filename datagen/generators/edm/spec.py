@@ -26,6 +26,7 @@ class EdmSpec:
     network_call_dtype = "float32"
     libraries: tuple[str, ...] = ("torch", "diffusers")
     revision = 1
+    most_bits = 16
 
     def images_before_samples(self, options: BaseModel) -> int:
         return 0
@@ -94,6 +95,7 @@ class EdmSpec:
             image_shape=(config.channels, *config.image_size),
             options=options,
             condition=config.condition,
+            bits=config.bits,
         )
 
     def objective(

@@ -25,6 +25,7 @@ class LatentEdmSpec(EdmSpec):
     batch_size = 16
     max_unit_size = 64
     revision = 1
+    most_bits = 16
 
     def images_before_samples(self, options: BaseModel) -> int:
         assert isinstance(options, LatentObjectiveOptions)
@@ -66,7 +67,7 @@ class LatentEdmSpec(EdmSpec):
         self.check(config)
         network = LatentNetwork.model_validate(config.network)
         model = load_network(lambda: LatentDiffusion(config, network), weights, device=device)
-        return LatentSampler(model, batch_size=batch_size, options=options)
+        return LatentSampler(model, batch_size=batch_size, options=options, bits=config.bits)
 
     def objective(
         self, config: ModelConfig, options: BaseModel, *, seed: int, device: str = "cpu"

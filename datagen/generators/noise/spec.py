@@ -27,6 +27,7 @@ class NoiseSpec:
     network_call_dtype = "float32"
     libraries: tuple[str, ...] = ()
     revision = 1
+    most_bits = 16
 
     def images_before_samples(self, options: BaseModel) -> int:
         return 0
@@ -64,7 +65,9 @@ class NoiseSpec:
     ) -> Sampler:
         """Ignores the device: numpy draws the noise."""
         return NoiseSampler(
-            batch_size=batch_size, image_shape=(*config.image_size, config.channels)
+            batch_size=batch_size,
+            image_shape=(*config.image_size, config.channels),
+            bits=config.bits,
         )
 
     def objective(

@@ -17,8 +17,10 @@ Plane = NDArray[np.float32]  # (h, w), a pattern in [-1, 1]
 _CELLS = 5  # along a side of the grid that blobs are interpolated from
 
 
-def paint(rng: np.random.Generator, scene: Scene, options: ProceduralOptions) -> NDArray[np.uint8]:
-    """Returns (H, W, C) uint8."""
+def paint(
+    rng: np.random.Generator, scene: Scene, options: ProceduralOptions
+) -> NDArray[np.float32]:
+    """Returns (H, W, C) in [0, 1]."""
     height, width = scene.instances.shape
     brightness = float(rng.random())
     colour = _colour(rng, brightness, options.channels)
@@ -119,7 +121,7 @@ _PATTERNS = {
 
 def _finish(
     rng: np.random.Generator, canvas: NDArray[np.float32], options: ProceduralOptions
-) -> NDArray[np.uint8]:
+) -> NDArray[np.float32]:
     if options.blur_px:
         import cv2
 
@@ -127,4 +129,4 @@ def _finish(
         canvas = blurred.reshape(canvas.shape).astype(np.float32)
     if options.noise:
         canvas = canvas + np.float32(options.noise) * rng.standard_normal(canvas.shape, np.float32)
-    return np.rint(255 * np.clip(canvas, 0, 1)).astype(np.uint8)
+    return np.clip(canvas, 0, 1)

@@ -34,6 +34,7 @@ class ProceduralSpec:
     network_call_dtype = "float32"
     libraries: tuple[str, ...] = ("opencv-python-headless",)
     revision = 1
+    most_bits = 16
     makes_images = True
 
     def images_before_samples(self, options: BaseModel) -> int:
@@ -77,6 +78,7 @@ class ProceduralSpec:
             batch_size=batch_size,
             class_names=config.class_names,
             size=config.image_size,
+            bits=config.bits,
         )
 
     def objective(

@@ -11,7 +11,7 @@ from datagen.generators.encoding import encode_batch, refuse_unconditioned
 from datagen.generators.interface import Images
 from datagen.generators.seeded import seeded_normal
 from datagen.generators.spade.networks import SpadeGenerator
-from datagen.generators.weights import pad_batch, to_uint8_nhwc
+from datagen.generators.weights import pad_batch, to_pixels_nhwc
 
 
 class SpadeSampler:
@@ -25,6 +25,7 @@ class SpadeSampler:
         image_size: tuple[int, int],
         condition: ConditionConfig,
         truncation: float = 1.0,
+        bits: int = 8,
     ) -> None:
         self.network = network.eval()
         self.device = next(network.parameters()).device
@@ -32,6 +33,7 @@ class SpadeSampler:
         self.image_size = image_size
         self.condition = condition
         self.truncation = truncation
+        self.bits = bits
 
     def sample(self, seeds: Sequence[int], class_ids: Sequence[int]) -> Images:
         """Raises ModelError: there is no image without a label map."""
@@ -42,7 +44,7 @@ class SpadeSampler:
     def sample_conditioned(
         self, seeds: Sequence[int], class_ids: Sequence[int], conditions: Sequence[Condition]
     ) -> Images:
-        """Returns (N, H, W, C) uint8; see interface.ConditionedSampler."""
+        """Returns (N, H, W, C) of 8 or 16 bits; see interface.ConditionedSampler."""
         padded_seeds, padded_ids = pad_batch(seeds, class_ids, self.batch_size)
         planes = encode_batch(
             conditions, self.condition, size=self.image_size, batch_size=self.batch_size
@@ -52,4 +54,4 @@ class SpadeSampler:
         latents = (latents * self.truncation).to(self.device)
         ids = torch.tensor(padded_ids, device=self.device)
         images = self.network(latents, ids, torch.from_numpy(planes).to(self.device))
-        return to_uint8_nhwc(images)[: len(seeds)]
+        return to_pixels_nhwc(images, self.bits)[: len(seeds)]

@@ -28,6 +28,7 @@ class SpadeSpec:
     network_call_dtype = "float32"
     libraries: tuple[str, ...] = ("torch",)
     revision = 1
+    most_bits = 16
 
     def images_before_samples(self, options: BaseModel) -> int:
         return 0
@@ -80,6 +81,7 @@ class SpadeSpec:
             image_size=config.image_size,
             condition=_condition_of(config),
             truncation=options.truncation,
+            bits=config.bits,
         )
 
     def objective(

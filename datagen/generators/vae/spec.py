@@ -25,6 +25,7 @@ class VaeSpec:
     network_call_dtype = "float32"
     libraries: tuple[str, ...] = ("torch",)
     revision = 1
+    most_bits = 16
 
     def images_before_samples(self, options: BaseModel) -> int:
         return 0
@@ -73,6 +74,7 @@ class VaeSpec:
             load_network(lambda: build_vae(config, network), weights, device=device),
             batch_size=batch_size,
             temperature=options.temperature,
+            bits=config.bits,
         )
 
     def objective(
