@@ -17,6 +17,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from datagen.batch_shape import with_batch_shape
 from datagen.catalog.attempts import rejections_by_reason
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.jobs import find_job, get_job, record_throughput
@@ -104,7 +105,8 @@ def run_recipe(
             migrate(catalog)
             for model in filter(None, (resolved.model, resolved.conditioner_model)):
                 check_usable(catalog, model)
-            job = open_or_create_job(catalog, resolved, settings)
+            shaped = with_batch_shape(resolved, settings)
+            job = open_or_create_job(catalog, shaped, settings)
             drop_stale_locks(settings)
             _work(job, catalog, store, settings, workers=workers, on_progress=on_progress)
         return _result(job, catalog, store, settings, reused=reused, started=started)

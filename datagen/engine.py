@@ -28,6 +28,7 @@ from datagen.catalog.units import (
     release_unit,
     renew_lease,
 )
+from datagen.deployment_rules import DeploymentRules
 from datagen.errors import (
     CatalogUnavailableError,
     DamagedAttemptsError,
@@ -210,7 +211,7 @@ def open_job(
     cv2.setNumThreads(settings.threads_per_worker)
     settings, catalog = settings.of(job.tenant), catalog.of(job.tenant)
     folders = models_dirs_of_stored(catalog, store, settings, job.recipe_body)
-    resolved = resolve_stored(job.recipe_body, folders)
+    resolved = resolve_stored(job.recipe_body, folders, DeploymentRules.of(settings))
     cache = SamplerCache() if samplers is None else samplers
     return JobWork(
         job=job,

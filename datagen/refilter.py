@@ -29,6 +29,7 @@ from datagen.catalog.catalog import Catalog
 from datagen.catalog.jobs import get_job
 from datagen.catalog.rows import VersionRow
 from datagen.catalog.samples import raw_digests
+from datagen.deployment_rules import DeploymentRules
 from datagen.errors import InputError, JobError, RecipeError, VerifyError
 from datagen.faults import InvalidRecipe, field_error, suggest
 from datagen.filters import FILTERS
@@ -96,6 +97,7 @@ def plan_refilter(
     row: VersionRow,
     changes: Changes,
     find_models: Callable[[Sequence[str]], Sequence[Path]],
+    rules: DeploymentRules,
 ) -> Refilter:
     """find_models: names of models -> the folders to look for them in. Writes nothing.
 
@@ -117,7 +119,7 @@ def plan_refilter(
         keys += _flagged(catalog, store, row)
     rejected = _raw_of(catalog, row, keys, source="the evaluation")
     filters = _changed(recipe, changes.options, rejected)
-    resolved = _resolved(recipe, filters, find_models(model_requests(recipe)))
+    resolved = _resolved(recipe, filters, find_models(model_requests(recipe)), rules)
     if resolved.model.digest != model_digest:
         raise JobError(
             f"model {resolved.model.name} has changed since {row.name}@{row.version} was made: its "
@@ -155,12 +157,15 @@ def keep_marks(
 
 
 def _resolved(
-    recipe: Recipe, filters: list[dict[str, Any]], models_dirs: Sequence[Path]
+    recipe: Recipe,
+    filters: list[dict[str, Any]],
+    models_dirs: Sequence[Path],
+    rules: DeploymentRules,
 ) -> ResolvedRecipe:
     """Raises RecipeError that names an option as --set does."""
     values = {**recipe.to_json(), "filters": filters}
     try:
-        return resolve_recipe(Recipe.model_validate(values), models_dirs)
+        return resolve_recipe(Recipe.model_validate(values), models_dirs, rules)
     except ValidationError as error:
         found = problems_of(details_of(error), Recipe, values, lines={}, texts={})
     except InvalidRecipe as error:

@@ -18,6 +18,7 @@ from datagen.catalog.catalog import Catalog
 from datagen.catalog.jobs import get_job
 from datagen.catalog.rows import Job, SampleRow, VersionRow
 from datagen.catalog.samples import get_sample, list_shards
+from datagen.deployment_rules import DeploymentRules
 from datagen.engine import load_sampler
 from datagen.errors import InputError, NotFoundError
 from datagen.fingerprint import fingerprint
@@ -95,7 +96,7 @@ def remake_sample(
     job = get_job(catalog, version.job_id)
     assert job is not None
     folders = models_dirs_of_stored(catalog, store, settings, job.recipe_body)
-    resolved = resolve_stored(job.recipe_body, folders)
+    resolved = resolve_stored(job.recipe_body, folders, DeploymentRules.of(settings))
     raw = _sample_again(resolved, settings, job, row)
     png = _finish_again(resolved, job, row, raw)
     shard = list_shards(catalog, version.job_id)[row.shard]

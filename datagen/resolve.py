@@ -19,10 +19,11 @@ from pydantic import BaseModel, ValidationError
 
 from datagen.augment import check_augmentations
 from datagen.conditions import ConditionConfig, Conditioner
+from datagen.deployment_rules import DeploymentRules
 from datagen.errors import JobError, ModelError, NotFoundError, RecipeError
 from datagen.evaluation.named_data import find_named, list_named, plain_name
 from datagen.filters import FILTERS
-from datagen.filters.interface import FilterOptions, score_key
+from datagen.filters.interface import FilterOptions, NetworkRule, check_options, score_key
 from datagen.formats import FAULTS, FORMATS, NEEDS
 from datagen.generators import GENERATORS
 from datagen.generators.encoding import num_channels
@@ -62,6 +63,7 @@ class ResolvedRecipe:
 
     filters: name -> checked options, in the recipe's order. conditioner_model: which draws what the
     images are conditioned on, with condition_options of its family; None if they are on nothing.
+    probed_batch_size: measured on the machine that makes them; see batch_shape.py.
     """
 
     recipe: Recipe
@@ -71,6 +73,7 @@ class ResolvedRecipe:
     filters: Mapping[str, FilterOptions]
     conditioner_model: Model | None = None
     condition_options: BaseModel | None = None
+    probed_batch_size: int | None = None
 
     @property
     def spec(self) -> GeneratorSpec:
@@ -88,8 +91,22 @@ class ResolvedRecipe:
         return tuple(known[c.name] for c in self.recipe.classes)
 
     @property
+    def chosen_batch_size(self) -> int | None:
+        """That the recipe or the model says; None if they leave it to the machine."""
+        said = getattr(self.options, "batch_size", None) or self.config.network.get("batch_size")
+        return None if said is None else int(said)
+
+    def at_batch_size(self, size: int) -> ResolvedRecipe:
+        """The same recipe at a shape that was measured."""
+        return replace(self, probed_batch_size=size)
+
+    @property
     def batch_size(self) -> int:
-        """Images per network call: the family's, or fewer where one batch would be too large."""
+        """Images per network call: as said or measured, else the family's, or fewer where one
+        batch would be too large."""
+        known = self.chosen_batch_size or self.probed_batch_size
+        if known is not None:
+            return known
         height, width = self.config.image_size
         per_pixel = self.config.channels
         if self.config.condition is not None:  # its planes are numbers of four bytes
@@ -136,6 +153,7 @@ class ResolvedRecipe:
         content["filters"] = [
             # What is not given is no part of it: as filters grow options, digests stay.
             {"filter": name, "options": options.model_dump(mode="json", exclude_none=True)}
+            | ({"scores": self.score_keys[name]} if isinstance(FILTERS[name], NetworkRule) else {})
             for name, options in self.filters.items()
         ]
         content["conditioning"] = self.condition_body | self._worded_body
@@ -293,17 +311,25 @@ def check_real_data_of(document: RecipeDocument, settings: Settings) -> None:
         raise document.locate(error) from None
 
 
-def resolve(document: RecipeDocument, models_dirs: Sequence[Path]) -> ResolvedRecipe:
+def resolve(
+    document: RecipeDocument, models_dirs: Sequence[Path], rules: DeploymentRules | None = None
+) -> ResolvedRecipe:
     """Raises RecipeError with file, line and field, or ModelError for a damaged model."""
     try:
-        return resolve_recipe(document.recipe, models_dirs)
+        return resolve_recipe(document.recipe, models_dirs, rules)
     except RecipeError as error:
         raise document.locate(error) from None
 
 
-def resolve_recipe(recipe: Recipe, models_dirs: Sequence[Path]) -> ResolvedRecipe:
+def resolve_recipe(
+    recipe: Recipe, models_dirs: Sequence[Path], rules: DeploymentRules | None = None
+) -> ResolvedRecipe:
+    """rules: of the deployment; None for those of one that sets none."""
+    rules = rules or DeploymentRules()
+    rules.check_recipe(recipe)
     model = _find_model(recipe.generator.model, "generator.model", models_dirs)
     spec = model.spec
+    rules.check_network(model.name, model.config.network)
     if not makes_images(spec):
         raise field_error(
             "generator.model",
@@ -314,7 +340,10 @@ def resolve_recipe(recipe: Recipe, models_dirs: Sequence[Path]) -> ResolvedRecip
     options = _options(
         spec.options, recipe.generator.options, "generator", f"option of {spec.name}"
     )
-    options = _pinned_options(spec, model.config, options)
+    options = _pinned_options(spec, model.config, options, rules)
+    licence_of = getattr(spec, "licence_of", None)
+    if licence_of is not None:
+        rules.check_licence(model.name, licence_of(model.config, options))
     class_names = [c.name for c in recipe.classes]
     try:
         config = spec.fit(
@@ -341,6 +370,8 @@ def resolve_recipe(recipe: Recipe, models_dirs: Sequence[Path]) -> ResolvedRecip
         config=config,
         options=options,
     )
+    if resolved.prompts is not None:
+        rules.check_prompts(resolved.prompts.distinct())
     _check_formats(recipe, resolved.names, resolved.label_kinds)
     check_augmentations(
         recipe.augmentations,
@@ -353,13 +384,15 @@ def resolve_recipe(recipe: Recipe, models_dirs: Sequence[Path]) -> ResolvedRecip
     return resolved
 
 
-def _pinned_options(spec: GeneratorSpec, config: ModelConfig, options: _Options) -> _Options:
+def _pinned_options(
+    spec: GeneratorSpec, config: ModelConfig, options: _Options, rules: DeploymentRules
+) -> _Options:
     """With the digests of the files that they name, for a family whose options name any."""
     pin = getattr(spec, "pin_options", None)
     if pin is None:
         return options
     try:
-        return cast(_Options, pin(config, options))
+        return cast(_Options, pin(config, options, allow_network=rules.allow_network))
     except ModelError as error:
         raise field_error(
             "generator", options.model_dump(exclude_defaults=True), str(error)
@@ -467,10 +500,12 @@ def _check_edited_classes(resolved: ResolvedRecipe) -> None:
                 )
 
 
-def resolve_stored(body: str, models_dirs: Sequence[Path]) -> ResolvedRecipe:
+def resolve_stored(
+    body: str, models_dirs: Sequence[Path], rules: DeploymentRules | None = None
+) -> ResolvedRecipe:
     """The recipe that a job pinned. Raises JobError if its model is not here any more."""
     recipe, model_digest = recipe_of_stored(body)
-    resolved = resolve_recipe(recipe, models_dirs)
+    resolved = resolve_recipe(recipe, models_dirs, rules)
     if resolved.model.digest != model_digest:
         raise JobError(
             f"model {resolved.model.name} has changed since this recipe ran: its digest was "
@@ -492,6 +527,14 @@ def resolve_stored(body: str, models_dirs: Sequence[Path]) -> ResolvedRecipe:
             f"digest was {str(reference_digest)[:12]} and is {str(resolved.reference_digest)[:12]};"
             " put the old one back, or run the recipe again for a new version"
         )
+    for pinned in content["filters"]:
+        name, key = pinned["filter"], pinned.get("scores")
+        if key is not None and resolved.score_keys[name] != key:
+            raise JobError(
+                f"filter {name}: the network that it asks has changed since this recipe ran (its "
+                f"scores were {key} and are {resolved.score_keys[name]}); put the old files back, "
+                "or run the recipe again for a new version"
+            )
     return resolved
 
 
@@ -543,7 +586,10 @@ def _filters(recipe: Recipe) -> dict[str, FilterOptions]:
             if name not in class_names:
                 expected = f"a class of the recipe: {', '.join(class_names[:40])}"
                 raise field_error(field, name, expected + suggest(name, class_names))
-        checked[request.filter] = options
+        try:
+            checked[request.filter] = check_options(rule, options, class_names)
+        except ModelError as error:
+            raise field_error(field, request.filter, f"a filter that can be used: {error}") from None
     return checked
 
 

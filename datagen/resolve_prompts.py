@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ from pydantic import BaseModel
 
 from datagen.errors import ModelError
 from datagen.generators.interface import GeneratorSpec, ModelConfig
-from datagen.recipe import Recipe, field_error, suggest
+from datagen.recipe import Recipe, field_error
 
 if TYPE_CHECKING:
     from datagen.prompts import PromptPlan
@@ -95,18 +94,3 @@ def _check_mix(recipe: Recipe, takes: frozenset[str], model_name: str) -> None:
             mix.between,
             f"what model {model_name} can mix: {', '.join(able) or 'nothing'}",
         )
-    names = [c.name for c in recipe.classes]
-    if mix.between == "classes" and len(names) < 2:
-        raise field_error(
-            "conditioning.mix.between", mix.between, "a recipe of two classes or more"
-        )
-    ends = ((name, end) for name, each in mix.classes.items() for end in (name, *each))
-    for name, end in ends:
-        if end not in names:
-            raise field_error(
-                f"conditioning.mix.classes.{name}", end, _class_of(names) + suggest(end, names)
-            )
-
-
-def _class_of(names: Sequence[str]) -> str:
-    return f"a class of the recipe: {', '.join(names[:40])}"

@@ -25,6 +25,7 @@ from datagen.catalog.schedules import (
     finish_fire,
     job_of_fire,
 )
+from datagen.deployment_rules import DeploymentRules
 from datagen.errors import DatagenError, RetryableError
 from datagen.failpoints import failpoint
 from datagen.faults import suggest
@@ -170,7 +171,8 @@ def _submit(fire: ClaimedFire, catalog: Catalog, store: Store, settings: Setting
         created_by=schedule.created_by,
         idempotency_key=fire.idempotency_key,
     )
-    return submit(mine, resolve_recipe(recipe, folders), theirs, request).id
+    rules = DeploymentRules.of(theirs, serves=True)
+    return submit(mine, resolve_recipe(recipe, folders, rules), theirs, request).id
 
 
 def _fire_times(cron: str, timezone: str, *, after: float) -> Iterator[int]:

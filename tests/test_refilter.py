@@ -15,6 +15,7 @@ from datagen.attachments import EVALUATION, REVIEW, attach, attachments_of
 from datagen.catalog.jobs import list_jobs
 from datagen.catalog.rows import StoredAttempt
 from datagen.catalog.tables import attempts
+from datagen.deployment_rules import DeploymentRules
 from datagen.diff import diff_versions
 from datagen.embedded import RunResult, run_recipe
 from datagen.errors import InputError, NotFoundError, RecipeError, VerifyError
@@ -49,7 +50,9 @@ def opened(published: Path, tmp_path: Path) -> Iterator[Home]:
 def planned(home: Home, changes: Changes, version: str = "small@1") -> Refilter:
     folders = [home.settings.models_dir]
     row = home.version(version)
-    return plan_refilter(home.catalog, home.store, row, changes, lambda model: folders)
+    return plan_refilter(
+        home.catalog, home.store, row, changes, lambda model: folders, DeploymentRules()
+    )
 
 
 def run(home: Home, changes: Changes, version: str = "small@1") -> RunResult:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationErro
 from pydantic_core import CoreSchema
 
 from datagen.api.dependencies import Context
+from datagen.deployment_rules import DeploymentRules
 from datagen.faults import MAX_PROBLEMS, InvalidRecipe
 from datagen.recipe import Recipe
 from datagen.registry import models_dirs, models_dirs_of_stored
@@ -66,7 +67,8 @@ def read_recipe(values: dict[str, Any]) -> Recipe:
 def resolve_in(context: Context, recipe: Recipe) -> ResolvedRecipe:
     """With the tenant's models and the service's."""
     check_real_data(recipe, context.settings)
-    return resolve_recipe(recipe, models_for(context, model_requests(recipe)))
+    folders = models_for(context, model_requests(recipe))
+    return resolve_recipe(recipe, folders, DeploymentRules.of(context.settings, serves=True))
 
 
 def resolve_again(context: Context, body: str) -> ResolvedRecipe:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from datagen.api.dependencies import Context, Reader
 from datagen.api.recipe_body import Body, RecipeBody, models_for, read_recipe, resolve_in
 from datagen.catalog.workers import live_workers
+from datagen.deployment_rules import DeploymentRules
 from datagen.errors import RecipeError
 from datagen.faults import InvalidRecipe, show
 from datagen.fingerprint import generation_queue
@@ -124,7 +125,8 @@ def router() -> APIRouter:
 def _resolve_text(context: Context, text: bytes) -> ResolvedRecipe:
     document = parse_recipe(text, source="recipe")
     check_real_data_of(document, context.settings)
-    return resolve(document, models_for(context, model_requests(document.recipe)))
+    folders = models_for(context, model_requests(document.recipe))
+    return resolve(document, folders, DeploymentRules.of(context.settings, serves=True))
 
 
 def json_recipe(body: bytes) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from datagen.api.job_view import JobView
 from datagen.api.jobs import MADE, IdempotencyKey, make_job
 from datagen.api.problems import field_problem, problem_responses
 from datagen.api.recipe_body import Body, models_for
+from datagen.deployment_rules import DeploymentRules
 from datagen.recipe import canonical_json
 from datagen.refilter import Changes, keep_marks, plan_refilter
 from datagen.resolve import ResolvedRecipe
@@ -63,6 +64,7 @@ def router() -> APIRouter:
                 row,
                 changes,
                 lambda names: models_for(context, names),
+                DeploymentRules.of(context.settings, serves=True),
             ).resolved
 
         request = [name, row.version, body.model_dump()]

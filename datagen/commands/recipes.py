@@ -146,9 +146,10 @@ def _resolve(recipe: Path, settings: Settings) -> ResolvedRecipe:
     from datagen.recipe import load_recipe
 
     document = load_recipe(recipe)
+    from datagen.deployment_rules import DeploymentRules
     from datagen.resolve import check_real_data_of, resolve
 
-    resolved = resolve(document, [settings.models_dir])
+    resolved = resolve(document, [settings.models_dir], DeploymentRules.of(settings))
     check_real_data_of(document, settings)
     return resolved
 

@@ -97,6 +97,7 @@ def _changes(given: tuple[str, ...], review: Path | None, *, drop_flagged: bool)
 def _plan(version: str, changes: Changes, settings: Settings) -> tuple[Refilter, VersionRow]:
     """And the version that it starts from."""
     with open_library(settings) as library:
+        from datagen.deployment_rules import DeploymentRules
         from datagen.refilter import plan_refilter
         from datagen.registry import models_dirs
         from datagen.versions import find_version
@@ -109,6 +110,7 @@ def _plan(version: str, changes: Changes, settings: Settings) -> tuple[Refilter,
             row,
             changes,
             lambda names: models_dirs(catalog, store, settings, names),
+            DeploymentRules.of(settings),
         )
         return planned, row
 

@@ -249,8 +249,23 @@ class PromptedSpec(GeneratorSpec, Protocol):
         """Raises ModelError naming one that is longer than the model takes, and the limit."""
         ...
 
-    def pin_options(self, config: ModelConfig, options: BaseModel) -> BaseModel:
-        """With the digest of every file that they name. Raises ModelError."""
+    def probe_batch_size(self, config: ModelConfig, options: BaseModel, *, device: str) -> int:
+        """Images per network call that suit the device, measured by loading and running it."""
+        ...
+
+    def memory_bytes(self, config: ModelConfig, options: BaseModel) -> int:
+        """Of the weights in memory, read off the files."""
+        ...
+
+    def pin_options(
+        self, config: ModelConfig, options: BaseModel, *, allow_network: bool = False
+    ) -> BaseModel:
+        """With the digest of every file that they name. allow_network: to fetch them. Raises
+        ModelError."""
+        ...
+
+    def licence_of(self, config: ModelConfig, options: BaseModel) -> str | None:
+        """Of what it did not make itself, as stated there."""
         ...
 
 

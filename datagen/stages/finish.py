@@ -153,7 +153,6 @@ def _index_row(class_index: int, row: SampleRow, shard_path: str) -> dict[str, A
 def _dataset_digest(work: JobWork) -> str:
     """sha256 over the leaves sorted by class name and ordinal; see digest.DatasetDigest."""
     total = hashlib.sha256()
-    attributes = {c.name: c.attributes for c in work.resolved.recipe.classes}
     for name in sorted(work.plan.class_names):
         for row in iterate_samples(work.catalog, work.job.id, name):
             total.update(
@@ -161,7 +160,7 @@ def _dataset_digest(work: JobWork) -> str:
                     name,
                     row.ordinal,
                     row.image_sha256,
-                    attributes[name],
+                    json.loads(row.attributes),
                     row.split,
                     json.loads(row.labels),
                 )
