@@ -250,6 +250,16 @@ def test_a_task_is_of_the_class_and_of_the_network(folder: Path) -> None:
         check_task(opened, "text-to-image", has_controlnet=False)
 
 
+def test_a_stage_without_a_text_encoder_does_no_task(folder: Path) -> None:
+    edit_json(
+        folder / "model_index.json",
+        _class_name="IFPipeline",
+        **{name: [None, None] for name in ("text_encoder", "tokenizer", "vae")},
+    )
+    with pytest.raises(ModelError, match="no text encoder"):
+        check_task(open_pipeline(str(folder)), "text-to-image", has_controlnet=False)
+
+
 def test_a_controlnet_of_another_base_is_refused(folder: Path, tmp_path: Path) -> None:
     pipeline = open_pipeline(str(folder))
     sound = open_controlnet(str(write_controlnet(tmp_path / "sound")))

@@ -33,11 +33,12 @@ def read_licence(folder: Path, root: Path) -> str | None:
         return None
     # These two fields alone: the rest of a card is anything.
     text = b"".join(match[0] + b"\n" for match in _FIELDS.finditer(front[1] + b"\n"))
+    reader = Reader(str(card))
     try:
-        content = Reader(str(card)).read(text)
+        content = reader.read(text)
     except RecipeError:
         return None
-    fields = content if isinstance(content, dict) else {}
+    fields = content if isinstance(content, dict) and not reader.problems else {}
     licence, name = _text_of(fields.get("license")), _text_of(fields.get("license_name"))
     return name if licence in (None, "other") and name is not None else licence
 

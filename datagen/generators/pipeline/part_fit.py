@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from datagen.errors import ModelError
+from datagen.generators.pipeline.component_checks import INDEX
 from datagen.generators.pipeline.families_table import (
     CLASS_FOR,
     FAMILIES,
@@ -71,6 +72,12 @@ def check_task(pipeline: PipelineFolder, task: str, *, has_controlnet: bool) -> 
             f"{what}: {pipeline.pipeline_class} does no {task}{hint}; it does {', '.join(known)}"
         )
     _check_channels(what, pipeline, task)
+    encoders = {"text_encoder", "text_encoder_2"}
+    if encoders & {*family.parts, *family.optional} and not encoders & set(pipeline.components):
+        raise ModelError(
+            f"{what}: no text encoder, so that nothing can be asked of it; copy text_encoder and "
+            f"tokenizer of its first stage there, and name them in {INDEX}"
+        )
     if family.name == "consistency-model" and task != (default := task_of(pipeline)):
         raise ModelError(f"{what}: its unet does no {task}; it does {default}")
     takes = task == "controlnet" and family.controlnet_class is not None
