@@ -27,6 +27,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from datagen.detector_schema import DetectorRequest
 from datagen.errors import RecipeError
 from datagen.faults import MAX_PROBLEMS, line_of
 from datagen.faults import InvalidRecipe as InvalidRecipe
@@ -325,13 +326,18 @@ class Conditioning(_Part):
 
 
 class LabelRules(_Part):
-    """What becomes of labels under augmentation."""
+    """What becomes of labels under augmentation, and who labels what was made without any."""
 
     min_visibility: _Real = Field(
         default=0.1,
         ge=0,
         le=1,
         description="a share from 0 to 1: an object of which less is still seen is no longer one",
+    )
+    detector: DetectorRequest | None = Field(
+        default=None,
+        description="a mapping like {folder: my-owl, classes: {nevus: a dark mole}}: who finds "
+        "objects in the finished images, as labels that a machine made",
     )
 
 
@@ -441,6 +447,8 @@ class Recipe(_Part):
             del content["evaluation"]
         if self.labels == LabelRules():
             del content["labels"]
+        elif self.labels.detector is None:
+            del content["labels"]["detector"]
         if self.output.bits == 8:
             del content["output"]["bits"]
         if not self.output.watermark:
