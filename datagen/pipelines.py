@@ -17,25 +17,24 @@ from datagen.generators.model_versions import parse_model_name
 from datagen.generators.pipeline.files import (
     ControlNetFolder,
     PipelineFolder,
+    check_controlnet,
+    check_lora,
+    check_task,
+    check_textual_inversion,
     open_controlnet,
     open_lora,
     open_pipeline,
     open_textual_inversion,
+    task_of,
 )
 from datagen.generators.pipeline.hub import is_hub_id, pin_revision
 from datagen.generators.pipeline.licences import check_licence, check_source
-from datagen.generators.pipeline.lora_fit import check_lora
 from datagen.generators.pipeline.network_options import (
     LoraPart,
     PipelineNetwork,
     TextualInversionPart,
 )
-from datagen.generators.pipeline.part_fit import (
-    check_controlnet,
-    check_task,
-    check_textual_inversion,
-    task_of,
-)
+from datagen.generators.pipeline.part_fit import check_has_controlnet
 from datagen.home_models import keep_if_new, next_folder
 from datagen.settings import Settings
 
@@ -104,7 +103,8 @@ def _checked(
     source, revision = _pinned(request.source, request.revision, settings)
     pipeline = open_pipeline(source, revision=revision, allow_network=settings.allow_network)
     task = request.task or ("controlnet" if request.controlnet else task_of(pipeline))
-    check_task(pipeline, task, has_controlnet=request.controlnet is not None)
+    check_task(pipeline, task)
+    check_has_controlnet(pipeline, task, named=request.controlnet is not None)
     stated = _stated_licence(request, pipeline)
     allow_none = request.allow_unlicensed or settings.allow_unlicensed
     check_licence(stated, settings.licences, allow_none)

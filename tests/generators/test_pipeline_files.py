@@ -14,19 +14,18 @@ import pytest
 
 from datagen.errors import ModelError
 from datagen.generators.pipeline.files import (
+    check_controlnet,
+    check_lora,
+    check_task,
+    check_textual_inversion,
     open_controlnet,
     open_lora,
     open_pipeline,
     open_textual_inversion,
-)
-from datagen.generators.pipeline.hub import pin_revision
-from datagen.generators.pipeline.lora_fit import check_lora
-from datagen.generators.pipeline.part_fit import (
-    check_controlnet,
-    check_task,
-    check_textual_inversion,
     task_of,
 )
+from datagen.generators.pipeline.hub import pin_revision
+from datagen.generators.pipeline.part_fit import check_has_controlnet
 from tests.generators.pipeline_folders import (
     COMPONENTS,
     TEXT_WIDTH,
@@ -230,24 +229,20 @@ def test_a_variant_is_chosen_where_plain_weights_are_missing(folder: Path) -> No
 def test_a_task_is_of_the_class_and_of_the_network(folder: Path) -> None:
     opened = open_pipeline(str(folder))
     assert task_of(opened) == "text-to-image"
-    assert check_task(opened, "image-to-image", has_controlnet=False) == (
-        "StableDiffusionImg2ImgPipeline"
-    )
-    assert check_task(opened, "inpainting", has_controlnet=False) == (
-        "StableDiffusionInpaintPipeline"
-    )
+    assert check_task(opened, "image-to-image") == ("StableDiffusionImg2ImgPipeline")
+    assert check_task(opened, "inpainting") == ("StableDiffusionInpaintPipeline")
     with pytest.raises(ModelError, match="does no upscaling; it does text-to-image"):
-        check_task(opened, "upscaling", has_controlnet=False)
+        check_task(opened, "upscaling")
     with pytest.raises(ModelError, match=r"does no inpaint; did you mean .inpainting"):
-        check_task(opened, "inpaint", has_controlnet=False)
+        check_task(opened, "inpaint")
     with pytest.raises(ModelError, match="needs a folder with a ControlNetModel"):
-        check_task(opened, "controlnet", has_controlnet=False)
+        check_has_controlnet(opened, "controlnet", named=False)
     with pytest.raises(ModelError, match="takes no controlnet"):
-        check_task(opened, "text-to-image", has_controlnet=True)
+        check_has_controlnet(opened, "text-to-image", named=True)
     edit_json(folder / "unet/config.json", in_channels=9)
-    assert check_task(opened, "inpainting", has_controlnet=False)
+    assert check_task(opened, "inpainting")
     with pytest.raises(ModelError, match=r"in_channels 9; expected 4 .* inpainting alone"):
-        check_task(opened, "text-to-image", has_controlnet=False)
+        check_task(opened, "text-to-image")
 
 
 def test_a_stage_without_a_text_encoder_does_no_task(folder: Path) -> None:
@@ -257,7 +252,7 @@ def test_a_stage_without_a_text_encoder_does_no_task(folder: Path) -> None:
         **{name: [None, None] for name in ("text_encoder", "tokenizer", "vae")},
     )
     with pytest.raises(ModelError, match="no text encoder"):
-        check_task(open_pipeline(str(folder)), "text-to-image", has_controlnet=False)
+        check_task(open_pipeline(str(folder)), "text-to-image")
 
 
 def test_a_controlnet_of_another_base_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -6,9 +6,8 @@ safetensors alone, and no code is loaded. Called by spec.py, loading.py and regi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from datagen.errors import ModelError
@@ -33,63 +32,28 @@ from datagen.generators.pipeline.folder_files import (
 )
 from datagen.generators.pipeline.hub import is_hub_id, open_snapshot
 from datagen.generators.pipeline.licences import read_licence
+from datagen.generators.pipeline.lora_fit import check_lora
+from datagen.generators.pipeline.opened_files import (
+    ControlNetFolder,
+    LoraFile,
+    PipelineFolder,
+    TextualInversionFile,
+)
+from datagen.generators.pipeline.part_fit import (
+    check_controlnet,
+    check_task,
+    check_textual_inversion,
+    task_of,
+)
+
+# Opening and checking in one place, for whoever runs or registers pipelines.
+__all__ = [
+    *("ControlNetFolder", "LoraFile", "PipelineFolder", "TextualInversionFile"),
+    *("check_controlnet", "check_lora", "check_task", "check_textual_inversion", "task_of"),
+    *("open_controlnet", "open_lora", "open_pipeline", "open_textual_inversion"),
+]
 
 _CONFIG = "config.json"
-
-
-@dataclass(frozen=True)
-class PipelineFolder:
-    """A checked pipeline.
-
-    root: the folder that links in it may point into. sha256: over names and contents of the files
-    that are used. family: of families_table.FAMILIES. components: name -> (library, class), those
-    that are null left out. variant: to load, such as fp16; None for the plain files. licence: as
-    its card states it. num_bytes: of the weights that are used. has_safety_checker: with weights
-    of its own. files: relative names of all that is used.
-    """
-
-    folder: Path
-    root: Path
-    sha256: str
-    pipeline_class: str
-    family: str
-    components: Mapping[str, tuple[str, str]]
-    variant: str | None
-    licence: str | None
-    num_bytes: int
-    has_safety_checker: bool
-    files: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class ControlNetFolder:
-    """A checked folder of one ControlNet. The fields are as PipelineFolder has them."""
-
-    folder: Path
-    root: Path
-    sha256: str
-    controlnet_class: str
-    variant: str | None
-    licence: str | None
-    num_bytes: int
-
-
-@dataclass(frozen=True)
-class LoraFile:
-    """A checked LoRA adapter: one safetensors file."""
-
-    path: Path
-    sha256: str
-    num_bytes: int
-
-
-@dataclass(frozen=True)
-class TextualInversionFile:
-    """A checked learned embedding. shapes: tensor name -> (vectors, width)."""
-
-    path: Path
-    sha256: str
-    shapes: Mapping[str, tuple[int, ...]]
 
 
 def open_pipeline(

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from datagen.errors import ModelError
-from datagen.generators.pipeline.files import LoraFile, PipelineFolder
 from datagen.generators.pipeline.folder_files import checked_file, tensor_entries
+from datagen.generators.pipeline.opened_files import LoraFile, PipelineFolder
 from datagen.generators.pipeline.part_fit import core_of
 
 _KEY = re.compile(

@@ -18,12 +18,12 @@ from datagen.generators.pipeline.families_table import (
     default_task,
     tasks_of,
 )
-from datagen.generators.pipeline.files import (
+from datagen.generators.pipeline.folder_files import checked_file, read_json
+from datagen.generators.pipeline.opened_files import (
     ControlNetFolder,
     PipelineFolder,
     TextualInversionFile,
 )
-from datagen.generators.pipeline.folder_files import checked_file, read_json
 from datagen.recipe import suggest
 
 # Families whose network takes latents as they are, or with a mask and masked latents beside them.
@@ -58,12 +58,9 @@ def task_of(pipeline: PipelineFolder) -> Task:
     return default_task(pipeline.pipeline_class)
 
 
-def check_task(pipeline: PipelineFolder, task: str, *, has_controlnet: bool) -> str:
-    """The pipeline class to instantiate.
-
-    has_controlnet: one is named beside the pipeline. Raises ModelError if its components are not
-    for the task, naming those that they are for.
-    """
+def check_task(pipeline: PipelineFolder, task: str) -> str:
+    """The pipeline class to instantiate. Raises ModelError if its components are not for the task,
+    naming those that they are for."""
     what, family = f"pipeline {pipeline.folder}", FAMILIES[pipeline.family]
     known = tasks_of(pipeline.pipeline_class)
     if task not in known:
@@ -80,13 +77,6 @@ def check_task(pipeline: PipelineFolder, task: str, *, has_controlnet: bool) -> 
         )
     if family.name == "consistency-model" and task != (default := task_of(pipeline)):
         raise ModelError(f"{what}: its unet does no {task}; it does {default}")
-    takes = task == "controlnet" and family.controlnet_class is not None
-    if has_controlnet and not takes:
-        raise ModelError(f"{what}: task {task} takes no controlnet; leave it out")
-    if takes and not has_controlnet and "controlnet" not in pipeline.components:
-        raise ModelError(
-            f"{what}: task controlnet needs a folder with a {family.controlnet_class}; name one"
-        )
     return next(name for (f, t), name in CLASS_FOR.items() if (f, t) == (family.name, task))
 
 
@@ -106,6 +96,17 @@ def _check_channels(what: str, pipeline: PipelineFolder, task: str) -> None:
             f"{what}: {core}/config.json: in_channels {found}; expected {latents} for {task}, as "
             f"vae/config.json has latent_channels{only}"
         )
+
+
+def check_has_controlnet(pipeline: PipelineFolder, task: str, *, named: bool) -> None:
+    """named: one beside the pipeline. Raises ModelError if the task needs one and there is none, or
+    takes none."""
+    what, wanted = f"pipeline {pipeline.folder}", FAMILIES[pipeline.family].controlnet_class
+    takes = task == "controlnet" and wanted is not None
+    if named and not takes:
+        raise ModelError(f"{what}: task {task} takes no controlnet; leave it out")
+    if takes and not named and "controlnet" not in pipeline.components:
+        raise ModelError(f"{what}: task controlnet needs a folder with a {wanted}; name one")
 
 
 def check_controlnet(controlnet: ControlNetFolder, pipeline: PipelineFolder) -> None:
