@@ -48,9 +48,19 @@ from datagen.generators.pipeline.part_fit import (
 
 # Opening and checking in one place, for whoever runs or registers pipelines.
 __all__ = [
-    *("ControlNetFolder", "LoraFile", "PipelineFolder", "TextualInversionFile"),
-    *("check_controlnet", "check_lora", "check_task", "check_textual_inversion", "task_of"),
-    *("open_controlnet", "open_lora", "open_pipeline", "open_textual_inversion"),
+    "ControlNetFolder",
+    "LoraFile",
+    "PipelineFolder",
+    "TextualInversionFile",
+    "check_controlnet",
+    "check_lora",
+    "check_task",
+    "check_textual_inversion",
+    "open_controlnet",
+    "open_lora",
+    "open_pipeline",
+    "open_textual_inversion",
+    "task_of",
 ]
 
 _CONFIG = "config.json"
