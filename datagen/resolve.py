@@ -49,6 +49,7 @@ from datagen.resolve_prompts import check_words, prompt_plan, takes_of
 from datagen.settings import Settings
 
 if TYPE_CHECKING:
+    from datagen.detectors import Detector
     from datagen.prompts import PromptPlan
     from datagen.references.reference import Reference
 
@@ -135,6 +136,27 @@ class ResolvedRecipe:
             for name, options in self.filters.items()
         }
 
+    @cached_property
+    def detector(self) -> Detector | None:
+        """Who labels the finished images; None if nobody does. Loads no network yet."""
+        request = self.recipe.labels.detector
+        if request is None:
+            return None
+        from datagen.detectors import open_detector
+
+        return open_detector(request)
+
+    @cached_property
+    def detector_key(self) -> str | None:
+        """Under what its finds are kept with an attempt. No filter has a blank in its name."""
+        return None if self.detector is None else f"detected {self.detector.digest[:12]}"
+
+    @cached_property
+    def kept_keys(self) -> frozenset[str]:
+        """Of all that is kept with an attempt once it was looked at."""
+        found = frozenset(self.score_keys.values())
+        return found if self.detector_key is None else found | {self.detector_key}
+
     @property
     def reference_digest(self) -> str | None:
         """None if no filter needs the reference: then it decides nothing."""
@@ -171,6 +193,7 @@ class ResolvedRecipe:
         """The splits too, where what is drawn depends on them, and the classes, where prompts and
         mixes do."""
         body = self.condition_body if self.conditioner_model else {}
+        body.pop("detector_digest", None)  # it looks at the images, and decides none
         draws_pools = self.conditioner is not None and self.conditioner.has_pools
         if (body and draws_pools) or self.takes_pool:
             body["splits"] = self.recipe.splits.ratios
@@ -236,29 +259,37 @@ class ResolvedRecipe:
     @property
     def label_kinds(self) -> frozenset[str]:
         """Of mask, instances, boxes and keypoints, those that its images have."""
+        if self.detector is not None:
+            return self.detector.label_kinds
         return self.conditioner.label_kinds if self.conditioner else frozenset()
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of the values of label maps and the classes of objects, the first "background"."""
+        if self.detector is not None:
+            return self.detector.names
         return self.conditioner.names if self.conditioner else ()
 
     @property
     def condition_body(self) -> dict[str, Any]:
         """What decides conditions beside seed, class and image size; empty without any."""
+        if self.conditioner is None and self.detector is None:
+            return {}
+        body: dict[str, Any] = {
+            "names": list(self.names),
+            "label_kinds": sorted(self.label_kinds),
+        }
+        if self.detector is not None:
+            body["detector_digest"] = self.detector.digest
         kind = self.recipe.conditioning.kind
         model, options = self.conditioner_model, self.condition_options
         if kind is None or model is None or options is None:
-            if self.conditioner is None:
-                return {}
-            return {"names": list(self.names), "label_kinds": sorted(self.label_kinds)}
-        return {
+            return body
+        return body | {
             "kind": kind,
             "model": model.name,
             "model_digest": model.digest,
             "options": options.model_dump(mode="json", exclude_defaults=True),
-            "names": list(self.names),
-            "label_kinds": sorted(self.label_kinds),
         }
 
     def context(self, fingerprint: Mapping[str, Any]) -> bytes:
@@ -362,6 +393,7 @@ def resolve_recipe(
         seeded, model, config, options, _filters(recipe), conditioner_model, condition_options
     )
     _check_conditioner(resolved)
+    _check_detector(resolved)
     check_words(
         recipe,
         resolved.prompts,
@@ -484,6 +516,25 @@ def _check_pictures(resolved: ResolvedRecipe, wanted: ConditionConfig) -> None:
         )
 
 
+def _check_detector(resolved: ResolvedRecipe) -> None:
+    """Raises RecipeError where labels are true by construction already, or it cannot be used."""
+    request = resolved.recipe.labels.detector
+    if request is None:
+        return
+    if resolved.conditioner is not None and resolved.conditioner.label_kinds:
+        raise field_error(
+            "labels.detector",
+            request.folder,
+            "none: the labels of these images are true by construction, and a machine's would be "
+            "less",
+        )
+    try:
+        assert resolved.detector is not None
+    except ModelError as error:
+        expected = f"a detector that can be used: {error}"
+        raise field_error("labels.detector", request.folder, expected) from None
+
+
 def _check_edited_classes(resolved: ResolvedRecipe) -> None:
     """An edit of a class that the recipe does not have would never be made."""
     class_names = [c.name for c in resolved.recipe.classes]
@@ -589,7 +640,7 @@ def _filters(recipe: Recipe) -> dict[str, FilterOptions]:
         try:
             checked[request.filter] = check_options(rule, options, class_names)
         except ModelError as error:
-            raise field_error(field, request.filter, f"a filter that can be used: {error}") from None
+            raise field_error(field, request.filter, f"one that can be used: {error}") from None
     return checked
 
 

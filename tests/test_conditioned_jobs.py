@@ -107,11 +107,14 @@ def test_labels_of_another_condition_than_the_images_are_not_packed(settings: Se
     assert resolved.conditioner is not None
     own = condition_digest(resolved.conditioner.draw(seed, request.name, "train"))
     assert (
-        labels_of(resolved, request, seed=seed, ordinal=0, split="train", condition=own) is not None
+        labels_of(resolved, request, seed=seed, ordinal=0, split="train", kept={CONDITION_KEY: own})
+        is not None
     )
     other = condition_digest(resolved.conditioner.draw(8, request.name, "train"))
     with pytest.raises(JobError, match="another condition is drawn here"):
-        labels_of(resolved, request, seed=seed, ordinal=0, split="train", condition=other)
+        labels_of(
+            resolved, request, seed=seed, ordinal=0, split="train", kept={CONDITION_KEY: other}
+        )
     with open_home(settings.home) as home:
         rows = cached_attempts(home.catalog, 1, request.name, ordinals=(0, 5))
         assert rows

@@ -73,8 +73,8 @@ def _find_cached(work: JobWork, requests: Sequence[AttemptRequest]) -> Cached:
 
 
 def _rescore(work: JobWork, cached: Cached) -> list[tuple[str, int, int, str]]:
-    """Cached attempts that a filter new to them has to score."""
-    keys = set(work.resolved.score_keys.values())
+    """Cached attempts that a filter or a detector new to them has to look at."""
+    keys = work.resolved.kept_keys
     known = {r: json.loads(row.scores) for r, row in cached.items()} if keys else {}
     lacking = [request for request, scores in known.items() if not keys <= scores.keys()]
     rescored = []

@@ -110,8 +110,17 @@ class JobWork:
         return RawImages(self.store, self.image_shape, self.pixel_dtype)
 
     def score(self, images: Pixels, class_names: Sequence[str]) -> list[str]:
-        """Every filter of the recipe scores every attempt; JSON per image."""
-        return score_images(images, class_names, self.resolved)
+        """Every filter of the recipe scores every attempt, and its detector looks at it; JSON per
+        image."""
+        scores = score_images(images, class_names, self.resolved)
+        key, detector = self.resolved.detector_key, self.resolved.detector
+        if key is None or detector is None or len(images) == 0:
+            return scores
+        found = detector.detect(to_8_bits(images), class_names)
+        return [
+            json.dumps(json.loads(each) | {key: text})
+            for each, text in zip(scores, found, strict=True)
+        ]
 
 
 def augmenter_of(resolved: ResolvedRecipe) -> Augmenter:
@@ -193,7 +202,8 @@ def _as_taken(condition: Condition, resolved: ResolvedRecipe) -> Condition:
 
 def has_more_labels(resolved: ResolvedRecipe) -> bool:
     """Whether images have labels beside their class."""
-    if resolved.conditioner is not None or resolved.prompts is not None:
+    drawn = (resolved.conditioner, resolved.prompts, resolved.recipe.labels.detector)
+    if any(each is not None for each in drawn):
         return True
     return any(c.also or c.caption is not None for c in resolved.recipe.classes)
 
@@ -205,13 +215,16 @@ def labels_of(
     seed: int,
     ordinal: int,
     split: str,
-    condition: str | None = None,
+    kept: Mapping[str, Any] | None = None,
 ) -> Labels | None:
     """What is true of a raw image, by its attempt's seed; None where it has a class alone.
 
-    condition: the digest of what the image was made to fit, where it is known. Raises JobError if
-    another is drawn here: the labels would be false.
+    kept: with the attempt, beside its scores: the digest of what the image was made to fit, and
+    what a detector found in it. Raises JobError if another condition is drawn here: the labels
+    would be false.
     """
+    kept = kept or {}
+    condition = kept.get(CONDITION_KEY)
     if not has_more_labels(resolved):
         return None
     labels = Labels(request.name)
@@ -224,6 +237,10 @@ def labels_of(
                 "OpenCV, SciPy): bring them to one release, and run the recipe anew"
             )
         labels = drawn.labels
+    found = kept.get(resolved.detector_key or "")
+    if found is not None and resolved.detector is not None:
+        objects, mask = resolved.detector.labels_from(found)
+        labels = replace(labels, objects=objects, mask=mask)
     caption = request.caption
     if caption is None and resolved.prompts is not None:
         caption = resolved.prompts.of(request.name, ordinal).text

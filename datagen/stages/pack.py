@@ -22,7 +22,7 @@ from datagen.label_checks import check_labels
 from datagen.plan import Sample, attempt_key, attempt_seed, augmentation_seed
 from datagen.recipe import ClassRequest, canonical_json
 from datagen.resolve import ResolvedRecipe
-from datagen.stages.job import CONDITION_KEY, JobWork, labels_of
+from datagen.stages.job import JobWork, labels_of
 from datagen.watermark import embed
 
 _ENCODER = json.JSONEncoder(
@@ -109,9 +109,7 @@ def _make_sample(
     request = resolved.recipe.classes[sample.class_index]
     seeds = (resolved.seed, request.name, sample.ordinal, attempt.attempt)
     augment_seed = augmentation_seed(*seeds)
-    condition = None
-    if resolved.conditioner_model is not None:
-        condition = json.loads(attempt.scores).get(CONDITION_KEY)
+    has_kept = resolved.conditioner_model is not None or resolved.detector_key is not None
     finished = finish_image(
         work.augmenter,
         resolved,
@@ -119,7 +117,7 @@ def _make_sample(
         raw,
         seeds=seeds,
         split=sample.split,
-        condition=condition,
+        kept=json.loads(attempt.scores) if has_kept else None,
     )
     key = attempt_key(work.job.context_digest, request.name, sample.ordinal, attempt.attempt)
     png = encode_png(finished.image, text=png_text(key))
@@ -167,9 +165,9 @@ def finish_image(
     *,
     seeds: tuple[int, str, int, int],
     split: str,
-    condition: str | None = None,
+    kept: Mapping[str, Any] | None = None,
 ) -> FinishedImage:
-    """seeds: the recipe's seed, class, ordinal and attempt. condition: see labels_of.
+    """seeds: the recipe's seed, class, ordinal and attempt. kept: see labels_of.
 
     Raises LabelError if what was drawn can be no label of the image.
     """
@@ -179,7 +177,7 @@ def finish_image(
         seed=attempt_seed(*seeds),
         ordinal=seeds[2],
         split=split,
-        condition=condition,
+        kept=kept,
     )
     seed = augmentation_seed(*seeds)
     if labels is None:
