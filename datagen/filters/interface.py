@@ -7,7 +7,7 @@ chosen) and the commands that explain a rejection. Cheap to import: numpy and py
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,8 +64,65 @@ class FilterRule(Protocol):
     ) -> ClassJudge: ...
 
 
+@runtime_checkable
+class NetworkRule(Protocol):
+    """A FilterRule whose score needs its options: they name the network that is asked."""
+
+    name: str
+
+    def check(self, options: BaseModel) -> None:
+        """Raises ModelError, naming option, value and remedy, if the network cannot be used so."""
+        ...
+
+    def scorer_digest(self, options: BaseModel) -> str:
+        """Over all of the options and the files they name that decides a score."""
+        ...
+
+    def score_by(
+        self, options: BaseModel, images: Images, class_names: Sequence[str]
+    ) -> list[Score]:
+        """As FilterRule.score, in place of it."""
+        ...
+
+
+@runtime_checkable
+class FillingRule(Protocol):
+    """A NetworkRule that asks about all classes of the recipe at once."""
+
+    def fill(self, options: BaseModel, class_names: Sequence[str]) -> FilterOptions:
+        """The options with what follows from the recipe's classes. Raises ModelError."""
+        ...
+
+
+def check_options(
+    rule: FilterRule, options: FilterOptions, class_names: Sequence[str]
+) -> FilterOptions:
+    """As they are pinned to the recipe. class_names: of the recipe. Raises ModelError."""
+    if isinstance(rule, FillingRule):
+        options = rule.fill(options, class_names)
+    if isinstance(rule, NetworkRule):
+        rule.check(options)
+    return options
+
+
+def scores_of(
+    rule: FilterRule,
+    options: BaseModel,
+    images: Images,
+    class_names: Sequence[str],
+    reference: Reference | None,
+) -> list[Score]:
+    """See FilterRule.score. class_names: of each image."""
+    if isinstance(rule, NetworkRule):
+        return rule.score_by(options, images, class_names)
+    return rule.score(images, class_names, reference)
+
+
 def score_key(rule: FilterRule, options: BaseModel, reference: Reference | None) -> str:
-    """Under what a score is kept with its attempt: what another reference gave is another score."""
+    """Under what a score is kept with its attempt: what another reference or network gave is
+    another score."""
+    if isinstance(rule, NetworkRule):
+        return f"{rule.name}@{rule.scorer_digest(options)[:12]}"
     if not rule.needs_reference(options):
         return rule.name
     assert reference is not None, f"filter {rule.name} without a reference"
