@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from datagen.conditions import ConditionConfig
 from datagen.errors import ModelError
 from datagen.generators.interface import ModelConfig, Objective, Sampler
+from datagen.generators.pipeline.files import open_controlnet, open_pipeline
 from datagen.generators.pipeline.memory import weight_bytes
 from datagen.generators.pipeline.network_options import PipelineNetwork
 from datagen.generators.pipeline.option_checks import check_options, class_ids_of
@@ -108,9 +109,20 @@ class PipelineSpec:
         _require_libraries()
         check_lengths(self._open(config, options), texts)
 
-    def pin_options(self, config: ModelConfig, options: BaseModel) -> BaseModel:
-        """With the digest of every file that they name. Raises ModelError."""
-        return pin(self._request(config, options), config)
+    def pin_options(
+        self, config: ModelConfig, options: BaseModel, *, allow_network: bool = False
+    ) -> BaseModel:
+        """With the digest of every file that they name. allow_network: hub ids are fetched where
+        this machine's cache has them not. Raises ModelError."""
+        request = self._request(config, options)
+        if allow_network:
+            _fetch(request)
+        return pin(request, config)
+
+    def licence_of(self, config: ModelConfig, options: BaseModel) -> str | None:
+        """As was said when the model was made, else as the pipeline's card states it."""
+        stated = PipelineNetwork.model_validate(config.network).licence
+        return stated or self._open(config, options).folder.licence
 
     def memory_bytes(self, config: ModelConfig, options: BaseModel) -> int:
         """Of the weights in memory, read off the files."""
@@ -159,6 +171,13 @@ class PipelineSpec:
 
     def _open(self, config: ModelConfig, options: BaseModel) -> OpenedPipeline:
         return open_request(self._request(config, options))
+
+
+def _fetch(request: PipelineRequest) -> None:
+    """Into this machine's cache, where all else finds it."""
+    for files, opens in ((request.pipeline, open_pipeline), (request.controlnet, open_controlnet)):
+        if files is not None and files.revision is not None:
+            opens(files.source, revision=files.revision, sha256=files.sha256, allow_network=True)
 
 
 def _condition(opened: OpenedPipeline) -> ConditionConfig | None:
