@@ -66,7 +66,8 @@ class Labels:
     further classes that are true of it (multi-label). caption: in words. mask: what each pixel
     shows. instances: which object it belongs to. objects: in the order of the instances, where
     there are any. spacing_mm: (rows, columns) between centres of pixels; None if unknown. source:
-    of what it was conditioned on, in its set; None if that was drawn.
+    of what it was conditioned on, in its set; None if that was drawn. shows: classes of objects
+    without which the class would be false, beside its own name; not among what is stored.
     """
 
     class_name: str
@@ -78,10 +79,17 @@ class Labels:
     objects: tuple[LabelledObject, ...] | None = None
     spacing_mm: tuple[float, float] | None = None
     source: str | None = None
+    shows: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The class and its attributes: what every image has. See spatial_json for the rest."""
         return {"class_name": self.class_name, "attributes": dict(self.attributes)}
+
+    @property
+    def named_objects(self) -> frozenset[str]:
+        """The classes of its objects that its own names promise: each must stay to be seen."""
+        promised = {self.class_name, *self.also, *self.shows}
+        return frozenset(each.class_name for each in self.objects or ()) & promised
 
     def spatial_json(self) -> dict[str, Any]:
         """What is beside the class, without the pixels of masks; empty if there is nothing."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from datagen.augment.check import checked_arguments, refused_kinds
 from datagen.augment.labelled import check_fit, move_labels
-from datagen.augment.moves import Move, read_move
+from datagen.augment.moves import MOVING, Move, read_move
 from datagen.errors import LabelError
 from datagen.label_checks import label_kinds
 from datagen.labels import Labels
@@ -22,6 +22,8 @@ from datagen.recipe import AugmentationRequest, LabelRules
 
 Image = NDArray[np.uint8] | NDArray[np.uint16]  # HWC, C is 1 or 3
 Drawn = float | str | list[float]
+
+_REDRAWS = 16  # where a class would lose its object
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,9 @@ class Augmenter:
         return Augmented(image, applied)
 
     def apply_labelled(self, image: Image, labels: Labels, *, seed: int) -> Augmented:
-        """As apply, to the bit, and what is true of the image then.
+        """As apply, and what is true of the image then. To the bit, but where objects that the
+        labels promise (Labels.named_objects) would be lost: then all is drawn once more, from seeds
+        that follow from this one; and where every draw loses them, nothing is moved.
 
         Raises LabelError if a transform of the recipe cannot move a kind of these labels, whether
         it is drawn or not, or if a mask has another size.
@@ -119,7 +123,14 @@ class Augmenter:
                     f"{self._refused[kind]}: it cannot move {kind}; take it out of augmentations, "
                     f"or {kind} out of the labels"
                 )
-        image, applied, moves = self._run(image, seed, moves=True)
+        for number in range(_REDRAWS + 1):
+            found = self._moved(image, labels, _redrawn(seed, number))
+            if found.labels is None or found.labels.named_objects == labels.named_objects:
+                return found
+        return self._moved(image, labels, seed, still=True)
+
+    def _moved(self, image: Image, labels: Labels, seed: int, *, still: bool = False) -> Augmented:
+        image, applied, moves = self._run(image, seed, moves=True, still=still)
         if moves:
             labels = move_labels(
                 labels, moves, self._shape[:2], min_visibility=self._min_visibility
@@ -127,12 +138,15 @@ class Augmenter:
         return Augmented(image, applied, labels)
 
     def _run(
-        self, image: Image, seed: int, *, moves: bool
+        self, image: Image, seed: int, *, moves: bool, still: bool = False
     ) -> tuple[Image, list[AppliedTransform], list[Move]]:
+        """moves: whether to tell them. still: without the transforms that move anything."""
         applied: list[AppliedTransform] = []
         moved: list[Move] = []
         seed_bytes = seed.to_bytes(8, "little")
         for step in self._steps:
+            if still and step.name in MOVING:
+                continue
             drawn = blake2b(step.salt + seed_bytes, digest_size=32).digest()
             if int.from_bytes(drawn[:8], "little") >= step.threshold:
                 continue
@@ -151,6 +165,14 @@ class Augmenter:
         self._random.seed(int.from_bytes(drawn[:8], "little"))
         self._bits_state["state"]["state"] = int.from_bytes(drawn[8:24], "little")
         self._bits.state = self._bits_state
+
+
+def _redrawn(seed: int, number: int) -> int:
+    """The seed itself, then those of further draws."""
+    if number == 0:
+        return seed
+    drawn = blake2b(b"redraw/%d/" % number + seed.to_bytes(8, "little"), digest_size=8).digest()
+    return int.from_bytes(drawn, "little")
 
 
 class _RecordingRandom(random.Random):

@@ -448,3 +448,55 @@ def test_the_augmenter_refuses_what_the_check_refuses() -> None:
         moved(scene(1, SIZE), request("CoarseDropout", p=0.0))
     with pytest.raises(LabelError, match=r"mask: its shape is \[24, 32\]; expected .* \[96, 96\]"):
         moved(scene(1), request("D4"))
+
+
+def corner_object(class_name: str, **more: Any) -> Labels:
+    """One object, in the upper left corner."""
+    instances = np.zeros((32, 32), np.uint16)
+    instances[1:5, 2:6] = 1
+    return Labels(
+        class_name,
+        mask=instances.astype(np.uint8),
+        instances=instances,
+        objects=(LabelledObject("star", (2.0, 1.0, 6.0, 5.0)),),
+        **more,
+    )
+
+
+CROP = [
+    request("RandomResizedCrop", scale=[0.25, 0.4]),
+    AugmentationRequest(transform="GaussNoise", p=1.0),
+]
+
+
+@pytest.mark.parametrize("more", [{}, {"also": ("star",)}, {"shows": ("star",)}])
+def test_an_image_keeps_the_object_that_its_class_is_called_after(more: dict[str, Any]) -> None:
+    augmenter = Augmenter(CROP, image_size=(32, 32), channels=1, min_visibility=0.5)
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 1), np.uint8)
+    free, bound = corner_object("other"), corner_object("x" if more else "star", **more)
+    num_lost = 0
+    for seed in range(30):
+        found = augmenter.apply_labelled(image, bound, seed=seed)
+        unbound = augmenter.apply_labelled(image, free, seed=seed)
+        assert found.labels is not None
+        assert found.labels.objects
+        again = augmenter.apply_labelled(image, bound, seed=seed)
+        np.testing.assert_array_equal(again.image, found.image)
+        assert unbound.labels is not None
+        if unbound.labels.objects:  # where nothing is lost, nothing is drawn once more
+            np.testing.assert_array_equal(unbound.image, found.image)
+            assert unbound.applied == found.applied
+        else:
+            assert not np.array_equal(unbound.image, found.image)
+            num_lost += 1
+    assert num_lost > 5
+
+
+def test_where_every_draw_loses_it_nothing_is_moved() -> None:
+    augmenter = Augmenter(CROP, image_size=(32, 32), channels=1, min_visibility=1.0)
+    image = np.full((32, 32, 1), 90, np.uint8)
+    instances = np.ones((32, 32), np.uint16)
+    whole = Labels("star", instances=instances, objects=(LabelledObject("star", (0, 0, 32, 32)),))
+    found = augmenter.apply_labelled(image, whole, seed=3)
+    assert found.labels == whole
+    assert [each.transform for each in found.applied] == ["GaussNoise"]

@@ -208,3 +208,40 @@ def test_a_form_that_would_leave_the_frame_is_refused() -> None:
     spot = _grow(form, (16, 16), 60, (1.0, 1.0), (32, 32))
     assert spot is not None
     assert spot.sum() == 60
+
+
+FAR = {"affine": {"translate": 0.5, "scale": [1.5, 3.0]}}
+
+
+def test_a_deformed_map_still_shows_what_its_class_is_called_after() -> None:
+    drawer = conditions(shapes=["star"], num_objects=[1, 1], size=[0.2, 0.3], deform=FAR)
+    lost, stars, others = 0, [], []
+    for seed in range(40):
+        stars.append(drawer.draw(seed, "star", "train"))
+        others.append(drawer.draw(seed, "x", "train"))
+        lost += not others[-1].mask.any()
+    assert lost > 10
+    assert all(each.mask.any() for each in stars)
+    assert all(each.labels.objects for each in stars)
+    # Where the first deformation leaves it, nothing else is drawn.
+    same = [np.array_equal(a.mask, b.mask) for a, b in zip(stars, others, strict=True)]
+    assert 5 < sum(same) <= 40 - lost
+
+
+def test_what_cannot_stay_in_the_frame_is_not_moved() -> None:
+    deform = {"affine": {"rotate_deg": 0, "scale": [4.0, 4.0]}}
+    aside = conditions(shapes=["circle"], num_objects=[1, 1], size=[0.05, 0.05])
+    enlarged = conditions(shapes=["circle"], num_objects=[1, 1], size=[0.05, 0.05], deform=deform)
+    seeds = [s for s in range(60) if not enlarged.draw(s, "x", "train").mask.any()]
+    assert seeds
+    for seed in seeds:
+        expected = aside.draw(seed, "circle", "train").mask
+        np.testing.assert_array_equal(enlarged.draw(seed, "circle", "train").mask, expected)
+
+
+def test_labels_know_what_edits_made_of_their_class() -> None:
+    edit = {"add": "lesion", "size_px": [4, 4], "classes": ["sick"]}
+    drawer = conditions(shapes=["circle"], size=[0.5, 0.7], edits=[edit])
+    assert drawer.draw(1, "sick", "train").labels.named_objects == {"lesion"}
+    assert drawer.draw(1, "well", "train").labels.named_objects == set()
+    assert drawer.draw(1, "circle", "train").labels.named_objects == {"circle"}

@@ -160,7 +160,11 @@ class SetConditions:
                 "make it smaller, or let it lie inside another class"
             )
         labels = label(
-            painting.draft, class_name=class_name, names=self.names, objects=options.objects
+            painting.draft,
+            class_name=class_name,
+            names=self.names,
+            objects=options.objects,
+            shows=() if options.object is None else (options.object,),
         )
         return Condition(
             labels, mask=painting.draft.mask, image=painting.draft.image, region=painting.hole

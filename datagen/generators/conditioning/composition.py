@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from datagen.conditions import Condition, ConditionKind
 from datagen.errors import ModelError
-from datagen.generators.conditioning.deformation import draw_warp
+from datagen.generators.conditioning.deformation import LEAST_LEFT, draw_warp
 from datagen.generators.conditioning.editing import check_edits, edit_map
 from datagen.generators.conditioning.options import EditingOptions
 from datagen.label_shapes import instance_boxes, split_mask
 from datagen.labels import Instances, LabelledObject, Labels, Mask
 
 MAX_TRIES = 32  # drafts, before one has room for what is added
+_MAX_WARPS = 16  # before a draft is not moved at all
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,14 @@ def condition_of(
     names: Sequence[str],
 ) -> Condition:
     """As compose, of what `change` gave."""
-    labels = label(changed, class_name=class_name, names=names, objects=options.objects)
+    shows = tuple(
+        edit.add
+        for edit in options.edits
+        if edit.add is not None and edit.num[0] > 0 and class_name in (edit.classes or [class_name])
+    )
+    labels = label(
+        changed, class_name=class_name, names=names, objects=options.objects, shows=shows
+    )
     if kind == "layout":
         return Condition(replace(labels, mask=None, instances=None))
     return Condition(labels, mask=changed.mask, image=changed.image)
@@ -110,16 +118,7 @@ def change(
     names: Sequence[str],
 ) -> Draft:
     """Moved, then edited."""
-    present = draft.mask if draft.mask is not None else draft.image
-    assert present is not None
-    warp = draw_warp(rng, options.deform, present.shape[:2], spacing_mm=draft.spacing_mm)
-    if warp is not None:
-        draft = replace(
-            draft,
-            mask=None if draft.mask is None else warp.labels(draft.mask),
-            instances=None if draft.instances is None else warp.labels(draft.instances),
-            image=None if draft.image is None else warp.image(draft.image),
-        )
+    draft = _moved(draft, options, rng=rng, class_name=class_name, names=names)
     if draft.mask is None or not options.edits:
         return draft
     edited = edit_map(
@@ -146,11 +145,47 @@ def change(
     )
 
 
+def _moved(
+    draft: Draft,
+    options: EditingOptions,
+    *,
+    rng: np.random.Generator,
+    class_name: str,
+    names: Sequence[str],
+) -> Draft:
+    """By the first drawn deformation that leaves the class what it is called after, where the label
+    map shows that: an image called star has a star."""
+    present = draft.mask if draft.mask is not None else draft.image
+    assert present is not None
+    shown = None
+    if draft.mask is not None and class_name in names[1:]:
+        shown = draft.mask == names.index(class_name)
+    for _ in range(_MAX_WARPS):
+        warp = draw_warp(rng, options.deform, present.shape[:2], spacing_mm=draft.spacing_mm)
+        if warp is None:
+            break
+        if shown is not None and shown.any() and warp.share_left(shown) < LEAST_LEFT:
+            continue
+        return replace(
+            draft,
+            mask=None if draft.mask is None else warp.labels(draft.mask),
+            instances=None if draft.instances is None else warp.labels(draft.instances),
+            image=None if draft.image is None else warp.image(draft.image),
+        )
+    return draft
+
+
 def label(
-    draft: Draft, *, class_name: str, names: Sequence[str], objects: Collection[str] | None
+    draft: Draft,
+    *,
+    class_name: str,
+    names: Sequence[str],
+    objects: Collection[str] | None,
+    shows: tuple[str, ...] = (),
 ) -> Labels:
-    """objects: the classes that count as objects; all but the background where None."""
-    labels = Labels(class_name, spacing_mm=draft.spacing_mm, source=draft.source)
+    """objects: the classes that count as objects; all but the background where None. shows: see
+    Labels."""
+    labels = Labels(class_name, spacing_mm=draft.spacing_mm, source=draft.source, shows=shows)
     if draft.mask is None:
         return labels
     if draft.instances is None:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from datagen.generators.conditioning.options import Affine, Deform, Elastic
 
+LEAST_LEFT = 0.1  # of the pixels of a class, or it is not shown any more
+
 Field = NDArray[np.float32]  # (H, W) of one coordinate, in pixels
 _Integer = TypeVar("_Integer", np.uint8, np.uint16)
 
@@ -34,6 +36,14 @@ class Warp:
             values, self.columns, self.rows, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT
         )
         return moved.astype(values.dtype, copy=False)
+
+    def share_left(self, region: NDArray[np.bool_]) -> float:
+        """Of a region's pixels, those still shown: a pixel afterwards stands for as many before as
+        its area covers there. region: (H, W), not empty."""
+        (x_down, x_across), (y_down, y_across) = np.gradient(self.columns), np.gradient(self.rows)
+        areas = np.abs(x_across * y_down - x_down * y_across)
+        left = self.labels(region.astype(np.uint8)) > 0
+        return float(areas[left].sum() / np.count_nonzero(region))
 
     def image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(H, W, C), linearly."""
