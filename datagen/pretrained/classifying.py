@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from datagen.errors import ModelError
 from datagen.pretrained.classifiers import SAFETY_LABEL, OnnxInput
-from datagen.pretrained.loading import Image, load_network, load_processor, prepare
+from datagen.pretrained.loading import Image, load_network, load_processor, prepare, told_of
 
 Scores = NDArray[np.float64]
 
@@ -39,7 +39,8 @@ class TransformersClassifier:
     @torch.inference_mode()
     def scores(self, image: Image) -> Scores:
         inputs = prepare(self._processor, image, self._folder)
-        logits = self._network(**inputs).logits[0].double().cpu()
+        with told_of(self._folder):
+            logits = self._network(**inputs).logits[0].double().cpu()
         shares = logits.sigmoid() if self._is_multi else logits.softmax(-1)
         return _finite(np.asarray(shares.numpy(), np.float64), self._folder)
 
@@ -66,9 +67,10 @@ class SafetyChecker:
     def scores(self, image: Image) -> Scores:
         net: Any = self._network
         inputs = prepare(self._processor, image, self._folder)
-        embedded = net.visual_projection(net.vision_model(inputs["pixel_values"])[1])
-        special = _cosines(embedded, net.special_care_embeds) - net.special_care_embeds_weights
-        concepts = _cosines(embedded, net.concept_embeds) - net.concept_embeds_weights
+        with told_of(self._folder):
+            embedded = net.visual_projection(net.vision_model(inputs["pixel_values"])[1])
+            special = _cosines(embedded, net.special_care_embeds) - net.special_care_embeds_weights
+            concepts = _cosines(embedded, net.concept_embeds) - net.concept_embeds_weights
         is_special = (special.double().cpu().numpy().round(3) > 0).any()
         beyond = concepts.double().cpu().numpy() + (0.01 if is_special else 0.0)
         return _finite(np.array([beyond.max().round(3)]), self._folder)

@@ -67,11 +67,11 @@ def open_folder(
     files = sorted(_files(path))
     names = {file.name for file in files}
     _check_names(path, names, purpose)
-    config = _read_json(path / CONFIG, _MAX_CONFIG_BYTES)
+    config = read_json(path / CONFIG)
     _check_config(path / CONFIG, config)
     for name in (PREPROCESSOR, "processor_config.json", "tokenizer_config.json"):
         if name in names:
-            _check_config(path / name, _read_json(path / name, _MAX_CONFIG_BYTES))
+            _check_config(path / name, read_json(path / name))
     if has_preprocessor:
         _check_preprocessor(path, names)
     if has_tokenizer and not names & {"tokenizer.json", "vocab.json", "spiece.model"}:
@@ -127,7 +127,8 @@ def _check_names(path: Path, names: set[str], purpose: str) -> None:
         raise ModelError(f"{path}: it has no {lacking}; expected the folder of {purpose}")
 
 
-def _read_json(path: Path, max_bytes: int) -> dict[str, Any]:
+def read_json(path: Path, max_bytes: int = _MAX_CONFIG_BYTES) -> dict[str, Any]:
+    """Raises ModelError."""
     try:
         if path.stat().st_size > max_bytes:
             raise ValueError(f"above {max_bytes} bytes")
@@ -162,7 +163,7 @@ def _check_preprocessor(path: Path, names: set[str]) -> None:
             f"{path}: it has no {PREPROCESSOR}, which says how images are prepared; save the image "
             "processor into it as well"
         )
-    content = _read_json(path / PREPROCESSOR, _MAX_CONFIG_BYTES)
+    content = read_json(path / PREPROCESSOR)
     for name in ("size", "crop_size", "pad_size"):
         value = content.get(name) or 0
         sides = list(value.values()) if isinstance(value, dict) else [value]
@@ -177,7 +178,7 @@ def _check_preprocessor(path: Path, names: set[str]) -> None:
 def _check_weights(path: Path, names: set[str]) -> None:
     weights = [path / WEIGHTS]
     if WEIGHTS not in names:
-        parts = _read_json(path / INDEX, _MAX_JSON_BYTES).get("weight_map")
+        parts = read_json(path / INDEX, _MAX_JSON_BYTES).get("weight_map")
         found = sorted(set(parts.values())) if isinstance(parts, dict) else []
         if not found or not set(found) <= names:
             raise ModelError(f"{path / INDEX}: it names files that are not here; copy them as well")

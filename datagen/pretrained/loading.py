@@ -29,7 +29,7 @@ _MISSING = "transformers is not installed; run: pip install 'datagen[lora]'"
 
 def load_network(part: Part, folder: Path) -> Any:
     """In float32, evaluating, on this machine's GPU if it has one. Raises ModelError."""
-    with _told_of(folder):
+    with told_of(folder):
         kind: Any
         if part == "StableDiffusionSafetyChecker":
             from diffusers.pipelines.stable_diffusion.safety_checker import (
@@ -63,7 +63,7 @@ def device() -> torch.device:
 def load_processor(folder: Path) -> Any:
     """What prepares images, by Pillow on every machine: with torchvision installed, transformers
     would take that, and pixels would differ. Raises ModelError."""
-    with _told_of(folder):
+    with told_of(folder):
         from transformers import AutoImageProcessor
 
         return AutoImageProcessor.from_pretrained(
@@ -73,7 +73,7 @@ def load_processor(folder: Path) -> Any:
 
 def load_tokenizer(folder: Path) -> Any:
     """Raises ModelError."""
-    with _told_of(folder):
+    with told_of(folder):
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -81,15 +81,16 @@ def load_tokenizer(folder: Path) -> Any:
 
 def prepare(processor: Any, image: Image, folder: Path) -> dict[str, torch.Tensor]:
     """The network's inputs for one image: (1, 3, H, W) float32 and what goes with it."""
-    with _told_of(folder):
+    with told_of(folder):
         colour = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
         inputs = processor(images=colour, return_tensors="pt", input_data_format="channels_last")
         return {name: value.to(device()) for name, value in inputs.items()}
 
 
 @contextmanager
-def _told_of(folder: Path) -> Iterator[None]:
-    """Of files of the right kind with wrong contents, libraries raise almost anything."""
+def told_of(folder: Path) -> Iterator[None]:
+    """Raises ModelError: of files of the right kind with wrong contents, libraries raise almost
+    anything, when they read them or when they are asked."""
     try:
         from transformers.utils import logging
     except ImportError:
@@ -103,7 +104,7 @@ def _told_of(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"{folder}: cannot be loaded ({reason}); save it again") from None
+        raise ModelError(f"{folder}: cannot be used ({reason}); save it again") from None
     finally:
         logging.set_verbosity(verbosity)
         if was_enabled:

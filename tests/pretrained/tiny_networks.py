@@ -20,15 +20,15 @@ _VISION = {
     "patch_size": 4,
 }
 _TEXT = {
-    "vocab_size": 300,
+    "vocab_size": 190,
     "hidden_size": 16,
     "intermediate_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "max_position_embeddings": 24,
-    "bos_token_id": 0,
-    "eos_token_id": 1,
-    "pad_token_id": 1,
+    "bos_token_id": 188,
+    "eos_token_id": 189,
+    "pad_token_id": 189,
 }
 
 
@@ -82,7 +82,7 @@ def save_owl(folder: Path) -> Any:
     config = Owlv2Config(
         text_config=_TEXT | {"max_position_embeddings": 16},
         vision_config=_VISION,
-        projection_dim=8,
+        projection_dim=16,
     )
     network = spread(Owlv2ForObjectDetection(config), seed=5)
     network.save_pretrained(folder)
@@ -155,13 +155,17 @@ def save_maskformer(folder: Path, labels: Sequence[str]) -> Any:
         encoder_ffn_dim=16,
         decoder_ffn_dim=16,
         num_queries=8,
-        id2label=dict(enumerate(labels)),
-        label2id=_ids(labels),
+        num_labels=len(labels),
         use_timm_backbone=False,
         backbone_config=SwinConfig(embed_dim=8, depths=[1], num_heads=[1]),
     )
     config = MaskFormerConfig(
-        backbone_config=backbone, decoder_config=decoder, fpn_feature_size=32, mask_feature_size=32
+        backbone_config=backbone,
+        decoder_config=decoder,
+        fpn_feature_size=32,
+        mask_feature_size=32,
+        id2label=dict(enumerate(labels)),
+        label2id=_ids(labels),
     )
     network = spread(MaskFormerForInstanceSegmentation(config), seed=8)
     network.save_pretrained(folder)
@@ -172,9 +176,9 @@ def save_maskformer(folder: Path, labels: Sequence[str]) -> Any:
 
 
 def save_tokenizer(folder: Path) -> None:
-    """CLIP's byte pairs without a merge: a token for each letter, 0 the start, 1 the end."""
+    """CLIP's byte pairs without a merge: a token for each letter, the end the last."""
     letters = [chr(c) for c in range(33, 127)]
-    words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{c}</w>" for c in letters)]
+    words = [*letters, *(f"{c}</w>" for c in letters), "<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(words)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     content = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 24}
