@@ -11,6 +11,7 @@ from datagen.generators.latent.spec import LatentEdmSpec
 from datagen.generators.layout.spec import LayoutSpec
 from datagen.generators.lora.spec import LoraSpec
 from datagen.generators.noise.spec import NoiseSpec
+from datagen.generators.pipeline.spec import PipelineSpec
 from datagen.generators.procedural.spec import ProceduralSpec
 from datagen.generators.spade.spec import SpadeSpec
 from datagen.generators.text_edm.spec import TextEdmSpec
@@ -25,6 +26,7 @@ GENERATORS: dict[str, GeneratorSpec] = {
     "layout": LayoutSpec(),
     "lora": LoraSpec(),
     "noise": NoiseSpec(),
+    "pipeline": PipelineSpec(),
     "procedural": ProceduralSpec(),
     "spade": SpadeSpec(),
     "text-edm": TextEdmSpec(),

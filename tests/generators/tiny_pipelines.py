@@ -1,5 +1,5 @@
-"""Every family of diffusers pipelines, tiny and of random weights, written as save_pretrained writes
-a real one. Images are 16 pixels a side, letters are tokens."""
+"""Every family of diffusers pipelines, tiny and of random weights, as save_pretrained writes them.
+Images are 16 pixels a side, letters are tokens."""
 
 from __future__ import annotations
 
@@ -116,6 +116,7 @@ def _vae(**changes: Any) -> Any:
         "up_block_types": ("UpDecoderBlock2D",) * 2,
         "norm_num_groups": 4,
         "sample_size": SIDE,
+        "force_upcast": False,
     }
     return AutoencoderKL(**(sizes | changes))
 
@@ -231,14 +232,14 @@ def _xl() -> Any:
 _SD3_SIZES: dict[str, Any] = {
     "sample_size": SIDE // 2,
     "patch_size": 2,
-    "in_channels": 4,
+    "in_channels": 16,
     "num_layers": 1,
     "attention_head_dim": 4,
     "num_attention_heads": 2,
     "joint_attention_dim": 2 * CLIP_WIDTH,
     "caption_projection_dim": 8,
     "pooled_projection_dim": 2 * CLIP_WIDTH,
-    "out_channels": 4,
+    "out_channels": 16,
     "pos_embed_max_size": 8,
 }
 
@@ -249,7 +250,7 @@ def _sd3() -> Any:
     return StableDiffusion3Pipeline(
         transformer=SD3Transformer2DModel(**_SD3_SIZES),
         scheduler=_flow(),
-        vae=_vae(shift_factor=0.1, scaling_factor=1.5),
+        vae=_vae(latent_channels=16, shift_factor=0.1, scaling_factor=1.5),
         text_encoder=_clip("CLIPTextModelWithProjection"),
         tokenizer=clip_tokenizer(),
         text_encoder_2=_clip("CLIPTextModelWithProjection"),

@@ -12,18 +12,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from datagen.errors import ModelError
-from datagen.generators.pipeline.options import Scheduler
+from datagen.generators.pipeline.options import SCHEDULERS, Scheduler
 
 # How words reach it: encoded by us, with what `encode_prompt` of the class gives, or as texts.
 Words = Literal["none", "clip", "xl", "sd3", "flux", "masked", "pixels", "hidden", "texts"]
 # What decides its sizes: sizes.py.
 Sizes = Literal["latent", "movq", "pixels", "fixed", "vae_upscale", "latent_upscale", "upscale_4"]
 
-_KARRAS: frozenset[Scheduler] = frozenset(
-    {"ddim", "ddpm", "euler", "euler_a", "heun", "dpmpp_2m", "dpmpp_2m_karras", "unipc", "lms"}
-    | {"lcm"}
-)
 _FLOW: frozenset[Scheduler] = frozenset({"flow_match_euler"})
+_KARRAS = frozenset(SCHEDULERS) - _FLOW
 _WITH_SIGMAS: frozenset[Scheduler] = frozenset({"euler", "euler_a", "heun", "lms"})
 
 
@@ -38,7 +35,7 @@ class Call:
     sequence_length: of its T5 or Gemma encoder; None if it has none. output: numpy where the class
     gives tensors in another range. constants: arguments that are always the same. steps, scale: its
     names of num_inference_steps and guidance_scale. batch_argument: images are asked for by their
-    number.
+    number. one_by_one: a batch would be made from its first picture. square: sides are mixed up.
     """
 
     words: Words = "none"
@@ -60,6 +57,8 @@ class Call:
     steps: str = "num_inference_steps"
     scale: str = "guidance_scale"
     batch_argument: bool = False
+    one_by_one: bool = False
+    square: bool = False
 
     def with_options(self, *names: str, **changes: Any) -> Call:
         return replace(self, options=self.options | set(names), **changes)
@@ -93,6 +92,8 @@ _KANDINSKY = Call(
     frozenset({"guidance_scale", *_PRIOR}),
     frozenset({"ddim", "ddpm"}),
     sizes="movq",
+    # Its combined pipelines hand on a default that its decoders warn of.
+    constants={"callback_steps": None},
 )
 _IF = Call(
     "pixels",
@@ -181,9 +182,15 @@ CALLS: Mapping[str, Call] = {
     "SanaControlNetPipeline": _controlled(_SANA, "control_image"),
     "AuraFlowPipeline": _AURA,
     "KandinskyV22CombinedPipeline": _KANDINSKY,
-    "KandinskyV22Img2ImgCombinedPipeline": _from_picture(_KANDINSKY, mixes=frozenset()),
+    "KandinskyV22Img2ImgCombinedPipeline": _from_picture(
+        _KANDINSKY, mixes=frozenset(), square=True
+    ),
     "KandinskyV22InpaintCombinedPipeline": _inpainting(
-        replace(_KANDINSKY), strength=False, mixes=frozenset()
+        replace(_KANDINSKY, constants={}, output="np"),
+        strength=False,
+        mixes=frozenset(),
+        signed=True,
+        one_by_one=True,
     ),
     "UnCLIPPipeline": Call(
         "texts",

@@ -64,8 +64,10 @@ def networks_of(pipe: Any) -> list[nn.Module]:
 
 
 def _built(opened: OpenedPipeline, dtype: torch.dtype) -> Any:
+    if "text_proj" in opened.folder.components:
+        return _from_parts(opened, dtype)
     given: dict[str, Any] = {name: None for name in _WITHOUT if _takes(opened, name)}
-    if "safety_checker" in given:
+    if _takes(opened, "requires_safety_checker"):
         given["requires_safety_checker"] = False
     if opened.pipeline_class.startswith("StableDiffusionXL"):
         given["add_watermarker"] = False
@@ -87,6 +89,22 @@ def _built(opened: OpenedPipeline, dtype: torch.dtype) -> Any:
         local_files_only=True,
         **given,
     )
+
+
+def _from_parts(opened: OpenedPipeline, dtype: torch.dtype) -> Any:
+    """unCLIP, one part of which diffusers has moved from where folders say it is."""
+    # mypy sees no export in what the package loads late.
+    from diffusers.pipelines.deprecated.unclip import UnCLIPTextProjModel  # type: ignore[attr-defined]
+
+    parts = {}
+    for name, (library, class_name) in opened.folder.components.items():
+        home = transformers if library == "transformers" else diffusers
+        kind = UnCLIPTextProjModel if name == "text_proj" else getattr(home, class_name)
+        is_network = issubclass(kind, nn.Module)
+        told = {"torch_dtype": dtype, "use_safetensors": True} if is_network else {}
+        folder = opened.folder.folder / name
+        parts[name] = kind.from_pretrained(folder, local_files_only=True, **told)
+    return getattr(diffusers, opened.pipeline_class)(**parts)
 
 
 def _takes(opened: OpenedPipeline, name: str) -> bool:

@@ -33,7 +33,7 @@ def mix_rows(start: torch.Tensor, end: torch.Tensor, mixes: Mixes) -> torch.Tens
 
 def _between(own: torch.Tensor, ends: Sequence[torch.Tensor], mixes: Mixes) -> torch.Tensor:
     """own: of the streams that images draw from, which at weight 0 and 1 are those of the ends."""
-    mixed = mix_rows(*ends, mixes)
+    mixed = mix_rows(ends[0], ends[1], mixes)
     for row, mix in enumerate(mixes):
         if mix is None or mix.weight in (0.0, 1.0):
             mixed[row] = own[row]

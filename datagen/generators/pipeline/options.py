@@ -12,8 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from datagen.generators.pipeline.families_table import Task
 
 Scheduler = Literal[
-    *("ddim", "ddpm", "euler", "euler_a", "heun", "dpmpp_2m", "dpmpp_2m_karras", "unipc", "lms"),
-    *("lcm", "flow_match_euler"),
+    "ddim",
+    "ddpm",
+    "euler",
+    "euler_a",
+    "heun",
+    "dpmpp_2m",
+    "dpmpp_2m_karras",
+    "unipc",
+    "lms",
+    "lcm",
+    "flow_match_euler",
 ]
 SCHEDULERS: tuple[Scheduler, ...] = get_args(Scheduler)
 Dtype = Literal["float32", "float16", "bfloat16"]

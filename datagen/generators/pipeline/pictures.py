@@ -79,7 +79,7 @@ def _reduced(image: Picture, factor: int) -> Picture:
     height, width = image.shape[0] // factor, image.shape[1] // factor
     blocks = image.reshape(height, factor, width, factor, 3).astype(np.uint32)
     sums = blocks.sum(axis=(1, 3))
-    return ((sums + factor * factor // 2) // (factor * factor)).astype(np.uint8)
+    return np.asarray((sums + factor * factor // 2) // (factor * factor), np.uint8)
 
 
 def as_tensor(pictures: Sequence[Picture], *, signed: bool) -> torch.Tensor:

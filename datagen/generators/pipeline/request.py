@@ -92,8 +92,10 @@ def request_of(config: ModelConfig, options: PipelineOptions) -> PipelineRequest
     loras = [(Files(part.source, None, part.sha256), part.weight) for part in network.loras]
     loras += [(Files(each.source, None, each.sha256), each.weight) for each in options.loras]
     inversions = [
-        (Files(part.source, None, part.sha256), part.token)
-        for part in (*network.textual_inversions, *options.textual_inversions)
+        (Files(part.source, None, part.sha256), part.token) for part in network.textual_inversions
+    ]
+    inversions += [
+        (Files(each.source, None, each.sha256), each.token) for each in options.textual_inversions
     ]
     task = options.task or network.task or ("controlnet" if controlnet else None)
     return PipelineRequest(pipeline, controlnet, tuple(loras), tuple(inversions), task, options)
@@ -124,9 +126,7 @@ def _controlnet(network: PipelineNetwork, options: PipelineOptions) -> Files | N
 def open_request(request: PipelineRequest) -> OpenedPipeline:
     """Reads every file, once in a process. Raises ModelError."""
     wanted = request.pipeline
-    folder = open_pipeline(
-        wanted.source, revision=wanted.revision, sha256=wanted.sha256, allow_network=True
-    )
+    folder = open_pipeline(wanted.source, revision=wanted.revision, sha256=wanted.sha256)
     task = request.task or default_task(folder.pipeline_class)
     pipeline_class = check_task(folder, task)
     controlnet = _open_controlnet(request, folder, task)
@@ -167,9 +167,7 @@ def _open_controlnet(
         if is_inside:
             return None
         raise ModelError("options.controlnet is missing: task controlnet needs its folder")
-    controlnet = open_controlnet(
-        wanted.source, revision=wanted.revision, sha256=wanted.sha256, allow_network=True
-    )
+    controlnet = open_controlnet(wanted.source, revision=wanted.revision, sha256=wanted.sha256)
     check_controlnet(controlnet, folder)
     return controlnet
 

@@ -62,6 +62,11 @@ class _Batch:
             return [None] * len(self.seeds)
         return [condition.mix for condition in self.conditions]
 
+    def only(self, row: int) -> _Batch:
+        """One of its images."""
+        conditions = None if self.conditions is None else [self.conditions[row]]
+        return _Batch([self.seeds[row]], [self.class_ids[row]], conditions)
+
 
 class PipelineSampler:
     """A loaded pipeline at one batch shape, where its networks are."""
@@ -124,12 +129,17 @@ class PipelineSampler:
                 image[~condition.region] = picture[~condition.region]
         return images
 
-    @torch.inference_mode()
     def _images(self, batch: _Batch) -> Images:
+        if not self.opened.call.one_by_one:
+            return self._draw(batch)
+        return np.concatenate([self._draw(batch.only(row)) for row in range(self.batch_size)])
+
+    @torch.inference_mode()
+    def _draw(self, batch: _Batch) -> Images:
         call, mixes = self.opened.call, batch.mixes
         arguments = self._told | self._words_of(batch) | self._shown(batch)
         if call.batch_argument:
-            arguments["batch_size"] = self.batch_size
+            arguments["batch_size"] = len(batch.seeds)
         if "class_labels" in call.options:
             arguments["class_labels"] = [self.class_numbers[i] for i in batch.class_ids]
         generators = seeded_generators(seeds_of_draws(batch.seeds, mixes))
@@ -143,15 +153,15 @@ class PipelineSampler:
                 others = [self.class_numbers[0 if i is None else i] for i in ids]
                 patched.enter_context(mixed_classes(self.pipe, others, mixes))
             drawn = self.pipe(**arguments, generator=generators).images
-        return self._checked(drawn)
+        return self._checked(drawn, len(batch.seeds))
 
-    def _checked(self, drawn: Any) -> Images:
+    def _checked(self, drawn: Any, num_images: int) -> Images:
         """Images in [0, 1], (N, C, H, W) or NHWC of numpy => NHWC uint8; the one range
         conversion."""
         images = drawn if isinstance(drawn, torch.Tensor) else torch.from_numpy(np.asarray(drawn))
         if isinstance(drawn, torch.Tensor):
             images = images.permute(0, 2, 3, 1)
-        wanted = (self.batch_size, *self.config.image_size, self.config.channels)
+        wanted = (num_images, *self.config.image_size, self.config.channels)
         if tuple(images.shape) != wanted:
             raise ModelError(
                 f"pipeline {self.opened.pipeline_class}: made images of {tuple(images.shape)}; "
@@ -170,7 +180,7 @@ class PipelineSampler:
         call = self.opened.call
         if call.words == "none":
             return {}
-        texts = [self._texts(row, batch) for row in range(self.batch_size)]
+        texts = [self._texts(row, batch) for row in range(len(batch.seeds))]
         if call.words == "texts":
             return {"prompt": [own[0] for own, _, _ in texts]}
         pairs = [pair for own, other, _ in texts for pair in (own, other)]

@@ -18,6 +18,11 @@ _VAE_WIDTHS = ("block_out_channels", "encoder_block_out_channels")
 def check_size(opened: OpenedPipeline, image_size: tuple[int, int]) -> None:
     """image_size: (height, width). Raises ModelError naming what the sides must be."""
     fixed = _fixed_size(opened)
+    if opened.call.square and image_size[0] != image_size[1]:
+        raise ModelError(
+            f"image_size {list(image_size)}: {opened.pipeline_class} makes squares alone; expected "
+            f"{[min(image_size)] * 2}"
+        )
     if fixed is not None:
         if fixed != image_size:
             raise ModelError(
