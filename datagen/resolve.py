@@ -36,7 +36,7 @@ from datagen.generators.interface import (
 )
 from datagen.generators.model_directory import Model, UnknownModelError, find_model, model_names
 from datagen.generators.model_versions import pinned_name
-from datagen.plan import seed_of_name
+from datagen.plan import SplitPattern, seed_of_name
 from datagen.recipe import (
     Recipe,
     RecipeDocument,
@@ -393,6 +393,7 @@ def resolve_recipe(
         seeded, model, config, options, _filters(recipe), conditioner_model, condition_options
     )
     _check_conditioner(resolved)
+    _check_pools(resolved)
     _check_detector(resolved)
     check_words(
         recipe,
@@ -490,6 +491,24 @@ def _check_conditioner(resolved: ResolvedRecipe) -> None:
             f"conditions of {', '.join(wanted.names)}, which model {resolved.model.name} knows; "
             f"they have {', '.join(unknown[:5])} as well",
         )
+
+
+def _check_pools(resolved: ResolvedRecipe) -> None:
+    """Raises RecipeError if a set has nothing to draw for a class in one of its splits."""
+    check = getattr(resolved.conditioner, "check_pools", None)
+    if check is None:
+        return
+    kind, classes = resolved.recipe.conditioning.kind, resolved.recipe.classes
+    pattern = SplitPattern(resolved.recipe.splits.ratios, limit=max(c.count for c in classes))
+    splits_of = {
+        c.name: [name for i, name in enumerate(pattern.names) if pattern.count(i, c.count)]
+        for c in classes
+    }
+    try:
+        check(splits_of)
+    except ModelError as error:
+        model = resolved.conditioner_model or resolved.model
+        raise field_error(f"conditioning.{kind}", model.name, str(error)) from None
 
 
 def _check_pictures(resolved: ResolvedRecipe, wanted: ConditionConfig) -> None:

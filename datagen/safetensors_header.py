@@ -90,6 +90,23 @@ def read_safetensors(
     return TensorFile(tensors, metadata, hashlib.sha256(data).hexdigest())
 
 
+def read_tensor(
+    path: Path, name: str, *, types: Sequence[str] = WEIGHT_TYPES, max_bytes: int
+) -> NDArray[Any]:
+    """One tensor alone, flat. Raises ModelError if the file is not sound, or has none of at most
+    max_bytes by that name."""
+    import numpy as np
+
+    with open(path, "rb", opener=_no_link) as file, _told_of(path):
+        size_bytes = os.fstat(file.fileno()).st_size
+        entries, _ = _check(file, size_bytes, types)
+        found = next((entry for entry in entries if entry.name == name), None)
+        if found is None or found.end - found.begin > max_bytes:
+            raise ValueError(f"no tensor {name} of at most {max_bytes} bytes")
+        file.seek(size_bytes - entries[-1].end + found.begin)
+        return np.frombuffer(file.read(found.end - found.begin), _NUMPY_TYPES[found.dtype])
+
+
 def _no_link(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW)
 

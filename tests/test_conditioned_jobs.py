@@ -15,6 +15,10 @@ from datagen.conditions import ConditionConfig, condition_digest
 from datagen.engine import load_sampler
 from datagen.errors import JobError, RecipeError
 from datagen.formats.version import VersionReader
+from datagen.generators.condition_set.spec import ConditionSetSpec
+from datagen.generators.interface import ModelConfig
+from datagen.generators.model_directory import save_model
+from datagen.image_set import ImageSet
 from datagen.manifest import Manifest
 from datagen.plan import Plan, attempt_seed
 from datagen.recipe import RecipeDocument
@@ -24,7 +28,7 @@ from datagen.settings import Settings, load_settings
 from datagen.stages.job import CONDITION_KEY, Place, draw_images, labels_of
 from datagen.verify import verify_version
 from datagen.versions import version_prefix
-from tests.generators.tiny_models import TINY_CONDITIONED, save_random_model
+from tests.generators.tiny_models import FACTS, TINY_CONDITIONED, save_random_model
 from tests.published import Home, open_home, publish
 from tests.recipes import noise_recipe
 
@@ -202,3 +206,31 @@ def test_what_does_not_fit_the_model_is_refused(
     with pytest.raises(RecipeError, match="conditioning") as caught:
         resolved_of(noise_recipe(changes(**more)), settings)
     assert expected in str(caught.value)
+
+
+def test_a_split_without_an_item_of_a_class_is_refused_before_anything_is_drawn(
+    settings: Settings,
+) -> None:
+    spec, (name, other) = ConditionSetSpec(), CONFIG.class_names[:2]
+    images = ImageSet(
+        images=np.zeros((4, *CONFIG.image_size, 1), np.uint8),
+        class_ids=np.array([0, 0, 0, 1]),
+        class_names=(name, other),
+        names=tuple("abcd"),
+        masks=np.arange(4, dtype=np.uint8)[:, None, None]
+        % 3
+        * np.ones(CONFIG.image_size, np.uint8),
+        groups=tuple("abcd"),
+        mask_names=NAMES,
+    )
+    found = spec.fitted(images, spec.network_options(), kind="mask", seed=0)
+    config = ModelConfig("condition_set", images.class_names, CONFIG.image_size, 1, found.network)
+    save_model(settings.models_dir / "few", config, found.weights, FACTS, card="# a test\n")
+    given: dict[str, Any] = {
+        "conditioning": {"mask": {"model": "few"}},
+        "splits": {"ratios": {"train": 0.5, "val": 0.5}},
+    }
+    resolved_of(noise_recipe(changes(**given)), settings)
+    given["classes"] = [{"name": other, "count": 2}]
+    with pytest.raises(RecipeError, match=rf"conditioning\.mask.*no item of class '{other}'"):
+        resolved_of(noise_recipe(changes(**given)), settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from safetensors.numpy import load_file, save_file
 
-from datagen.conditions import Condition, Conditioner, ConditionKind
+from datagen.conditions import Condition, Conditioner, ConditionKind, condition_digest
 from datagen.errors import InputError, ModelError
 from datagen.generators.condition_set import fit
 from datagen.generators.condition_set.items import (
@@ -381,6 +383,46 @@ def test_a_pool_without_the_class_says_so(models: Mapping[str, Model], tmp_path:
     model = fitted(tmp_path / "one", class_ids=np.zeros(NUM, np.int64))
     with pytest.raises(ModelError, match=r"'well'.*'train'.*same_class"):
         drawer(model).draw(1, "well", "train")
+
+
+def test_what_pools_lack_is_told_before_anything_is_drawn(
+    models: Mapping[str, Model], tmp_path: Path
+) -> None:
+    one = fitted(tmp_path / "one", class_ids=np.zeros(NUM, np.int64))
+    conditioner = drawer(one)
+    conditioner.check_pools({"sick": ["train", "val"], "other": ["train"]})  # type: ignore[attr-defined]
+    with pytest.raises(ModelError, match=r"'well'.*'val'.*same_class"):
+        conditioner.check_pools({"sick": ["val"], "well": ["val"]})  # type: ignore[attr-defined]
+    drawer(one, same_class=False).check_pools({"well": ["val"]})  # type: ignore[attr-defined]
+    equal = fitted(tmp_path / "equal", masks=np.ones((NUM, *SIZE), np.uint8))
+    alike = drawer(equal)  # of twelve groups by name
+    with pytest.raises(ModelError, match="a set of 1 group"):
+        alike.check_pools({"sick": ["train"]})  # type: ignore[attr-defined]
+
+
+def test_a_set_of_before_its_table_told_is_checked_when_it_draws(tmp_path: Path) -> None:
+    model = fitted(tmp_path / "old")
+    assert model.weights is not None
+    table = json.loads(load_file(model.weights)["table"].tobytes())
+    tensors = load_file(model.weights)
+    del table["joined"]
+    tensors["table"] = np.frombuffer(json.dumps(table).encode(), np.uint8)
+    save_file(tensors, tmp_path / "old.safetensors")
+    old = drawer(replace(model, weights=tmp_path / "old.safetensors"))
+    old.check_pools({"sick": ["nowhere"]})  # type: ignore[attr-defined]
+    found, expected = (each.draw(3, "sick", "val") for each in (old, drawer(model)))
+    assert condition_digest(found) == condition_digest(expected)
+
+
+def test_jobs_share_the_items_that_they_draw_from(
+    models: Mapping[str, Model], tmp_path: Path
+) -> None:
+    first, second = drawer(models["mask"]), drawer(models["mask"], same_class=False)
+    assert first.items is second.items  # type: ignore[attr-defined]
+    copied = tmp_path / "copied.safetensors"
+    assert models["mask"].weights is not None
+    copied.write_bytes(models["mask"].weights.read_bytes())
+    assert drawer(replace(models["mask"], weights=copied)).items is not first.items  # type: ignore[attr-defined]
 
 
 def test_a_set_that_is_too_large_for_a_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +17,9 @@ from datagen.generators.condition_set.items import (
     Items,
     check_splits,
     joined_groups,
-    load_items,
     split_of_groups,
 )
+from datagen.generators.condition_set.kept import SetFile, kept_items, told_groups
 from datagen.generators.condition_set.options import ConditionSetNetwork, ConditionSetOptions
 from datagen.generators.conditioning.composition import (
     MAX_TRIES,
@@ -69,9 +69,29 @@ class SetConditions:
             return frozenset({"boxes"})
         return frozenset({"mask", "instances"} if self.names else set())
 
+    def check_pools(self, splits_of: Mapping[str, Collection[str]]) -> None:
+        """Before anything is drawn. splits_of: class => the splits that its images lie in. Raises
+        ModelError for too few groups, or a split without an item of a class, as far as the set's
+        table tells."""
+        told = told_groups(self.weights, self.config)
+        if told is None:
+            return
+        dealt = split_of_groups([group for group, _ in told], self.splits)
+        present = {(class_name, dealt[group]) for group, class_name in told}
+        for class_name, splits in splits_of.items():
+            if not self.options.same_class or class_name not in self.config.class_names:
+                continue
+            for split in sorted(splits):
+                if (class_name, split) not in present:
+                    raise _no_item(class_name, split)
+
     @cached_property
+    def _file(self) -> SetFile:
+        return SetFile.of(self.weights, self.config)
+
+    @property
     def items(self) -> Items:
-        return load_items(self.weights, self.config)
+        return kept_items(self._file)
 
     @cached_property
     def pools(self) -> dict[str, Rows]:
@@ -114,11 +134,7 @@ class SetConditions:
             wanted = self.config.class_names.index(class_name)
             rows = rows[self.items.class_ids[rows] == wanted]
         if len(rows) == 0:
-            raise ModelError(
-                f"condition set: no item of class {class_name!r} that would do is in the pool of "
-                f"split {split!r}; fit the set to more groups with such items, ask for fewer "
-                "splits, or set same_class: false"
-            )
+            raise _no_item(class_name, split)
         return rows
 
     def _draft(self, rng: np.random.Generator, rows: Rows) -> Draft:
@@ -169,6 +185,14 @@ class SetConditions:
         return Condition(
             labels, mask=painting.draft.mask, image=painting.draft.image, region=painting.hole
         )
+
+
+def _no_item(class_name: str, split: str) -> ModelError:
+    return ModelError(
+        f"condition set: no item of class {class_name!r} that would do is in the pool of split "
+        f"{split!r}; fit the set to more groups with such items, ask for fewer splits, or set "
+        "same_class: false"
+    )
 
 
 def check_options(

@@ -45,6 +45,7 @@ def tensors_of(items: Items) -> dict[str, NDArray[np.uint8]]:
         "groups": items.groups,
         "class_ids": items.class_ids.tolist(),
         "spacing_mm": items.spacing_mm,
+        "joined": joined_groups(items),  # for told_groups; nobody draws by it
     }
     tensors = {TABLE: np.frombuffer(json.dumps(table).encode(), np.uint8)}
     if items.masks is not None:
