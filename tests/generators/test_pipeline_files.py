@@ -24,7 +24,6 @@ from datagen.generators.pipeline.files import (
     open_textual_inversion,
     task_of,
 )
-from datagen.generators.pipeline.hub import pin_revision
 from datagen.generators.pipeline.part_fit import check_has_controlnet
 from tests.generators.pipeline_folders import (
     COMPONENTS,
@@ -40,7 +39,6 @@ from tests.generators.pipeline_folders import (
     write_safetensors,
 )
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 Damage = Callable[[Path], object]
 UNET_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
@@ -363,45 +361,3 @@ def test_an_embedding_of_another_width_is_refused(folder: Path, tmp_path: Path) 
     write_inversion(path, name="clip_g")
     with pytest.raises(ModelError, match=r"of a text_encoder_2; .* has none"):
         check_textual_inversion(open_textual_inversion(str(path)), pipeline)
-
-
-@pytest.fixture
-def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A snapshot in a hub's cache: links to files beside it. Returns the repository's folder."""
-    cache = tmp_path / "hub"
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
-    repository = cache / "models--owner--name"
-    snapshot = write_pipeline(repository / "snapshots" / COMMIT)
-    blobs = repository / "blobs"
-    blobs.mkdir()
-    for number, path in enumerate(sorted(each for each in snapshot.rglob("*") if each.is_file())):
-        path.rename(blobs / str(number))
-        path.symlink_to(os.path.relpath(blobs / str(number), path.parent))
-    return repository
-
-
-def test_a_hub_id_is_read_from_the_cache(cached: Path, folder: Path, tmp_path: Path) -> None:
-    opened = open_pipeline("owner/name", revision=COMMIT)
-    assert opened.sha256 == open_pipeline(str(folder)).sha256
-    assert opened.licence == "apache-2.0"
-    with pytest.raises(ModelError, match=r"not whole in this machine's cache.* hf download"):
-        open_pipeline("owner/other", revision=COMMIT)
-    weights = cached / "snapshots" / COMMIT / UNET_WEIGHTS
-    weights.unlink()
-    weights.symlink_to(tmp_path / "pipeline" / UNET_WEIGHTS)
-    with pytest.raises(ModelError, match="link out of the folder"):
-        open_pipeline("owner/name", revision=COMMIT)
-
-
-@pytest.mark.parametrize("revision", ["main", "v1.0", COMMIT[:12], COMMIT.upper()])
-def test_a_branch_or_tag_is_no_pin(revision: str) -> None:
-    with pytest.raises(ModelError, match="expected a full commit id"):
-        open_pipeline("owner/name", revision=revision)
-    with pytest.raises(ModelError, match="is a branch or tag, which the hub alone"):
-        pin_revision("owner/name", revision, allow_network=False)
-    assert pin_revision("owner/name", COMMIT, allow_network=False) == COMMIT
-
-
-def test_what_is_no_hub_id_is_told() -> None:
-    with pytest.raises(ModelError, match="expected a hub id such as owner/name"):
-        open_pipeline("../folder", revision=COMMIT)

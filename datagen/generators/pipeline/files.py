@@ -6,9 +6,10 @@ safetensors alone, and no code is loaded. Called by spec.py, loading.py and regi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from datagen.errors import ModelError
 from datagen.generators.pipeline.component_checks import (
@@ -30,7 +31,12 @@ from datagen.generators.pipeline.folder_files import (
     tensor_entries,
     tree_sha256,
 )
-from datagen.generators.pipeline.hub import is_hub_id, open_snapshot
+from datagen.generators.pipeline.hub import (
+    fetch_snapshot,
+    find_snapshot,
+    is_hub_id,
+    not_cached,
+)
 from datagen.generators.pipeline.licences import read_licence
 from datagen.generators.pipeline.lora_fit import check_lora
 from datagen.generators.pipeline.opened_files import (
@@ -65,6 +71,8 @@ __all__ = [
 
 _CONFIG = "config.json"
 
+Opened = TypeVar("Opened", PipelineFolder, ControlNetFolder)
+
 
 def open_pipeline(
     source: str,
@@ -74,35 +82,37 @@ def open_pipeline(
     allow_network: bool = False,
 ) -> PipelineFolder:
     """source: a folder, or a hub id (owner/name) together with revision, its full commit id.
+    allow_network: what the hub's cache lacks may be fetched.
 
     Reads every byte of its files once in a process, for the digest. Raises ModelError if it is
     missing, unsafe or of a kind that is not run, or not the files of `sha256`.
     """
-    what, folder, root = _located("pipeline", source, revision, allow_network=allow_network)
-    with _read_errors_told(what):
-        check_tree(what, folder)
-        index = checked_file(what, INDEX, folder / INDEX, root)
-        pipeline_class, declared = read_index(what, read_json(what, INDEX, index))
-        parts = [
-            open_component(what, folder / name, root, name=name, declared=each, prefix=f"{name}/")
-            for name, each in declared.items()
-        ]
-        variant = choose_variant(what, parts)
-        files = used_files(parts, variant) | {INDEX: index}
-        num_bytes = check_headers(files)
-        digest = tree_sha256(files)
-        licence = read_licence(folder, root)
-    _check_digest(what, digest, sha256)
+    what = f"pipeline {source[:500]}"
+    opened = _read(_read_pipeline, what, source, revision, allow_network=allow_network)
+    _check_digest(what, opened.sha256, sha256)
+    return opened
+
+
+def _read_pipeline(what: str, folder: Path, root: Path) -> PipelineFolder:
+    check_tree(what, folder)
+    index = checked_file(what, INDEX, folder / INDEX, root)
+    pipeline_class, declared = read_index(what, read_json(what, INDEX, index))
+    parts = [
+        open_component(what, folder / name, root, name=name, declared=each, prefix=f"{name}/")
+        for name, each in declared.items()
+    ]
+    variant = choose_variant(what, parts)
+    files = used_files(parts, variant) | {INDEX: index}
     return PipelineFolder(
         folder=folder,
         root=root,
-        sha256=digest,
+        num_bytes=check_headers(files),
+        sha256=tree_sha256(files),
         pipeline_class=pipeline_class,
         family=FAMILY_OF[pipeline_class],
         components=declared,
         variant=variant,
-        licence=licence,
-        num_bytes=num_bytes,
+        licence=read_licence(folder, root),
         has_safety_checker="safety_checker" in declared,
         files=tuple(sorted(files)),
     )
@@ -116,25 +126,34 @@ def open_controlnet(
     allow_network: bool = False,
 ) -> ControlNetFolder:
     """As open_pipeline, of a folder with one ControlNet."""
-    what, folder, root = _located("controlnet", source, revision, allow_network=allow_network)
-    with _read_errors_told(what):
-        check_tree(what, folder)
-        config = read_json(what, _CONFIG, checked_file(what, _CONFIG, folder / _CONFIG, root))
-        class_name = str(config.get("_class_name"))
-        if class_name not in CONTROLNETS:
-            raise ModelError(
-                f"{what}: {_CONFIG}: _class_name {class_name[:100]!r}; expected one of "
-                f"{', '.join(CONTROLNETS)}"
-            )
-        declared = ("diffusers", class_name)
-        part = open_component(what, folder, root, name="controlnet", declared=declared, prefix="")
-        variant = choose_variant(what, [part])
-        files = used_files([part], variant)
-        num_bytes = check_headers(files)
-        digest = tree_sha256(files)
-        licence = read_licence(folder, root)
-    _check_digest(what, digest, sha256)
-    return ControlNetFolder(folder, root, digest, class_name, variant, licence, num_bytes)
+    what = f"controlnet {source[:500]}"
+    opened = _read(_read_controlnet, what, source, revision, allow_network=allow_network)
+    _check_digest(what, opened.sha256, sha256)
+    return opened
+
+
+def _read_controlnet(what: str, folder: Path, root: Path) -> ControlNetFolder:
+    check_tree(what, folder)
+    config = read_json(what, _CONFIG, checked_file(what, _CONFIG, folder / _CONFIG, root))
+    class_name = str(config.get("_class_name"))
+    if class_name not in CONTROLNETS:
+        raise ModelError(
+            f"{what}: {_CONFIG}: _class_name {class_name[:100]!r}; expected one of "
+            f"{', '.join(CONTROLNETS)}"
+        )
+    declared = ("diffusers", class_name)
+    part = open_component(what, folder, root, name="controlnet", declared=declared, prefix="")
+    variant = choose_variant(what, [part])
+    files = used_files([part], variant)
+    return ControlNetFolder(
+        folder=folder,
+        root=root,
+        num_bytes=check_headers(files),
+        sha256=tree_sha256(files),
+        controlnet_class=class_name,
+        variant=variant,
+        licence=read_licence(folder, root),
+    )
 
 
 def open_lora(source: str, *, sha256: str | None = None) -> LoraFile:
@@ -160,20 +179,38 @@ def open_textual_inversion(source: str, *, sha256: str | None = None) -> Textual
     return TextualInversionFile(path, digest, shapes)
 
 
-def _located(
-    kind: str, source: str, revision: str | None, *, allow_network: bool
-) -> tuple[str, Path, Path]:
-    """What errors call it, its folder, and the folder that links in it may point into."""
-    what = f"{kind} {source[:500]}"
-    if revision is not None:
-        return what, *open_snapshot(source, revision, allow_network=allow_network)
+def _read(
+    read: Callable[[str, Path, Path], Opened],
+    what: str,
+    source: str,
+    revision: str | None,
+    *,
+    allow_network: bool,
+) -> Opened:
+    """read: is told what errors call it, its folder, and the one that links may point into."""
+    with _read_errors_told(what):
+        if revision is None:
+            return read(what, *_folder_of(what, source))
+        found = find_snapshot(source, revision)
+        if found is None and not allow_network:
+            raise not_cached(source, revision)
+        if found is not None:
+            try:
+                return read(what, *found)
+            except ModelError:
+                if not allow_network:
+                    raise
+        return read(what, *fetch_snapshot(source, revision))  # parts of it may have been missing
+
+
+def _folder_of(what: str, source: str) -> tuple[Path, Path]:
     folder = Path(source)
     if not source or not folder.is_dir():
         hint = "; a hub id needs a revision beside it" if is_hub_id(source) else ""
         raise ModelError(
             f"{what} is not a folder; give one that diffusers' save_pretrained wrote{hint}"
         )
-    return what, folder, folder.resolve()
+    return folder, folder.resolve()
 
 
 def _single_file(what: str, source: str) -> Path:
