@@ -502,7 +502,7 @@ def test_no_error_shows_a_traceback_unless_asked(
 
 
 def test_an_interrupted_run_exits_with_130_and_goes_on(tmp_path: Path) -> None:
-    many = {"classes": [{"name": "cat", "count": 20_000}], "image_size": [32, 32]}
+    many = {"classes": [{"name": "cat", "count": 8_000}], "image_size": [32, 32]}
     recipe = write_recipe(tmp_path / "many.json", many)
     command = [*DATAGEN, "run", str(recipe), "--json"]
     process = subprocess.Popen(
