@@ -170,7 +170,7 @@ class ResolvedRecipe:
         content["generator"] = {
             "model": self.model.name,
             "model_digest": self.model.digest,
-            "options": self.options.model_dump(mode="json"),
+            "options": self.options.model_dump(mode="json", exclude_none=True),
         }
         content["filters"] = [
             # What is not given is no part of it: as filters grow options, digests stay.
@@ -297,7 +297,7 @@ class ResolvedRecipe:
         content = {
             "seed": self.seed,
             "model_digest": self.model.digest,
-            "options": self.options.model_dump(mode="json"),
+            "options": self.options.model_dump(mode="json", exclude_none=True),
             "image_size": self.recipe.image_size,
             "conditioning": self._condition_context(),
             "fingerprint": fingerprint,

@@ -1,0 +1,162 @@
+"""Jobs of pipelines in this process: the batch shape, captions, growth, an image made again."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datagen.batch_shape import with_batch_shape
+from datagen.deployment_rules import DeploymentRules
+from datagen.embedded import run_recipe
+from datagen.errors import RecipeError
+from datagen.formats.version import StoredSample, VersionReader
+from datagen.manifest import Manifest
+from datagen.remake import remake_sample
+from datagen.resolve import ResolvedRecipe, resolve
+from datagen.settings import Settings, load_settings
+from datagen.versions import version_prefix
+from tests.generators.tiny_pipelines import save_tiny
+from tests.published import Home, open_home
+from tests.recipes import noise_recipe
+
+PROMPT = {
+    "template": "a {shade} {class}",
+    "negative": "a b",
+    "attributes": {"shade": {"weights": {"dark": 0.5, "pale": 0.5}}},
+}
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = save_tiny("sd", tmp_path_factory.mktemp("pipelines") / "sd")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return load_settings({}, home=tmp_path_factory.mktemp("home"))
+
+
+def recipe_of(pipeline: Path, counts: dict[str, int], **changes: Any) -> ResolvedRecipe:
+    content = {
+        "name": "words",
+        "image_size": [32, 32],
+        "classes": [{"name": name, "count": count} for name, count in counts.items()],
+        "generator": {"model": "pipeline", "source": str(pipeline), "num_inference_steps": 2},
+        "conditioning": {"prompt": PROMPT},
+        "splits": {"ratios": {"train": 0.5, "val": 0.5}},
+    } | changes
+    return resolve(noise_recipe(content), [])
+
+
+def samples_of(home: Home, name: str) -> dict[str, StoredSample]:
+    row = home.version(name)
+    folder = home.folder(row.name, row.version)
+    manifest = Manifest.from_bytes((folder / "manifest.json").read_bytes())
+    reader = VersionReader(home.store, version_prefix("local", row.name, row.version), manifest)
+    return {sample.key: sample for sample in reader.iter_samples()}
+
+
+@pytest.mark.slow
+def test_a_job_of_prompts_from_recipe_to_version(pipeline: Path, settings: Settings) -> None:
+    """Grown by a class and by images, it keeps every image that it had."""
+    first = recipe_of(pipeline, {"nevus": 6})
+    result = run_recipe(first, settings)
+    assert result.counts == {"nevus": {"train": 3, "val": 3}}
+    with open_home(settings.home) as home:
+        before = samples_of(home, "words@1")
+        told = {s.record["attributes"]["shade"] for s in before.values()}
+        assert told == {"dark", "pale"}
+        for sample in before.values():
+            assert sample.labels.caption == f"a {sample.record['attributes']['shade']} nevus"
+
+        key = min(before)
+        again = remake_sample(home.catalog, home.store, settings, home.version("words@1"), key)
+        assert again.identical
+
+        shapes = list((settings.home / "batch-shapes").iterdir())
+        assert len(shapes) == 1
+        chosen = json.loads(shapes[0].read_bytes())["batch_size"]
+        fingerprint = Manifest.from_bytes(
+            (home.folder("words", 1) / "manifest.json").read_bytes()
+        ).fingerprint
+        assert fingerprint["generation"]["batch_size"] == chosen
+
+    run_recipe(recipe_of(pipeline, {"nevus": 9, "mole": 2}), settings)
+    with open_home(settings.home) as home:
+        after = samples_of(home, "words@2")
+    assert len(after) == 11
+    for key, sample in before.items():
+        assert after[key].png == sample.png
+        assert after[key].record["split"] == sample.record["split"]
+        assert after[key].labels.caption == sample.labels.caption
+
+
+def test_the_batch_shape_is_measured_once(pipeline: Path, settings: Settings) -> None:
+    """What was remembered holds, and what the recipe says goes before it."""
+    said = recipe_of(
+        pipeline,
+        {"nevus": 2},
+        generator={"model": "pipeline", "source": str(pipeline), "batch_size": 3},
+    )
+    assert with_batch_shape(said, settings).batch_size == 3
+    noise = resolve(noise_recipe(), [])
+    assert with_batch_shape(noise, settings) is noise
+
+
+def test_attributes_of_exact_counts(pipeline: Path) -> None:
+    counts = {"dark": 2, "pale": 5}
+    prompt = PROMPT | {"attributes": {"shade": {"counts": counts}}}
+    resolved = recipe_of(pipeline, {"nevus": 7}, conditioning={"prompt": prompt})
+    assert resolved.prompts is not None
+    dealt = Counter(resolved.prompts.of("nevus", k).attributes["shade"] for k in range(7))
+    assert dealt == counts
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"conditioning": {}}, r"conditioning\.prompt.*makes images from text"),
+        (
+            {"conditioning": {"prompt": {"template": "a {class} of Angela Merkel"}}},
+            r"conditioning\.prompt.*Angela Merkel",
+        ),
+        (
+            {"conditioning": {"prompt": {"template": "a {class}" + " with spots" * 50}}},
+            r"conditioning\.prompt.*tokens",
+        ),
+        ({"image_size": [30, 32]}, "multiple"),
+        ({"conditioning": {"prompt": PROMPT, "mix": {"between": "images"}}}, "mix"),
+    ],
+)
+def test_what_a_pipeline_does_not_take_is_refused(
+    pipeline: Path, changes: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(RecipeError, match=told):
+        recipe_of(pipeline, {"nevus": 2}, **changes)
+
+
+def test_models_without_words_take_no_prompt() -> None:
+    with pytest.raises(RecipeError, match=r"conditioning\.prompt.*noise takes none"):
+        resolve(noise_recipe({"conditioning": {"prompt": {"template": "a {class}"}}}), [])
+
+
+def test_a_pipeline_without_a_licence_is_refused_unless_the_deployment_allows(
+    pipeline: Path, tmp_path: Path
+) -> None:
+    bare = save_tiny("ddpm", tmp_path / "bare")
+    document = noise_recipe(
+        {
+            "image_size": [16, 16],
+            "classes": [{"name": "nevus", "count": 1}],
+            "generator": {"model": "pipeline", "source": str(bare), "num_inference_steps": 2},
+        }
+    )
+    with pytest.raises(RecipeError, match="none is stated"):
+        resolve(document, [])
+    assert resolve(document, [], DeploymentRules(allow_unlicensed=True)).label_kinds == frozenset()
