@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from datagen.conditions import Condition, Prompt
 from datagen.generators import GENERATORS
 from datagen.generators.interface import (
     ConditionedSampler,
@@ -27,6 +28,7 @@ from datagen.generators.interface import (
 )
 from datagen.generators.model_directory import Model, load_model
 from datagen.images import to_8_bits
+from datagen.labels import Labels
 from tests.generators.tiny_models import (
     SHIPPED_SIZE,
     TINY,
@@ -41,8 +43,10 @@ NUM_CLASSES = 3
 SEEDS = [5, 2**63 - 1, 2**62 + 12345, 0, 77, 2**32 + 5]
 CLASS_IDS = [0, 1, 2, 0, 1, 2]
 
-_BY_STEPS = ("ect", "edm", "latent-edm", "lora")
-_GUIDED = ("edm", "latent-edm", "lora")
+_BY_STEPS = ("ect", "edm", "latent-edm", "lora", "text-edm")
+# Of each kind of pipeline: tests/generators/test_pipeline_families.py.
+_ELSEWHERE = {"pipeline"}
+_GUIDED = ("edm", "latent-edm", "lora", "text-edm")
 
 # generator, options: every sampler and the two-call path of guidance count as a case.
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -64,6 +68,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("procedural", {"channels": 1, "blur_px": 1.0, "noise": 0.05}),
     ("spade", {}),
     ("spade", {"truncation": 0.5}),
+    ("text-edm", {"num_inference_steps": 2}),
     ("vae", {}),
     ("vae", {"temperature": 0.7}),
 ]
@@ -71,15 +76,19 @@ NAMES = [f"{name}-{json.dumps(options)}" for name, options in CASES]
 
 
 class WithConditions:
-    """A sampler of a model that takes conditions, with one that follows from the seed, as in a
-    job."""
+    """A sampler of a model that takes conditions, with one that follows from the seed, or that
+    needs prompts, with one that says the class, as in a job."""
 
     def __init__(self, sampler: Sampler, config: ModelConfig) -> None:
         self.inner, self.config = cast(ConditionedSampler, sampler), config
         self.batch_size = sampler.batch_size
 
     def sample(self, seeds: Sequence[int], class_ids: Sequence[int]) -> Images:
-        conditions = [condition_of(seed, self.config) for seed in seeds]
+        if self.config.condition is None:
+            names = [self.config.class_names[i] for i in class_ids]
+            conditions = [Condition(Labels(n), prompt=Prompt(f"a {n}")) for n in names]
+        else:
+            conditions = [condition_of(seed, self.config) for seed in seeds]
         return self.inner.sample_conditioned(seeds, class_ids, conditions)
 
 
@@ -96,7 +105,12 @@ class Case:
         sampler = self.model.spec.load(
             self.config, self.model.weights, options, batch_size=batch_size, device=device
         )
-        return sampler if self.config.condition is None else WithConditions(sampler, self.config)
+        return WithConditions(sampler, self.config) if takes_conditions(self) else sampler
+
+
+def takes_conditions(case: Case) -> bool:
+    needs_prompt = getattr(case.model.spec, "needs_prompt", lambda config, options: False)
+    return case.config.condition is not None or needs_prompt(case.config, case.options)
 
 
 def make_case(model: Model, options: dict[str, Any]) -> Case:
@@ -145,7 +159,7 @@ def assert_each_alone(sampler: Sampler, images: Images, seeds: list[int], ids: l
 def test_every_generator_has_cases() -> None:
     assert (
         {name.partition(" ")[0] for name, _ in CASES}
-        == {name for name, spec in GENERATORS.items() if makes_images(spec)}
+        == {name for name, spec in GENERATORS.items() if makes_images(spec)} - _ELSEWHERE
         == set(TINY)
         == set(SHIPPED_SIZE)
     )
@@ -269,7 +283,7 @@ names, size = ["disc", "ring", "bar"], (8, 12)
 config = model.spec.fit(model.config, options, class_names=names, image_size=size)
 sampler = model.spec.load(config, model.weights, options, batch_size=int(sys.argv[3]))
 seeds, class_ids = json.loads(sys.argv[4])
-if config.condition is not None:
+if config.condition is not None or model.spec.name == "text-edm":
     sampler = WithConditions(sampler, config)
 print(hashlib.sha256(sampler.sample(seeds, class_ids).tobytes()).hexdigest())
 """

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from datagen import mixing
 from datagen.conditions import Condition, Mix
 from datagen.errors import ModelError
 from datagen.generators.edm.samplers import SAMPLERS, Denoise, karras_sigmas
@@ -18,7 +18,7 @@ from datagen.generators.seeded import seeded_normal
 from datagen.generators.text_edm.encoder import TEXT_DIM, encode_texts
 from datagen.generators.text_edm.networks import NULL_TEXT, WITH_TEXT, TextDenoiser
 from datagen.generators.text_edm.options import TextEdmOptions
-from datagen.generators.weights import pad_batch, to_uint8_nhwc
+from datagen.generators.weights import pad_batch, to_pixels_nhwc
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class TextEdmSampler:
         options: TextEdmOptions,
         class_names: Sequence[str],
         encoder: Path,
+        bits: int = 8,
     ) -> None:
         """image_shape: (C, H, W). class_names: of the ids. encoder: the folder of its files."""
         self.network = network.eval()
@@ -53,6 +54,7 @@ class TextEdmSampler:
         self.options = options
         self.class_names = tuple(class_names)
         self.encoder = encoder
+        self.bits = bits
 
     def sample(self, seeds: Sequence[int], class_ids: Sequence[int]) -> Images:
         """Raises ModelError: without a prompt there is nothing to draw."""
@@ -64,12 +66,12 @@ class TextEdmSampler:
     def sample_conditioned(
         self, seeds: Sequence[int], class_ids: Sequence[int], conditions: Sequence[Condition]
     ) -> Images:
-        """Returns (N, H, W, C) uint8; see interface.ConditionedSampler. Raises ModelError for a
+        """Returns (N, H, W, C) of 8 or 16 bits; see interface.ConditionedSampler. Raises ModelError for a
         condition without a prompt, or one that is too long."""
         padded_seeds, padded_ids = pad_batch(seeds, class_ids, self.batch_size)
         padded = [*conditions, *[conditions[0]] * (self.batch_size - len(conditions))]
         images = self.draw(self._noise(padded_seeds, padded), self._told(padded_ids, padded))
-        return to_uint8_nhwc(images)[: len(seeds)]
+        return to_pixels_nhwc(images, self.bits)[: len(seeds)]
 
     @torch.inference_mode()
     def draw(self, noise: torch.Tensor, told: _Told) -> torch.Tensor:
@@ -137,19 +139,8 @@ class TextEdmSampler:
 
 
 def slerp(start: torch.Tensor, end: torch.Tensor, weight: float) -> torch.Tensor:
-    """On the arc between two of one shape, float32: start at weight 0, end at 1, bit for bit.
-
-    Source: Shoemake 1985, "Animating rotation with quaternion curves", section 3.3.
-    """
-    if weight in (0.0, 1.0):
-        return end if weight else start
-    a, b = start.double(), end.double()
-    cosine = float((a * b).sum() / (a.norm() * b.norm()))
-    angle = float(np.arccos(np.clip(cosine, -1.0, 1.0)))
-    if np.sin(angle) < 1e-6:  # the arc is a point, or no one arc
-        return ((1 - weight) * a + weight * b).float()
-    parts = np.sin([(1 - weight) * angle, weight * angle]) / np.sin(angle)
-    return (float(parts[0]) * a + float(parts[1]) * b).float()
+    """mixing.slerp of tensors on the CPU. Returns float32."""
+    return torch.from_numpy(mixing.slerp(start.numpy(), end.numpy(), weight))
 
 
 def other_text(text: str, class_name: str, mix: Mix) -> str:

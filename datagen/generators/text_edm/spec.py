@@ -29,7 +29,7 @@ class TextEdmSpec(EdmSpec):
     takes_any_class = True
     libraries: tuple[str, ...] = ("torch", "diffusers", "transformers", "tokenizers")
     revision = 1
-    most_bits = 8
+    most_bits = 16
 
     def takes(self, config: ModelConfig, options: BaseModel) -> frozenset[str]:
         return frozenset({"prompt", "mix:seeds", "mix:classes"})
@@ -89,6 +89,7 @@ class TextEdmSpec(EdmSpec):
             options=options,
             class_names=config.class_names,
             encoder=check_encoder(network.encoder_sha256),
+            bits=config.bits,
         )
 
     def objective(
