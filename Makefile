@@ -18,7 +18,11 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 LOG := $(VENV)/install.log
 
 # Test processes share few cores, and wait for servers half of the time: one thread in each.
-TEST_ENV := OMP_NUM_THREADS=1
+# What they compile is kept: each process would compile all tests again for each of the two runs.
+TEST_ENV := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
+
+# To collect the tests of the other files too would take each process ten seconds.
+SLOW_FILES = $(shell grep -rl --include='test_*.py' 'mark\.slow' tests)
 
 .PHONY: help install demo up test browser soak lint format bench secrets clean
 
@@ -48,7 +52,7 @@ up: $(INSTALLED_LOCAL)
 
 test: lint browser
 	$(TEST_ENV) $(BIN)/python -m pytest -n 3 -m "not slow and not soak"
-	$(TEST_ENV) $(BIN)/python -m pytest -n 3 --dist loadfile -m "slow and not soak"
+	$(TEST_ENV) $(BIN)/python -m pytest -n 3 --dist loadfile -m "slow and not soak" $(SLOW_FILES)
 
 # The report's tests drive a real one. Where it cannot be installed, they are skipped, but not in CI.
 browser:
