@@ -166,7 +166,8 @@ def _check_preprocessor(path: Path, names: set[str]) -> None:
     content = read_json(path / PREPROCESSOR)
     for name in ("size", "crop_size", "pad_size"):
         value = content.get(name) or 0
-        sides = list(value.values()) if isinstance(value, dict) else [value]
+        sides = list(value.values()) if isinstance(value, dict) else value
+        sides = sides if isinstance(sides, list) else [sides]
         for side in sides:
             if side is not None and (type(side) is not int or not 0 <= side <= _MAX_SIDE_PX):
                 raise ModelError(

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 SIDE_PX = 16
 _SIZE = {"height": SIDE_PX, "width": SIDE_PX}
@@ -30,6 +32,21 @@ _TEXT = {
     "eos_token_id": 189,
     "pad_token_id": 189,
 }
+
+
+def numbers(count: int) -> NDArray[np.float32]:
+    """For a file of weights that no network reads."""
+    return np.arange(count, dtype=np.float32)
+
+
+def pictures(
+    num: int, *, height: int = 20, width: int = 24, channels: int = 3
+) -> NDArray[np.uint8]:
+    """Noise, a black, a white and a half white one, and more noise; read-only."""
+    images = np.random.default_rng(0).integers(0, 256, (num, height, width, channels), np.uint8)
+    images[1:2], images[2:3], images[3:4, : height // 2] = 0, 255, 255
+    images.flags.writeable = False
+    return images
 
 
 def save_vit(folder: Path, labels: Sequence[str], *, is_multi: bool = False) -> Any:
