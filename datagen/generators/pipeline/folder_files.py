@@ -37,6 +37,9 @@ _FORBIDDEN_KEYS = frozenset(
 _ATTENTIONS = ("eager", "sdpa")  # no kernels from the hub
 _COUNTS = ("layers", "layers_per_block", "num_blocks", "depth", "num_single_layers")
 _MAX_COUNT, _MAX_SIZE, _MAX_ITEMS, _MAX_DEPTH = 512, 10_000_000, 20_000, 16
+_BLOCKS, _MAX_BLOCKS = ("channels", "block_types", *_COUNTS), 64
+# Numbers that no memory depends on: transformers writes int(1e30) for a tokenizer without a limit.
+_UNBOUNDED = ("model_max_length", "max_length", "seed")
 
 
 def check_tree(what: str, folder: Path) -> None:
@@ -112,17 +115,11 @@ def check_config(what: str, name: str, content: Mapping[str, Any]) -> None:
                 f"{what}: {name}: {key} is not allowed: it loads what does not lie beside it; "
                 f"{CONVERT}"
             )
-        if not isinstance(value, int) or isinstance(value, bool):
+        if not isinstance(value, int) or isinstance(value, bool) or key in _UNBOUNDED:
             continue
         limit = _MAX_COUNT if key.endswith(_COUNTS) else _MAX_SIZE
-        if key in _BOUNDED_ELSEWHERE:
-            continue
         if abs(value) > limit:
             raise ModelError(f"{what}: {name}: {key} {value}; expected at most {limit}")
-
-
-# Numbers that no memory depends on: transformers writes int(1e30) for a tokenizer without a limit.
-_BOUNDED_ELSEWHERE = ("model_max_length", "max_length", "seed")
 
 
 def _leaves(
@@ -134,8 +131,9 @@ def _leaves(
     if key in _FORBIDDEN_KEYS or not isinstance(value, dict | list):
         yield key, value
         return
-    if len(value) > _MAX_ITEMS:
-        raise ModelError(f"{what}: {name}: {key}: more than {_MAX_ITEMS} values")
+    limit = _MAX_BLOCKS if key.endswith(_BLOCKS) else _MAX_ITEMS
+    if len(value) > limit:
+        raise ModelError(f"{what}: {name}: {key}: {len(value)} values; expected at most {limit}")
     items = value.items() if isinstance(value, dict) else ((key, each) for each in value)
     for inner, each in items:
         yield from _leaves(what, name, each, depth + 1, inner)
