@@ -66,8 +66,8 @@ class TextEdmSampler:
     def sample_conditioned(
         self, seeds: Sequence[int], class_ids: Sequence[int], conditions: Sequence[Condition]
     ) -> Images:
-        """Returns (N, H, W, C) of 8 or 16 bits; see interface.ConditionedSampler. Raises ModelError for a
-        condition without a prompt, or one that is too long."""
+        """Returns (N, H, W, C) of 8 or 16 bits; see interface.ConditionedSampler. Raises
+        ModelError for a condition without a prompt, or one that is too long."""
         padded_seeds, padded_ids = pad_batch(seeds, class_ids, self.batch_size)
         padded = [*conditions, *[conditions[0]] * (self.batch_size - len(conditions))]
         images = self.draw(self._noise(padded_seeds, padded), self._told(padded_ids, padded))

@@ -13,6 +13,8 @@ from datagen.generators.text_edm.networks import WITH_TEXT, TextDenoiser
 from datagen.generators.text_edm.options import TextEdmNetwork
 from datagen.generators.weights import update_ema
 
+_LEAST_STD = 1e-3  # others lie from 0.018 to 0.065
+
 
 class TextEdmObjective(EdmObjective):
     """EdmObjective whose Update.condition holds the texts' vectors, (N, text_dim)."""
@@ -25,7 +27,8 @@ class TextEdmObjective(EdmObjective):
         for network in (self.network, self.ema):
             assert isinstance(network, TextDenoiser)
             network.text_mean.copy_(vectors.mean(0))
-            network.text_std.copy_(vectors.std(0))
+            # Dimensions that never change: 0 in half precision, and divided by it.
+            network.text_std.copy_(vectors.std(0).clamp(min=_LEAST_STD))
 
     def step(self, real: torch.Tensor, class_ids: torch.Tensor, update: Update) -> dict[str, float]:
         """As interface.Objective; class_ids say nothing here: the texts do."""
