@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Options of generators, filters and detectors that name a folder or a file of the machine, or a hub
 # id where the revision stands beside it.
-_SOURCES = ("source", "controlnet", "classifier", "folder")
+_SOURCES = ("source", "controlnet", "classifier", "directory")
 _PARTS = ("loras", "textual_inversions")
 
 

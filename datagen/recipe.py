@@ -336,7 +336,7 @@ class LabelRules(_Part):
     )
     detector: DetectorRequest | None = Field(
         default=None,
-        description="a mapping like {folder: my-owl, classes: {nevus: a dark mole}}: who finds "
+        description="a mapping like {directory: my-owl, classes: {nevus: a dark mole}}: who finds "
         "objects in the finished images, as labels that a machine made",
     )
 

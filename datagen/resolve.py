@@ -38,6 +38,7 @@ from datagen.generators.model_directory import Model, UnknownModelError, find_mo
 from datagen.generators.model_versions import pinned_name
 from datagen.plan import SplitPattern, seed_of_name
 from datagen.recipe import (
+    LabelRules,
     Recipe,
     RecipeDocument,
     canonical_json,
@@ -394,6 +395,7 @@ def resolve_recipe(
     )
     _check_conditioner(resolved)
     _check_pools(resolved)
+    _check_visibility(resolved)
     _check_detector(resolved)
     check_words(
         recipe,
@@ -511,6 +513,15 @@ def _check_pools(resolved: ResolvedRecipe) -> None:
         raise field_error(f"conditioning.{kind}", model.name, str(error)) from None
 
 
+def _check_visibility(resolved: ResolvedRecipe) -> None:
+    """Raises RecipeError for a rule about objects where no image has one."""
+    share = resolved.recipe.labels.min_visibility
+    has_objects = resolved.label_kinds & {"instances", "boxes"}
+    if share != LabelRules().min_visibility and not has_objects:
+        expected = "no such field: the images of this recipe have no objects that it could be of"
+        raise field_error("labels.min_visibility", share, expected)
+
+
 def _check_pictures(resolved: ResolvedRecipe, wanted: ConditionConfig) -> None:
     """Of a set: their channels, and label maps beside them where the model was trained so."""
     model, kind = resolved.conditioner_model, resolved.recipe.conditioning.kind
@@ -543,7 +554,7 @@ def _check_detector(resolved: ResolvedRecipe) -> None:
     if resolved.conditioner is not None and resolved.conditioner.label_kinds:
         raise field_error(
             "labels.detector",
-            request.folder,
+            request.directory,
             "none: the labels of these images are true by construction, and a machine's would be "
             "less",
         )
@@ -551,7 +562,7 @@ def _check_detector(resolved: ResolvedRecipe) -> None:
         assert resolved.detector is not None
     except ModelError as error:
         expected = f"a detector that can be used: {error}"
-        raise field_error("labels.detector", request.folder, expected) from None
+        raise field_error("labels.detector", request.directory, expected) from None
 
 
 def _check_edited_classes(resolved: ResolvedRecipe) -> None:

@@ -64,8 +64,8 @@ def test_filters_and_detectors_name_no_other_files_either() -> None:
     filtered = {"filter": "moderation", "classifier": "/srv/safe", "refuse": ["unsafe"]}
     with pytest.raises(RecipeError, match=r"filters\[0\]\.classifier"):
         rules.check_recipe(noise_recipe({"filters": [filtered]}).recipe)
-    labels = {"detector": {"folder": "/srv/owl", "classes": {"cat": "a cat"}}}
-    with pytest.raises(RecipeError, match=r"labels\.detector\.folder"):
+    labels = {"detector": {"directory": "/srv/owl", "classes": {"cat": "a cat"}}}
+    with pytest.raises(RecipeError, match=r"labels\.detector\.directory"):
         rules.check_recipe(noise_recipe({"labels": labels}).recipe)
 
 

@@ -139,6 +139,7 @@ def _labels_of(sample: StoredSample) -> Labels:
                 class_name=str(each["class_name"]),
                 box_xyxy=tuple(float(value) for value in each["box_xyxy"]),  # type: ignore[arg-type]
                 keypoints=tuple(Keypoint(*values) for values in each.get("keypoints", ())),
+                confidence=each.get("confidence"),
             )
             for each in given["objects"]
         )

@@ -19,6 +19,7 @@ from datagen.augment import Augmenter
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.rows import Job, StoredAttempt
 from datagen.conditions import Condition, Mix, condition_digest
+from datagen.detectors import labels_from
 from datagen.errors import DamagedAttemptsError, JobError, RetryableError, StoreError
 from datagen.filters import FILTERS
 from datagen.filters.interface import scores_of
@@ -239,8 +240,7 @@ def labels_of(
         labels = drawn.labels
     found = kept.get(resolved.detector_key or "")
     if found is not None and resolved.detector is not None:
-        objects, mask = resolved.detector.labels_from(found)
-        labels = replace(labels, objects=objects, mask=mask)
+        labels = replace(labels, **labels_from(found, resolved.names)._asdict())
     caption = request.caption
     if caption is None and resolved.prompts is not None:
         caption = resolved.prompts.of(request.name, ordinal).text
