@@ -92,7 +92,7 @@ def _values(
     raise LabelError(
         f"label map {name}: its pixels are of kind {image.mode}; expected one number a pixel, as "
         "grey of 1, 8 or 16 bits or a palette has it"
-        + (": say which colour means which value" if image.mode == "RGB" else ": save it so")
+        + (": save the number that each colour means" if image.mode == "RGB" else ": save it so")
     )
 
 

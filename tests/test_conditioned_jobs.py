@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from datagen.catalog.attempts import cached_attempts
 from datagen.catalog.sources import made_here
+from datagen.cli import main
 from datagen.conditions import ConditionConfig, condition_digest
 from datagen.engine import load_sampler
 from datagen.errors import JobError, RecipeError
@@ -234,3 +236,12 @@ def test_a_split_without_an_item_of_a_class_is_refused_before_anything_is_drawn(
     given["classes"] = [{"name": other, "count": 2}]
     with pytest.raises(RecipeError, match=rf"conditioning\.mask.*no item of class '{other}'"):
         resolved_of(noise_recipe(changes(**given)), settings)
+
+
+def test_show_names_what_drew_the_conditions_and_what_labels_there_are(settings: Settings) -> None:
+    shown = CliRunner().invoke(main, ["show", "fitted@1", "--home", str(settings.home)])
+    assert shown.exit_code == 0
+    lines = {line[:14].strip(): line[15:].strip() for line in shown.stdout.splitlines()}
+    told = next(text for name, text in lines.items() if name == "conditions")
+    assert told.startswith("mask by procedural (")
+    assert lines["labels"] == "instances, mask; of circle, star"

@@ -80,7 +80,7 @@ def test_a_palette_gives_its_indices_not_its_colours() -> None:
 def test_colours_need_a_table() -> None:
     pixels = np.zeros((2, 2, 3), np.uint8)
     pixels[0, 1] = [255, 0, 7]
-    with pytest.raises(LabelError, match=r"of kind RGB; .* say which colour means which value"):
+    with pytest.raises(LabelError, match=r"of kind RGB; .* save the number that each colour means"):
         read_mask(png(pixels), name="a.png")
     table = {(0, 0, 0): 0, (255, 0, 7): 5}
     assert read_mask(png(pixels), name="a.png", colours=table).tolist() == [[0, 5], [0, 0]]

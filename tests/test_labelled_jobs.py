@@ -278,6 +278,7 @@ def test_names_that_a_format_cannot_hold_are_refused_by_validate(
             "one condition",
         ),
         ({"labels": {"min_visibility": 2}}, "labels.min_visibility", "a share from 0 to 1"),
+        ({"labels": {"min_visibility": 0.2}}, "labels.min_visibility", "have no objects"),
     ],
 )
 def test_what_cannot_be_is_refused(changes: dict[str, Any], field: str, expected: str) -> None:

@@ -28,7 +28,7 @@ def check_augmentations(
         )
         refused = refused_kinds(request, arguments)
         for kind in sorted(label_kinds & refused.keys()):
-            expected = f"{refused[kind]}; or labels without {kind}, which this one cannot move"
+            expected = f"{refused[kind]} (it cannot move {kind})"
             raise field_error(f"augmentations[{index}].transform", request.transform, expected)
 
 
@@ -87,6 +87,7 @@ def _find_rule(name: str, field: str) -> TransformRule:
     if name in REFUSED:
         raise field_error(field, name, REFUSED[name])
     if name not in TRANSFORMS:
-        expected = f"a transform: {', '.join(TRANSFORMS)}{suggest(name, TRANSFORMS)}"
+        hint = suggest(name, TRANSFORMS)
+        expected = f"a transform{hint or ': ' + ', '.join(TRANSFORMS)}"
         raise field_error(field, name, expected)
     return TRANSFORMS[name]

@@ -116,6 +116,8 @@ def _version_content(library: Library, opened: OpenVersion) -> dict[str, Any]:
 def _print_version(content: dict[str, Any]) -> None:
     height, width = content["image_size"]
     kind = "grey" if content["channels"] == 1 else "RGB"
+    if content["recipe"]["output"].get("bits", 8) != 8:
+        kind += f" of {content['recipe']['output']['bits']} bits"
     click.echo(f"{content['name']}@{content['version']}\n")
     print_counts(content["counts"])
     click.echo()
@@ -128,6 +130,7 @@ def _print_version(content: dict[str, Any]) -> None:
         f"{plural(content['shards'], 'shard')}, {size_text(content['size_bytes'])} in all",
         "model": f"{content['model']['name']} ({content['model']['digest'][:12]})",
         "options": ", ".join(f"{name} {value}" for name, value in options.items()) or "none",
+        **_told_conditioning(content["recipe"].get("conditioning", {})),
         "published": f"{content['published_at']}, {duration_text(content['seconds'])} after it "
         f"was asked for, by datagen {content['code_version']}",
         "data set": content["path"],
@@ -141,6 +144,20 @@ def _print_version(content: dict[str, Any]) -> None:
     if content["shortfall"]:
         facts["short of"] = ", ".join(f"{c}: {n:,}" for c, n in content["shortfall"].items())
     print_facts(facts)
+
+
+def _told_conditioning(body: Mapping[str, Any]) -> dict[str, str]:
+    """body: of the stored recipe; see ResolvedRecipe.condition_body."""
+    told: dict[str, str] = {}
+    if "model" in body:
+        told["conditions"] = f"{body['kind']} by {body['model']} ({body['model_digest'][:12]})"
+        options = ", ".join(f"{name} {value}" for name, value in body["options"].items())
+        told["conditions"] += f", {options}" if options else ""
+    if body.get("label_kinds"):
+        kinds, names = body["label_kinds"], body["names"][1:]
+        told["labels"] = f"{', '.join(kinds)}; of {', '.join(names[:10])}"
+        told["labels"] += f" and {len(names) - 10:,} more" if len(names) > 10 else ""
+    return told
 
 
 def _standing_line(signed: dict[str, Any] | None) -> str:

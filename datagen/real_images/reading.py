@@ -91,7 +91,7 @@ def read_images(
         except InputError as error:
             broken.append((entry.name, str(error)))
             if len(broken) > max(_MAX_NAMED, MAX_BROKEN * len(entries)):
-                break
+                break  # refused, whatever the rest is
             continue
         changes.note(picture)
         kept.append(entry)
@@ -99,7 +99,12 @@ def read_images(
         if picture.mark is not None:
             marks[entry.name] = picture.mark
         pixels.append(fitted(picture.pixels, size, fit))
-    notes = [*notes, *_broken_notes(path, broken, len(entries))]
+    if broken:
+        num_read = len(kept) + len(broken)
+        notes = [
+            *notes,
+            _broken_note(path, broken, num_read, len(entries), is_paired=bool(pairing)),
+        ]
     notes += [f"{path.name}: {line}" for line in changes.lines()]
     if pairing is not None:
         notes += beside.check(path)
@@ -133,17 +138,26 @@ def _image_set(
     )
 
 
-def _broken_notes(path: Path, broken: list[tuple[str, str]], num: int) -> list[str]:
-    """broken: name and reason. Raises InputError if they are too many of num."""
-    if not broken:
-        return []
+def _broken_note(
+    path: Path, broken: list[tuple[str, str]], num_read: int, num: int, *, is_paired: bool
+) -> str:
+    """broken: name and reason, of the images read so far. is_paired: the fault may be that of what
+    lies beside one. Raises InputError if they are too many of num."""
+    fault = (
+        ("image that cannot be used", "images that cannot be used")
+        if is_paired
+        else ("broken image", "broken images")
+    )
+    shown = [name for name, _ in broken[:_MAX_NAMED]]
     names = some([name for name, _ in broken], most=_MAX_NAMED)
     if len(broken) > MAX_BROKEN * num:
+        if num_read < num:  # how many there are in all is not known
+            names = f"{some(shown, most=_MAX_NAMED)} and more"
         raise InputError(
-            f"data {path}: broken images: {names}; that is more than {MAX_BROKEN:.0%} of {num:,}: "
+            f"data {path}: {fault[1]}: {names}; that is more than {MAX_BROKEN:.0%} of {num:,}: "
             f"repair or remove them ({broken[0][1]})"
         )
-    return [f"{path.name}: {len(broken):,} broken images, left out: {names}"]
+    return f"{path.name}: {plural(len(broken), *fault)}, left out: {names}"
 
 
 class _Changes:

@@ -375,6 +375,9 @@ def test_another_size_is_refused(models: Mapping[str, Model]) -> None:
 
 def test_a_region_without_room_says_so(models: Mapping[str, Model]) -> None:
     region = {"shape": "ellipse", "size_px": [60, 60], "inside": "organ"}
+    with pytest.raises(ModelError, match=r"^region\.size_px: an object 60 px wide has more pixels"):
+        drawer(models["inpaint"], "inpaint", region=region)
+    region["size_px"] = [45, 45]
     with pytest.raises(ModelError, match=r"^region: 32 items"):
         drawer(models["inpaint"], "inpaint", region=region).draw(1, "other", "train")
 

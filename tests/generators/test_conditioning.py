@@ -10,7 +10,13 @@ from pydantic import ValidationError
 
 from datagen.errors import ModelError
 from datagen.generators.conditioning.deformation import draw_warp
-from datagen.generators.conditioning.editing import EditedMap, _draw_form, _grow, edit_map
+from datagen.generators.conditioning.editing import (
+    EditedMap,
+    _draw_form,
+    _grow,
+    check_edits,
+    edit_map,
+)
 from datagen.generators.conditioning.options import Deform, Edit
 from datagen.generators.conditioning.streams import condition_rng
 from datagen.generators.interface import ModelConfig
@@ -245,3 +251,16 @@ def test_labels_know_what_edits_made_of_their_class() -> None:
     assert drawer.draw(1, "sick", "train").labels.named_objects == {"lesion"}
     assert drawer.draw(1, "well", "train").labels.named_objects == set()
     assert drawer.draw(1, "circle", "train").labels.named_objects == {"circle"}
+
+
+def test_an_object_that_fits_into_no_image_is_refused_before_anything_is_drawn() -> None:
+    conditions(edits=[{"add": "lesion", "size_px": [62, 70]}])  # 3,019 of 48 x 64 pixels
+    with pytest.raises(
+        ModelError, match=r"edits\[0\]\.size_px: an object 63 px wide .* 48 x 64 px"
+    ):
+        conditions(edits=[{"add": "lesion", "size_px": [63, 70]}])
+    edit = Edit(add="lesion", size_mm=(20, 30))
+    check_edits([edit], None, ("background",), has_spacing=True, size=(48, 64))
+    sizes: dict[str, Any] = {"size": (48, 64), "spacing_mm": (0.25, 0.25)}
+    with pytest.raises(ModelError, match=r"edits\[0\]\.size_mm: an object 20 mm .* 12 x 16 mm"):
+        check_edits([edit], None, ("background",), has_spacing=True, **sizes)

@@ -122,10 +122,14 @@ def test_broken_files_are_named_and_left_out(tmp_path: Path) -> None:
     (root / "dog" / "003.png").write_bytes(b"no picture")
     images = load_image_set(root)
     assert len(images) == 119
-    assert said(images, "1 broken images, left out: dog/003.png")
+    assert said(images, "1 broken image, left out: dog/003.png")
     (root / "cat" / "007.png").write_bytes((root / "cat" / "008.png").read_bytes()[:60])
     message = refused(root)
     assert "broken images: cat/007.png, dog/003.png; that is more than 1% of 120" in message
+    for number in range(40):
+        (root / "cat" / f"{number:03d}.png").write_bytes(b"no picture")
+    message = refused(root)  # reading stops before the last: nobody knows how many there are
+    assert "cat/018.png, cat/019.png and more; that is more than 1% of 120" in message
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:

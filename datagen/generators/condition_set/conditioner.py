@@ -30,6 +30,7 @@ from datagen.generators.conditioning.composition import (
     condition_of,
     label,
 )
+from datagen.generators.conditioning.editing import check_fits
 from datagen.generators.conditioning.streams import condition_rng
 from datagen.generators.interface import ModelConfig
 from datagen.real_images.derived import derived
@@ -55,13 +56,15 @@ class SetConditions:
         """Raises ModelError for what the set does not have, or options that do not fit the kind."""
         self.network = ConditionSetNetwork.model_validate(config.network)
         check_options(options, self.network, kind)
+        if options.region is not None and options.region.size_px is not None:
+            check_fits("region.size_px", options.region.size_px[0], config.image_size, (1.0, 1.0))
         check_splits(self.network.num_groups, splits)
         self.config = config
         self.weights = weights
         self.options = options
         self.kind: ConditionKind = kind
         self.splits = dict(splits)
-        self.names: tuple[str, ...] = _names_of(options, self.network)
+        self.names: tuple[str, ...] = _names_of(options, self.network, config.image_size)
 
     @property
     def label_kinds(self) -> frozenset[str]:
@@ -246,10 +249,14 @@ def _check_region(options: ConditionSetOptions, network: ConditionSetNetwork) ->
         raise ModelError(f"object: {options.object!r}: expected a class, not the background")
 
 
-def _names_of(options: ConditionSetOptions, network: ConditionSetNetwork) -> tuple[str, ...]:
+def _names_of(
+    options: ConditionSetOptions, network: ConditionSetNetwork, size: tuple[int, int]
+) -> tuple[str, ...]:
     """A class that is painted or added and that the label maps do not show comes last."""
     names = network.names
     if options.object is not None:
         names = names or ("background",)
         names = names if options.object in names else (*names, options.object)
-    return check_editing(options, names, has_spacing=network.has_spacing) if names else ()
+    if not names:
+        return ()
+    return check_editing(options, names, has_spacing=network.has_spacing, size=size)

@@ -41,13 +41,27 @@ class Draft:
 
 
 def check_editing(
-    options: EditingOptions, names: Sequence[str], *, has_spacing: bool
+    options: EditingOptions,
+    names: Sequence[str],
+    *,
+    has_spacing: bool,
+    size: tuple[int, int],
+    spacing_mm: tuple[float, float] | None = None,
 ) -> tuple[str, ...]:
-    """The names of the values of the edited maps: classes that edits add come last.
+    """The names of the values of the edited maps: classes that edits add come last. size: (H, W).
+    spacing_mm: of all maps, where it is one.
 
-    Raises ModelError for a class that there is not, or millimetres without a spacing.
+    Raises ModelError for a class that there is not, millimetres without a spacing, or an object
+    that no image has room for.
     """
-    return check_edits(options.edits, options.objects, names, has_spacing=has_spacing)
+    return check_edits(
+        options.edits,
+        options.objects,
+        names,
+        has_spacing=has_spacing,
+        size=size,
+        spacing_mm=spacing_mm,
+    )
 
 
 def compose(

@@ -37,6 +37,8 @@ def check_edits(
     names: Sequence[str],
     *,
     has_spacing: bool,
+    size: tuple[int, int] | None = None,
+    spacing_mm: tuple[float, float] | None = None,
 ) -> tuple[str, ...]:
     """The names with those added last. Raises ModelError; see composition.check_editing."""
     known = list(names)
@@ -49,6 +51,11 @@ def check_edits(
                 f"edits[{index}].size_mm: the label maps have no spacing in millimetres; give "
                 "size_px"
             )
+        sizes = {"size_px": edit.size_px, "size_mm": edit.size_mm}
+        for field, given in sizes.items():
+            pixel = (1.0, 1.0) if field == "size_px" else spacing_mm
+            if size is not None and given is not None and pixel is not None:
+                check_fits(f"edits[{index}].{field}", given[0], size, pixel)
         if edit.add == known[0] or edit.remove == known[0]:
             raise ModelError(f"edits[{index}]: {known[0]!r}: expected a class, not the background")
         if edit.add is not None and edit.add not in known:
@@ -63,6 +70,23 @@ def _require_known(field: str, name: str, known: Sequence[str]) -> None:
         raise ModelError(
             f"{field}: {name!r}: expected one of {', '.join(known[:40])}{suggest(name, known)}"
         )
+
+
+def check_fits(field: str, least: float, size: tuple[int, int], pixel: tuple[float, float]) -> None:
+    """Raises ModelError if not even the least object, of that diameter, has fewer pixels than an
+    image of that size. pixel: its sides, (rows, columns), in the diameter's unit."""
+    if num_pixels_of(least, pixel) > math.prod(size):
+        unit = field[-2:]
+        sides = " x ".join(f"{side * step:g}" for side, step in zip(size, pixel, strict=True))
+        raise ModelError(
+            f"{field}: an object {least:g} {unit} wide has more pixels than an image of {sides} "
+            f"{unit}: it fits nowhere; make it smaller"
+        )
+
+
+def num_pixels_of(diameter: float, pixel: tuple[float, float]) -> int:
+    """Of a circle; pixel: as check_fits."""
+    return max(1, round(math.pi * diameter**2 / 4 / (pixel[0] * pixel[1])))
 
 
 def edit_map(
@@ -116,7 +140,7 @@ def draw_object(
     picks = rng.random(_TRIES)
     if candidates.size == 0:
         return None
-    num_pixels = max(1, round(math.pi * diameter**2 / 4 / (pixel[0] * pixel[1])))
+    num_pixels = num_pixels_of(diameter, pixel)
     for pick in picks:
         centre = divmod(int(candidates[int(pick * candidates.size)]), allowed.shape[1])
         spot = _grow(form, centre, num_pixels, pixel, allowed.shape)

@@ -34,7 +34,11 @@ class LayoutConditions:
         (H, W). Raises ModelError for an edit that cannot be."""
         spacing = network.spacing_mm
         self.names: tuple[str, ...] = check_editing(
-            options, network.names, has_spacing=spacing is not None
+            options,
+            network.names,
+            has_spacing=spacing is not None,
+            size=size,
+            spacing_mm=spacing,
         )
         self.network = network
         self.weights = weights

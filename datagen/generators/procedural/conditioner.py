@@ -72,7 +72,7 @@ class SceneConditions:
         """kind: mask or layout. size: (H, W). Raises ModelError for an edit that cannot be."""
         self.called = {shape: options.names.get(shape, shape) for shape in options.shapes}
         names = ("background", *dict.fromkeys(self.called.values()))
-        self.names: tuple[str, ...] = check_editing(options, names, has_spacing=False)
+        self.names: tuple[str, ...] = check_editing(options, names, has_spacing=False, size=size)
         self.options = options
         self.kind: ConditionKind = kind
         self.size = size
