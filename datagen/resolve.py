@@ -39,7 +39,6 @@ from datagen.generators.model_versions import pinned_name
 from datagen.plan import SplitPattern, seed_of_name
 from datagen.recipe import (
     LabelRules,
-    LabelRules,
     Recipe,
     RecipeDocument,
     canonical_json,
@@ -397,7 +396,6 @@ def resolve_recipe(
     _check_conditioner(resolved)
     _check_pools(resolved)
     _check_visibility(resolved)
-    _check_visibility(resolved)
     _check_detector(resolved)
     check_words(
         recipe,
@@ -513,15 +511,6 @@ def _check_pools(resolved: ResolvedRecipe) -> None:
     except ModelError as error:
         model = resolved.conditioner_model or resolved.model
         raise field_error(f"conditioning.{kind}", model.name, str(error)) from None
-
-
-def _check_visibility(resolved: ResolvedRecipe) -> None:
-    """Raises RecipeError for a rule about objects where no image has one."""
-    share = resolved.recipe.labels.min_visibility
-    has_objects = resolved.label_kinds & {"instances", "boxes"}
-    if share != LabelRules().min_visibility and not has_objects:
-        expected = "no such field: the images of this recipe have no objects that it could be of"
-        raise field_error("labels.min_visibility", share, expected)
 
 
 def _check_visibility(resolved: ResolvedRecipe) -> None:
