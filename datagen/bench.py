@@ -260,8 +260,9 @@ def choose_models(names: Sequence[str], models_dir: Path) -> list[Model]:
 
 
 def _runs_alone(model: Model) -> bool:
-    """Whether it makes images of nothing but seeds and classes."""
-    return model.config.condition is None and makes_images(model.spec)
+    """Whether it makes images of nothing but seeds and classes: no family that reads words."""
+    reads_words = hasattr(model.spec, "needs_prompt")
+    return model.config.condition is None and makes_images(model.spec) and not reads_words
 
 
 def machine(settings: Settings) -> dict[str, Any]:

@@ -57,6 +57,11 @@ def write_half(model: Model, folder: Path) -> Model:
             f"model {model.name}: generator {model.config.generator} draws conditions; half "
             "precision is measured on images: export it without --half"
         )
+    if not model.config.class_names:
+        raise InputError(
+            f"model {model.name}: its images need prompts, and half precision is measured on "
+            "images of classes: export it without --half"
+        )
     weights = load_file(model.weights)
     half = _halved(weights, model)
     with tempfile.TemporaryDirectory() as place:

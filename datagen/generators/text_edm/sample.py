@@ -144,17 +144,19 @@ def slerp(start: torch.Tensor, end: torch.Tensor, weight: float) -> torch.Tensor
 
 
 def other_text(text: str, class_name: str, mix: Mix) -> str:
-    """The prompt with the mix's other class in the place of its own.
+    """The prompt with the mix's other class in the place of its own, read as {class} reads: Ankle
+    boot, ankle-boot and ankle_boot are one class.
 
     Raises ModelError if its own class is not in the prompt, word for word.
     """
     names = re.split(r"[-_ ]", class_name)
     pattern = r"(?<![\w-])" + "[-_ ]".join(map(re.escape, names)) + r"(?![\w-])"
-    swapped, count = re.subn(pattern, lambda _: mix.class_name, text, flags=re.IGNORECASE)
+    other = re.sub(r"[-_]+", " ", mix.class_name).strip()
+    swapped, count = re.subn(pattern, lambda _: other, text, flags=re.IGNORECASE)
     if not count:
         raise ModelError(
             f"conditioning.mix.between: classes: prompt {text[:80]!r} does not say its class, "
-            f"{class_name}: nothing of it can be mixed with {mix.class_name}; write the prompts "
-            "with {class}"
+            f"{class_name}, word for word: nothing of it can be mixed with {mix.class_name}; write "
+            "the prompts with {class}, without conditioning.prompt.words"
         )
     return swapped
