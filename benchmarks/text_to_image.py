@@ -138,26 +138,32 @@ def main() -> None:
     parser.add_argument("--png", type=Path)
     parser.add_argument("--num-images", type=int, default=400_000)
     parser.add_argument("--max-seconds", type=float, default=float("inf"))
-    parser.add_argument("--guidance-scale", type=float, nargs="*", default=[])
+    parser.add_argument("--guidance-scale", type=float, nargs="+", default=[1.0, 2.0, 3.0])
+    parser.add_argument("--per-combination", type=int, default=8, help="images that measure draws")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.command == "train":
         train(args.data, args.out, num_images=args.num_images, max_seconds=args.max_seconds)
     elif args.command == "measure":
-        choose_guidance(args.data, args.out, args.guidance_scale)
+        compare_guidance(args.data, args.out, args.guidance_scale, args.per_combination)
     elif args.command == "ship":
         ship(args.data, args.out, args.model)
     else:
         args.png.write_bytes(encode_png(picture(sampler_of(load_model(args.model)))))
 
 
-def choose_guidance(data: Path, out: Path, scales: list[float]) -> None:
+def compare_guidance(data: Path, out: Path, scales: list[float], per_combination: int) -> None:
     """Prints figures of the combinations that were trained on: nothing is chosen by the others."""
-    model = draft(data, out)
-    judge = judge_of(data, out)
-    for scale in scales or [1.0, 2.0, 3.0]:
-        sampler = sampler_of(model, guidance_scale=scale)
-        found = measure(sampler, judge, TRAINED, per_combination=8, unseen=False, first_seed=0)
+    model, judge = draft(data, out), judge_of(data, out)
+    for scale in scales:
+        found = measure(
+            sampler_of(model, guidance_scale=scale),
+            judge,
+            TRAINED,
+            per_combination=per_combination,
+            unseen=False,
+            first_seed=0,
+        )
         print(scale, {name: round(value, 3) for name, value in mean_of(found).items()}, flush=True)
 
 
