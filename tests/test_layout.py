@@ -22,6 +22,7 @@ LAYERS = (
     (
         *("interruption", "owners", "heartbeat", "schema_faults", "yaml_reader"),
         *("prompt_templates", "quotas", "joint_counts"),
+        *("prompt_words", "prompt_vocabulary", "person_names"),
     ),
     ("schema_rules", "gates", "prompt_schema"),
     ("detector_schema",),
@@ -30,7 +31,7 @@ LAYERS = (
     ("label_shapes", "label_polygons"),
     ("label_moves", "label_checks"),
     ("conditions",),
-    ("plan", "manifest", "digest", "prompts", "mixing"),
+    ("plan", "manifest", "digest", "prompts", "mixing", "prompt_rules"),
     ("images", "safetensors_header", "watermark"),
     ("image_set", "image_files", "label_files", "medical", "folder_tar"),
     ("features", "real_images", "pretrained"),
