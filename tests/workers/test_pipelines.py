@@ -87,7 +87,7 @@ def pictures(folder: Path) -> None:
 
 
 def recipe_of(case: Case, folder: Path) -> dict[str, Any]:
-    options = {"num_inference_steps": 2, "batch_size": 2, **case.options}
+    options = {"num_inference_steps": 4, "batch_size": 2, **case.options}
     if case.controlnet:
         options["controlnet"] = str(folder / case.controlnet.replace(" ", "-"))
     conditioning: dict[str, Any] = {}
