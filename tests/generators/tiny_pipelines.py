@@ -233,7 +233,7 @@ _SD3_SIZES: dict[str, Any] = {
     "sample_size": SIDE // 2,
     "patch_size": 2,
     "in_channels": 16,
-    "num_layers": 1,
+    "num_layers": 2,  # the last one is never controlled
     "attention_head_dim": 4,
     "num_attention_heads": 2,
     "joint_attention_dim": 2 * CLIP_WIDTH,

@@ -65,7 +65,7 @@ def probe_pipeline(opened: OpenedPipeline, config: ModelConfig, *, device: str) 
 
 def _few_steps(opened: OpenedPipeline) -> int:
     """Of a picture, strength leaves a part of the steps."""
-    strength = opened.options.strength or (0.3 if "strength" in opened.call.options else 1.0)
+    strength = opened.options.strength or opened.call.strength or 1.0
     return min(opened.options.num_inference_steps, math.ceil(_STEPS / strength))
 
 

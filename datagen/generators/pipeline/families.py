@@ -28,7 +28,8 @@ _WITH_SIGMAS: frozenset[Scheduler] = frozenset({"euler", "euler_a", "heun", "lms
 class Call:
     """One pipeline class.
 
-    guidance: its default; None if it is never guided. negative: whether it takes a negative prompt.
+    guidance, strength: its defaults; None if it is never guided, or a picture is always noised
+    whole. negative: whether it takes a negative prompt.
     options: of options.PIPELINE_ARGUMENTS. schedulers: that it can be given. picture: its argument
     for the conditioning picture, in [0, 1] or, where signed, [-1, 1]. takes_size: height and width.
     latents_picture: the picture can be given as latents. mixes: kinds of datagen's Mix.
@@ -45,6 +46,7 @@ class Call:
     schedulers: frozenset[Scheduler] = _KARRAS
     picture: str | None = None
     mask: bool = False
+    strength: float | None = None
     signed: bool = False
     takes_size: bool = True
     latents_picture: bool = False
@@ -110,14 +112,15 @@ _PIXELS = Call(schedulers=frozenset({"ddpm", "ddim"}), sizes="fixed", takes_size
 _UNCONDITIONAL = replace(_PIXELS, batch_argument=True)
 
 
-def _from_picture(call: Call, strength: bool = True, **changes: Any) -> Call:
-    """Image-to-image of the family."""
-    names = ("strength",) if strength else ()
-    return call.with_options(*names, **({"picture": "image", "mixes": _CLASSES} | changes))
+def _from_picture(call: Call, strength: float | None, **changes: Any) -> Call:
+    """Image-to-image of the family. strength: None if it is always whole."""
+    told: dict[str, Any] = {"picture": "image", "mixes": _CLASSES, "strength": strength}
+    names = () if strength is None else ("strength",)
+    return call.with_options(*names, **(told | changes))
 
 
-def _inpainting(call: Call, **changes: Any) -> Call:
-    return _from_picture(call, **({"mask": True} | changes))
+def _inpainting(call: Call, strength: float | None, **changes: Any) -> Call:
+    return _from_picture(call, strength, **({"mask": True} | changes))
 
 
 def _controlled(call: Call, picture: str = "image") -> Call:
@@ -134,25 +137,27 @@ def _upscaling(call: Call, sizes: Sizes, **changes: Any) -> Call:
 CALLS: Mapping[str, Call] = {
     "StableDiffusionPipeline": _SD,
     "StableDiffusionImg2ImgPipeline": _from_picture(
-        _SD, takes_size=False, latents_picture=True, mixes=_PICTURES
+        _SD, 0.8, takes_size=False, latents_picture=True, mixes=_PICTURES
     ),
-    "StableDiffusionInpaintPipeline": _inpainting(_SD),
+    "StableDiffusionInpaintPipeline": _inpainting(_SD, 1.0),
     "StableDiffusionControlNetPipeline": _controlled(_SD),
     "StableDiffusionXLPipeline": _XL,
     "StableDiffusionXLImg2ImgPipeline": _from_picture(
-        _XL, takes_size=False, latents_picture=True, mixes=_PICTURES
+        _XL, 0.3, takes_size=False, latents_picture=True, mixes=_PICTURES
     ),
-    "StableDiffusionXLInpaintPipeline": _inpainting(_XL, guidance=7.5),
+    "StableDiffusionXLInpaintPipeline": _inpainting(_XL, 0.9999, guidance=7.5),
     "StableDiffusionXLControlNetPipeline": _controlled(_XL),
     "StableDiffusion3Pipeline": _SD3,
-    "StableDiffusion3Img2ImgPipeline": _from_picture(_SD3, latents_picture=True, mixes=_PICTURES),
-    "StableDiffusion3InpaintPipeline": _inpainting(_SD3),
+    "StableDiffusion3Img2ImgPipeline": _from_picture(
+        _SD3, 0.6, latents_picture=True, mixes=_PICTURES
+    ),
+    "StableDiffusion3InpaintPipeline": _inpainting(_SD3, 0.6),
     "StableDiffusion3ControlNetPipeline": _controlled(_SD3, "control_image"),
     "FluxPipeline": _FLUX,
     "FluxImg2ImgPipeline": _from_picture(
-        _FLUX, guidance=7.0, latents_picture=True, mixes=_PICTURES
+        _FLUX, 0.6, guidance=7.0, latents_picture=True, mixes=_PICTURES
     ),
-    "FluxInpaintPipeline": _inpainting(_FLUX, guidance=7.0),
+    "FluxInpaintPipeline": _inpainting(_FLUX, 0.6, guidance=7.0),
     "FluxControlNetPipeline": replace(_controlled(_FLUX, "control_image"), guidance=7.0),
     "StableDiffusionUpscalePipeline": _upscaling(
         _SD.with_options("noise_level"), "vae_upscale", guidance=9.0
@@ -161,7 +166,10 @@ CALLS: Mapping[str, Call] = {
         _SD, "latent_upscale", guidance=9.0, words="hidden", schedulers=_WITH_SIGMAS
     ),
     "LDMSuperResolutionPipeline": _upscaling(
-        Call(), "vae_upscale", schedulers=frozenset({"ddim", "euler", "lms"}), signed=True,
+        Call(),
+        "vae_upscale",
+        schedulers=frozenset({"ddim", "euler", "lms"}),
+        signed=True,
         mixes=frozenset(),
     ),
     "DDPMPipeline": _UNCONDITIONAL,
@@ -183,11 +191,11 @@ CALLS: Mapping[str, Call] = {
     "AuraFlowPipeline": _AURA,
     "KandinskyV22CombinedPipeline": _KANDINSKY,
     "KandinskyV22Img2ImgCombinedPipeline": _from_picture(
-        _KANDINSKY, mixes=frozenset(), square=True
+        _KANDINSKY, 0.3, mixes=frozenset(), square=True
     ),
     "KandinskyV22InpaintCombinedPipeline": _inpainting(
         replace(_KANDINSKY, constants={}, output="np"),
-        strength=False,
+        None,
         mixes=frozenset(),
         signed=True,
         one_by_one=True,
@@ -206,8 +214,8 @@ CALLS: Mapping[str, Call] = {
         scale="decoder_guidance_scale",
     ),
     "IFPipeline": _IF,
-    "IFImg2ImgPipeline": _from_picture(_IF, guidance=10.0, takes_size=False, signed=True),
-    "IFInpaintingPipeline": _inpainting(_IF, takes_size=False, signed=True),
+    "IFImg2ImgPipeline": _from_picture(_IF, 0.7, guidance=10.0, takes_size=False, signed=True),
+    "IFInpaintingPipeline": _inpainting(_IF, 1.0, takes_size=False, signed=True),
     "IFSuperResolutionPipeline": _upscaling(
         _IF.with_options("noise_level"),
         "upscale_4",
@@ -216,7 +224,7 @@ CALLS: Mapping[str, Call] = {
         signed=True,
         mixes=_CLASSES,
     ),
-}  # fmt: skip
+}
 
 
 def call_of(pipeline_class: str) -> Call:

@@ -48,7 +48,8 @@ def check_options(opened: OpenedPipeline) -> None:
 
 def _check_strength(opened: OpenedPipeline) -> None:
     """A picture that is noised for less than one step would come back as it was."""
-    strength, steps = opened.options.strength, opened.options.num_inference_steps
+    given, steps = opened.options.strength, opened.options.num_inference_steps
+    strength = opened.call.strength if given is None else given
     if strength is not None and int(steps * strength) < 1:
         raise ModelError(
             f"options.strength {strength}: of {steps} steps that leaves none; expected "

@@ -43,6 +43,7 @@ def scheduler_of(name: Scheduler, own: Any) -> Any:
             "made for; leave it out"
         )
     with warnings.catch_warnings():
-        # Settings that the other has not, and defaults that changed: diffusers tells each.
+        # Settings that the other has not, and numpy's new rule for copies: diffusers' own affair.
         warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
         return kind.from_config(own.config, **changes)
