@@ -223,4 +223,4 @@ def _cost(settings: Settings, device_seconds: float | None, stored_bytes: int) -
 
 def _raw_bytes(resolved: ResolvedRecipe) -> int:
     height, width = resolved.config.image_size
-    return height * width * resolved.config.channels
+    return height * width * resolved.config.channels * resolved.config.bits // 8

@@ -174,6 +174,8 @@ def _by_stem(folder: Path) -> dict[str, Path]:
             path = Path(parent, name)
             if path.suffix.lower() not in SUFFIXES or name.startswith("."):
                 continue
+            if not path.is_file():  # as of images: a link is followed, one to nowhere is no file
+                continue
             stem = path.relative_to(folder).with_suffix("").as_posix()
             if stem in found:
                 raise InputError(
