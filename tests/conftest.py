@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn, TypeVar
 from uuid import uuid4
@@ -15,6 +16,7 @@ from uuid import uuid4
 import pytest
 
 from datagen.settings import Settings, load_settings
+from tests.schema import migrate_url
 from tests.servers import (
     PostgresServer,
     S3Server,
@@ -50,13 +52,34 @@ def postgres_server() -> Iterator[PostgresServer]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: PostgresServer) -> str:
+    """The name of a database with the tables of the newest schema; nobody is connected to it."""
+    postgres_server.execute("CREATE DATABASE tables_alone")
+    migrate_url(postgres_server.url("tables_alone"))
+    return "tables_alone"
+
+
 @pytest.fixture
-def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
-    """An empty database of this test's own: postgresql+psycopg://..."""
-    database = f"test_{uuid4().hex[:16]}"
-    postgres_server.execute(f"CREATE DATABASE {database}")
-    yield postgres_server.url(database)
-    postgres_server.execute(f"DROP DATABASE {database} WITH (FORCE)")
+def postgres_url(postgres_server: PostgresServer, postgres_template: str) -> Iterator[str]:
+    """A database of this test's own, with tables and no rows: postgresql+psycopg://..."""
+    with _database(postgres_server, f"TEMPLATE {postgres_template}") as url:
+        yield url
+
+
+@pytest.fixture
+def empty_postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """The same without tables."""
+    with _database(postgres_server) as url:
+        yield url
+
+
+@contextmanager
+def _database(server: PostgresServer, options: str = "") -> Iterator[str]:
+    name = f"test_{uuid4().hex[:16]}"
+    server.execute(f"CREATE DATABASE {name} {options}")
+    yield server.url(name)
+    server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")

@@ -21,9 +21,11 @@ from datagen.settings import Settings, load_settings
 from datagen.store import Store, open_store
 from datagen.versions import find_version
 from tests.recipes import noise_recipe
+from tests.schema import lay_tables
 
 
 def publish(settings: Settings, changes: dict[str, Any] | None = None) -> RunResult:
+    lay_tables(settings.database_url)
     return run_recipe(resolve(noise_recipe(changes), [settings.models_dir]), settings)
 
 

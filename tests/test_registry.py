@@ -13,7 +13,6 @@ import pytest
 
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.registry import deprecate_model, get_model, list_models
-from datagen.catalog.schema import migrate
 from datagen.errors import (
     ConflictError,
     InputError,
@@ -38,6 +37,7 @@ from datagen.store import Store, open_store
 from tests.commands.test_out_folder import files_of_at_most
 from tests.generators.tiny_models import TINY, save_random_model
 from tests.places import PLACES, place_of
+from tests.schema import lay_tables
 
 
 @pytest.fixture(params=PLACES)
@@ -47,8 +47,8 @@ def place(request: pytest.FixtureRequest, settings: Settings) -> Settings:
 
 @pytest.fixture
 def catalog(place: Settings) -> Iterator[Catalog]:
+    lay_tables(place.database_url)
     opened = Catalog(place.database_url)
-    migrate(opened)
     yield opened
     opened.close()
 

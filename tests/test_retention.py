@@ -16,7 +16,6 @@ from datagen.catalog.catalog import Catalog
 from datagen.catalog.jobs import cancel_job, get_job, retry_job
 from datagen.catalog.retention import cancel_preview, retention_policies
 from datagen.catalog.rows import CANCELLED, FAILED, PUBLISHED, Job
-from datagen.catalog.schema import migrate
 from datagen.catalog.tables import jobs, objects, tenants
 from datagen.catalog.units import claim_unit, fail_unit, unit_totals
 from datagen.catalog.versions import get_version
@@ -30,6 +29,7 @@ from datagen.submission import PREVIEW, Request, submit
 from datagen.verify import verify_version
 from tests.places import PLACES, place_of
 from tests.recipes import noise_recipe
+from tests.schema import lay_tables
 
 NOTHING = Collected(attempts=0, previews=0, leftovers=0)
 
@@ -41,8 +41,8 @@ def place(request: pytest.FixtureRequest, settings: Settings) -> Settings:
 
 @pytest.fixture
 def catalog(place: Settings) -> Iterator[Catalog]:
+    lay_tables(place.database_url)
     opened = Catalog(place.database_url)
-    migrate(opened)
     yield opened
     opened.close()
 

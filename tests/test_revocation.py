@@ -15,7 +15,6 @@ from datagen.catalog.catalog import Catalog
 from datagen.catalog.events import list_events
 from datagen.catalog.jobs import get_job
 from datagen.catalog.rows import CANCELLED, FINISH, GENERATE, JUDGE, PACK, PUBLISHED, Job
-from datagen.catalog.schema import migrate
 from datagen.catalog.tables import dataset_versions, tombstones
 from datagen.catalog.tenants import tenant_use
 from datagen.catalog.tombstones import get_tombstone
@@ -51,6 +50,7 @@ from tests.generators.tiny_models import TINY, save_random_model
 from tests.places import PLACES, place_of
 from tests.published import publish
 from tests.recipes import noise_recipe
+from tests.schema import lay_tables
 
 DATA = "ab" * 32
 TINY_CLASSES = [{"name": "disc", "count": 4}, {"name": "bar", "count": 3}]
@@ -63,8 +63,8 @@ def place(request: pytest.FixtureRequest, settings: Settings) -> Settings:
 
 @pytest.fixture
 def catalog(place: Settings) -> Iterator[Catalog]:
+    lay_tables(place.database_url)
     opened = Catalog(place.database_url)
-    migrate(opened)
     yield opened
     opened.close()
 

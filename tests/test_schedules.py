@@ -33,7 +33,6 @@ from datagen.catalog.schedules import (
     last_fires,
     set_paused,
 )
-from datagen.catalog.schema import migrate
 from datagen.catalog.tables import schedule_fires, schedules
 from datagen.plan import seed_of_fire
 from datagen.recipe import Recipe, canonical_json
@@ -48,6 +47,7 @@ from datagen.schedules import (
 from datagen.settings import Settings, load_settings
 from datagen.store import open_store
 from tests.recipes import noise_recipe
+from tests.schema import lay_tables
 
 BERLIN = "Europe/Berlin"  # 2026: forward at 02:00 on 29 March, back at 03:00 on 25 October
 
@@ -203,8 +203,8 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        lay_tables(settings.database_url)
         self.catalog = Catalog(settings.database_url, tenant=None)
-        migrate(self.catalog)
         self.tenant = self.catalog.of("acme")
         self.store = open_store(settings.store_url)
         self.woken: list[tuple[str, int, int]] = []

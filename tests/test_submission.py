@@ -30,7 +30,6 @@ from datagen.catalog.rows import (
     RUNNING,
     Job,
 )
-from datagen.catalog.schema import migrate
 from datagen.catalog.units import begin_publishing, claim_unit, claimable, fail_unit, unit_totals
 from datagen.catalog.versions import get_version, list_versions
 from datagen.engine import Worker
@@ -48,6 +47,7 @@ from datagen.store import open_store
 from datagen.submission import INTERACTIVE, PREVIEW, Request, restart, submit
 from datagen.sweeper import MAX_MESSAGES, sweep, wake_job
 from tests.recipes import noise_recipe
+from tests.schema import lay_tables
 
 # Eight units of the noise model's batches.
 LARGE = {"classes": [{"name": "cat", "count": 2000}], "output": {"shard_size": 500}}
@@ -63,8 +63,8 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def catalog(settings: Settings) -> Iterator[Catalog]:
+    lay_tables(settings.database_url)
     opened = Catalog(settings.database_url, tenant="ward")
-    migrate(opened)
     yield opened
     opened.close()
 

@@ -27,6 +27,7 @@ from datagen.training.session import train_model
 from datagen.trainings import submit_training
 from datagen.withdrawal import withdraw
 from tests.places import PLACES, place_of
+from tests.schema import lay_tables
 from tests.training.tiny_data import tiny_recipe, write_tiny_data
 
 
@@ -42,8 +43,8 @@ def settings(settings: Settings, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def catalog(settings: Settings) -> Iterator[Catalog]:
+    lay_tables(settings.database_url)
     opened = Catalog(settings.database_url, tenant=None)
-    migrate(opened)
     yield opened
     opened.close()
 

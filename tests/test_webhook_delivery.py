@@ -19,7 +19,6 @@ from standardwebhooks import Webhook as Verifier
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.connection import now_s
 from datagen.catalog.events import queue_deliveries
-from datagen.catalog.schema import migrate
 from datagen.catalog.tables import webhook_deliveries
 from datagen.catalog.webhooks import (
     DELIVERED,
@@ -40,6 +39,7 @@ from datagen.errors import ConflictError, NotFoundError
 from datagen.settings import Settings, load_settings
 from datagen.webhook_delivery import MAX_TRIES, Transport, deliver_due, retry_delay_s
 from datagen.webhooks import new_secret
+from tests.schema import lay_tables
 from tests.webhook_receiver import Received, closed_port, receiving, status
 
 
@@ -48,8 +48,8 @@ class Sender:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = replace(settings, webhook_networks=("127.0.0.0/8",))
+        lay_tables(settings.database_url)
         self.catalog = Catalog(settings.database_url, tenant=None)
-        migrate(self.catalog)
         self.tenant = self.catalog.of("acme")
 
     def webhook(self, url: str, *events: str) -> Webhook:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,11 +21,11 @@ from datagen.catalog.catalog import Catalog
 from datagen.catalog.jobs import get_job_by_uid
 from datagen.catalog.keys import create_key
 from datagen.catalog.rows import ACTIVE_STATES, Job
-from datagen.catalog.schema import migrate
 from datagen.engine import Worker
 from datagen.settings import Settings, load_settings
 from datagen.store import Store, open_store
 from tests.recipes import noise_recipe
+from tests.schema import lay_tables
 
 ACME, OTHER = "acme", "other"
 
@@ -62,7 +63,7 @@ class Api:
 
     def client(self, key: str | None = None) -> httpx.Client:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        return httpx.Client(base_url=f"{self.url}/v1", headers=headers, timeout=30, trust_env=False)
+        return http_client(f"{self.url}/v1", headers)
 
     def submit(
         self, changes: dict[str, Any] | None = None, *, key: str = "k", client: Any = None
@@ -141,8 +142,8 @@ def any_api(request: pytest.FixtureRequest) -> Api:
 @contextmanager
 def run_api(settings: Settings, **options: Any) -> Iterator[Api]:
     """options: of create_app."""
+    lay_tables(settings.database_url)
     catalog = Catalog(settings.database_url, tenant=None)
-    migrate(catalog)
     wakes: list[tuple[str, int, int]] = []
 
     def wake(queue: str, job_id: int, num_messages: int) -> None:
@@ -163,7 +164,14 @@ def run_api(settings: Settings, **options: Any) -> Iterator[Api]:
 def _admin_client(catalog: Catalog, url: str, tenant: str) -> httpx.Client:
     _, key = create_key(catalog, tenant=tenant, name="admin", scopes=("admin",), created_by=None)
     headers = {"Authorization": f"Bearer {key}"}
-    return httpx.Client(base_url=f"{url}/v1", headers=headers, timeout=30, trust_env=False)
+    return http_client(f"{url}/v1", headers)
+
+
+def http_client(base_url: str, headers: dict[str, str]) -> httpx.Client:
+    """For http alone: to read the certificates of https takes 17 ms a client."""
+    return httpx.Client(
+        base_url=base_url, headers=headers, timeout=30, trust_env=False, verify=False
+    )
 
 
 @contextmanager
@@ -186,10 +194,12 @@ def serve(app: Any) -> Iterator[str]:
 
 
 def _wait_until_ready(address: str, thread: threading.Thread) -> None:
-    while thread.is_alive():
-        try:
-            httpx.get(f"{address}/v1/healthz", trust_env=False)
-        except httpx.TransportError:
-            continue
-        return
+    with http_client(address, {}) as client:
+        while thread.is_alive():
+            try:
+                client.get("/v1/healthz")
+            except httpx.TransportError:
+                time.sleep(0.002)
+                continue
+            return
     raise AssertionError("the server ended before it was ready")

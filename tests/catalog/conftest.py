@@ -10,9 +10,9 @@ import pytest
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.jobs import NewJob, PinnedModel, create_job
 from datagen.catalog.rows import FINISH, NewUnit, VersionRow
-from datagen.catalog.schema import migrate
 from datagen.catalog.units import claim_unit
 from datagen.catalog.versions import commit_published, get_version
+from tests.schema import lay_tables
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -21,16 +21,23 @@ def empty_catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ca
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path / 'catalog.sqlite3'}"
     else:
-        url = request.getfixturevalue("postgres_url")
+        url = request.getfixturevalue("empty_postgres_url")
     opened = Catalog(url, tenant=None)
     yield opened
     opened.close()
 
 
-@pytest.fixture
-def any_catalog(empty_catalog: Catalog) -> Catalog:
-    migrate(empty_catalog)
-    return empty_catalog
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalog]:
+    """With tables."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'catalog.sqlite3'}"
+        lay_tables(url)
+    else:
+        url = request.getfixturevalue("postgres_url")
+    opened = Catalog(url, tenant=None)
+    yield opened
+    opened.close()
 
 
 def published_row(catalog: Catalog, *, seed: str = "a") -> VersionRow:

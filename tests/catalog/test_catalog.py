@@ -67,6 +67,7 @@ from datagen.catalog.units import (
 from datagen.catalog.versions import commit_published, get_version, list_versions
 from datagen.errors import CatalogError, CatalogUnavailableError, InputError, LeaseLostError
 from datagen.resources import migrations_dir
+from tests.schema import lay_tables
 
 NEW_JOB = NewJob(
     name="small",
@@ -88,8 +89,8 @@ def catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalog]
         url = f"sqlite:///{tmp_path / 'catalog.sqlite3'}"
     else:
         url = request.getfixturevalue("postgres_url")
+    lay_tables(url)
     opened = Catalog(url)
-    migrate(opened)
     yield opened
     opened.close()
 

@@ -10,10 +10,10 @@ from datagen.catalog.connection import create_database_engine
 
 
 def test_locks_of_a_process_that_froze_within_a_transaction_are_released(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "MAX_IDLE_IN_TRANSACTION_S", 1)
-    engine = create_database_engine(postgres_url)
+    engine = create_database_engine(empty_postgres_url)
     with engine.begin() as setup:
         setup.execute(text("CREATE TABLE jobs (id integer)"))
         setup.execute(text("INSERT INTO jobs VALUES (1)"))

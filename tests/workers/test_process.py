@@ -10,7 +10,6 @@ import pytest
 from datagen.catalog.catalog import Catalog
 from datagen.catalog.jobs import get_job
 from datagen.catalog.rows import FINISH, GENERATE, JUDGE, PACK, PUBLISHED, Job
-from datagen.catalog.schema import migrate
 from datagen.catalog.units import claimable
 from datagen.catalog.workers import live_queues, register_worker, worker_seen
 from datagen.errors import InputError
@@ -20,6 +19,7 @@ from datagen.resolve import resolve
 from datagen.settings import Settings
 from datagen.submission import Request, submit
 from tests.recipes import noise_recipe
+from tests.schema import lay_tables
 from workers.app import TICKS
 from workers.caretaker import Patience, Watchdog
 from workers.process import Role, WorkerProcess, cpu_role, generate_role, open_process
@@ -35,8 +35,8 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def catalog(settings: Settings) -> Iterator[Catalog]:
+    lay_tables(settings.database_url)
     catalog = Catalog(settings.database_url)
-    migrate(catalog)
     yield catalog
     catalog.close()
 

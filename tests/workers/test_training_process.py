@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from datagen.catalog.catalog import Catalog
-from datagen.catalog.schema import migrate
 from datagen.catalog.training_claims import claim_training
 from datagen.catalog.trainings import TRAIN_QUEUE, Training, get_training
 from datagen.errors import MachineError
 from datagen.settings import Settings
 from datagen.sweeper import sweep_trainings
 from datagen.trainings import submit_training
+from tests.schema import lay_tables
 from tests.training.tiny_data import tiny_recipe, write_tiny_data
 from tests.workers.test_process import UNREACHABLE, Clock, looks
 from workers.caretaker import Patience, Watchdog
@@ -29,8 +29,8 @@ def settings(settings: Settings, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def catalog(settings: Settings) -> Iterator[Catalog]:
+    lay_tables(settings.database_url)
     catalog = Catalog(settings.database_url)
-    migrate(catalog)
     yield catalog
     catalog.close()
 
