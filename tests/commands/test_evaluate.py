@@ -127,7 +127,11 @@ def gated_recipe(path: Path, require: dict[str, str]) -> Path:
 
 
 @pytest.fixture
-def home(real: Path, tmp_path: Path) -> Path:
+def home(tmp_path: Path) -> Path:
+    """Knows few stripes: of fewer held out, the search for copies would be withheld."""
+    real = tmp_path / "real"
+    write_stripes(real / "train", 50, seed=1)
+    write_stripes(real / "test", 100, seed=2)
     added = datagen("references", "add", "stripes", real, "--home", tmp_path / "home")
     assert added.exit_code == 0, added.output
     return tmp_path / "home"
