@@ -395,8 +395,8 @@ def resolve_recipe(
     )
     _check_conditioner(resolved)
     _check_pools(resolved)
-    _check_visibility(resolved)
     _check_detector(resolved)
+    _check_visibility(resolved)
     check_words(
         recipe,
         resolved.prompts,
@@ -608,6 +608,19 @@ def resolve_stored(
             f"digest was {str(reference_digest)[:12]} and is {str(resolved.reference_digest)[:12]};"
             " put the old one back, or run the recipe again for a new version"
         )
+    _check_networks(content, resolved)
+    return resolved
+
+
+def _check_networks(content: Mapping[str, Any], resolved: ResolvedRecipe) -> None:
+    """Raises JobError if the files that a filter or the detector asks are others now."""
+    detected_by = content["conditioning"].get("detector_digest")
+    if resolved.detector is not None and resolved.detector.digest != detected_by:
+        raise JobError(
+            "labels.detector: its network has changed since this recipe ran: its digest was "
+            f"{str(detected_by)[:12]} and is {resolved.detector.digest[:12]}; put the old files "
+            "back, or run the recipe again for a new version"
+        )
     for pinned in content["filters"]:
         name, key = pinned["filter"], pinned.get("scores")
         if key is not None and resolved.score_keys[name] != key:
@@ -616,7 +629,6 @@ def resolve_stored(
                 f"scores were {key} and are {resolved.score_keys[name]}); put the old files back, "
                 "or run the recipe again for a new version"
             )
-    return resolved
 
 
 def recipe_of_stored(body: str) -> tuple[Recipe, str]:

@@ -98,7 +98,8 @@ class _Pass:
 
     def _annotations(self, key: str, labels: Labels) -> Iterator[dict[str, Any]]:
         """segmentation: uncompressed run lengths, as COCO publishes for crowds: exact, where its
-        polygons are not. keypoints: [name, x, y, visibility] of each, until all have places."""
+        polygons are not. score: of an object that a detector found, as COCO's results have it.
+        keypoints: [name, x, y, visibility] of each, until all have places."""
         for number, each in enumerate(labels.objects or (), start=1):
             self.num_annotations += 1
             box = bbox_xywh(each.box_xyxy)
@@ -118,6 +119,8 @@ class _Pass:
                     "size": list(labels.instances.shape),
                     "counts": counts,
                 }
+            if each.confidence is not None:
+                annotation["score"] = round(each.confidence, _DECIMALS)
             if each.keypoints:
                 places = self.keypoints.setdefault(category, {})
                 for point in each.keypoints:

@@ -11,16 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from pydantic import ValidationError
 
+from datagen.cli import main
 from datagen.detector_schema import DetectorRequest
 from datagen.detectors import Detector, labels_from, open_detector
 from datagen.detectors.boxes import chosen, filled
 from datagen.detectors.findings import Detection, to_text
 from datagen.detectors.regions import parts
-from datagen.errors import LabelError, ModelError
+from datagen.embedded import run_recipe
+from datagen.errors import JobError, LabelError, ModelError, RecipeError
 from datagen.label_checks import check_labels
 from datagen.labels import Labels
+from datagen.resolve import resolve, resolve_stored
+from datagen.settings import load_settings
 from tests.pretrained.tiny_networks import (
     pictures,
     save_clip,
@@ -29,6 +34,8 @@ from tests.pretrained.tiny_networks import (
     save_segformer,
     save_yolos,
 )
+from tests.recipes import noise_recipe
+from tests.schema import lay_tables
 
 LABELS = ["wall", "a cat", "a dog"]
 CLASSES = {"dog": "a dog", "cat": "a cat"}
@@ -278,3 +285,66 @@ def test_stored_text_that_is_no_labels_is_refused() -> None:
     two = filled([detection("cat", (0, 0, 4, 4), 0.5)], (8, 8)) * 2
     with pytest.raises(LabelError, match="overlap"):
         labels_from(to_text(two, (8, 8)), ("background", "cat"))
+
+
+# --- in a recipe ----------------------------------------------------------------------------------
+
+
+def detected(folder: Path, **changes: Any) -> dict[str, Any]:
+    """10 noise images whose labels a detector gives."""
+    return {
+        "image_size": [40, 56],
+        "generator": {"model": "noise", "channels": 3},
+        "classes": [{"name": "cat", "count": 6}, {"name": "dog", "count": 4}],
+        "labels": {"detector": {"directory": str(folder), "classes": CLASSES} | changes},
+        "output": {"formats": ["coco"]},
+    }
+
+
+@pytest.mark.parametrize("name", ["yolos", "segformer"])
+def test_a_job_ships_what_was_found_with_its_confidence(
+    folders: Path, tmp_path: Path, name: str
+) -> None:
+    settings = load_settings({}, home=tmp_path / "home")
+    settings.home.mkdir()
+    lay_tables(settings.database_url)
+    resolved = resolve(noise_recipe(detected(folders / name)), [settings.models_dir])
+    run_recipe(resolved, settings)
+    for layout in ("webdataset", "coco"):
+        arguments = ["pull", "small", str(tmp_path / layout), "--format", layout]
+        pulled = CliRunner().invoke(main, [*arguments, "--home", str(settings.home)])
+        assert pulled.exit_code == 0, pulled.output
+    records = [json.loads(p.read_text()) for p in sorted(unpacked(tmp_path / "webdataset"))]
+    objects = [each for record in records for each in record["labels"]["objects"]]
+    assert len(records) == 10
+    assert len(objects) > 5
+    assert all(each["machine_made"] and 0.3 <= each["confidence"] <= 1 for each in objects)
+    files = (tmp_path / "coco" / "annotations").glob("instances_*.json")
+    entries = [e for file in files for e in json.loads(file.read_text())["annotations"]]
+    assert sorted(e["score"] for e in entries) == sorted(each["confidence"] for each in objects)
+    assert all(("segmentation" in entry) == (name == "segformer") for entry in entries)
+
+
+def unpacked(folder: Path) -> list[Path]:
+    import tarfile
+
+    for path in folder.rglob("*.tar"):
+        with tarfile.open(path) as tar:
+            tar.extractall(folder / "unpacked", filter="data")
+    return list((folder / "unpacked").glob("*.json"))
+
+
+def test_a_recipe_pins_its_detector(folders: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(folders / "yolos", tmp_path / "yolos")
+    models = [load_settings({}, home=tmp_path).models_dir]
+    resolved = resolve(noise_recipe(detected(tmp_path / "yolos")), models)
+    other = resolve(noise_recipe(detected(tmp_path / "yolos", threshold=0.5)), models)
+    assert resolved.digest != other.digest
+    assert resolve_stored(resolved.body.decode(), models).body == resolved.body
+    save_yolos(tmp_path / "yolos", [*LABELS, "a fox"])
+    with pytest.raises(JobError, match="detector"):
+        resolve_stored(resolved.body.decode(), models)
+    with pytest.raises(RecipeError, match=r"labels\.detector.*does not exist"):
+        resolve(noise_recipe(detected(tmp_path / "gone")), models)
