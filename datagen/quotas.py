@@ -18,11 +18,14 @@ MAX_WINDOW = 256
 
 
 class QuotaTree:
-    """Which share each place belongs to: every prefix holds each share to within about one place.
+    """Which share each place belongs to: every prefix holds each share to within two places, and a
+    prefix of the shares' sum holds it exactly.
 
-    A tree of two-way splits, the smallest shares deepest (Huffman 1952). Of the first n places of a
-    node, round(n * left / both) are its left side's: exact where n is a multiple of the shares'
-    sum, and less than 1 off anywhere, at a node. Below it, what is off is scaled down.
+    A tree of two-way splits, the smallest shares deepest (Huffman 1952, A method for the
+    construction of minimum-redundancy codes). Of the first n places of a node, round(n * left /
+    both) are its left side's. That is at most 1/2 off, and what the node is off itself counts by
+    the side's part of it. With children of its own, a side has at most 2/3: below 3/2 then, and
+    below 2 for a share.
     """
 
     def __init__(self, shares: Sequence[int]) -> None:

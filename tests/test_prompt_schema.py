@@ -82,8 +82,11 @@ BAD_PROMPTS = [
     ({"template": 5}, "template: 5: expected one line"),
     ({"template": "x" * 1001}, "one line of 1 to 1000 characters"),
     ({"template": {"nevus": "a"}}, "there is none for T_shirt"),
-    ({"template": {"nevus": "a", "T_shirt": "b", "tshirt": "c"}}, "template.tshirt: 'c'"),
-    (TONE, "in place of {tone} (class, site, flat)"),
+    (
+        {"template": {"nevus": "a", "T_shirt": "b", "tshirt": "c"}},
+        "template.tshirt: 'tshirt': expected a class of the recipe",
+    ),
+    (TONE, "in place of {tone} (class, flat, site)"),
     ({"template": "a {class} {site}"}, "of class T_shirt in place of {site}"),
     ({"template": "a", "negative": "{tone}"}, "negative: '{tone}': expected an attribute"),
     ({"template": "a", "words": {"shirt": "b"}}, "words.shirt: 'shirt': expected a class"),
@@ -130,7 +133,7 @@ BAD_PROMPTS = [
         {
             "template": "".join(f"{{a{i}}}" for i in range(8)),
             "attributes": {
-                f"a{i}": {"weights": {f"v{j}": 0.1 for j in range(10)}} for i in (*range(8),)
+                f"a{i}": {"weights": {f"v{j}": 0.1 for j in range(10)}} for i in range(8)
             },
         },
         "crossed values of a class",

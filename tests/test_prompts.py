@@ -17,7 +17,7 @@ from datagen.conditions import Prompt
 from datagen.joint_counts import joint_counts
 from datagen.plan import SplitPattern
 from datagen.prompts import PromptPlan
-from datagen.quotas import QuotaTree, dealt_place, whole_shares
+from datagen.quotas import QuotaTree, dealt_place, whole_shares, window_of
 from datagen.recipe import Recipe
 
 SHARES = st.lists(st.integers(0, 40), min_size=1, max_size=9).filter(any)
@@ -141,9 +141,10 @@ def test_weights_are_balanced_over_every_prefix(shares: list[int], seed: int) ->
     weights = {f"v{i}": share / sum(shares) for i, share in enumerate(shares)}
     prompt = {"template": "{t}", "attributes": {"t": {"weights": weights}}}
     drawn = values(plan_of(prompt, seed), "t", 600)
+    whole = whole_shares(list(weights.values()))
+    window = window_of(len(whole), Fraction(min(whole), sum(whole)))
     for value, weight in weights.items():
         counts = np.cumsum([v == value for v in drawn])
-        window = min(256, max(4, len(weights), math.ceil(2 / min(weights.values()))))
         off = np.abs(counts - weight * np.arange(1, 601))
         assert off.max() < 2 + window / 2
         assert off[window - 1 :: window].max() < 2
