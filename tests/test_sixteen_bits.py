@@ -14,13 +14,14 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image as PillowImage
+from pyarrow import parquet
 
 from datagen.augment import Augmenter
 from datagen.augment.transforms import TRANSFORMS
 from datagen.conditions import Condition, ConditionConfig
 from datagen.errors import RecipeError
 from datagen.evaluation.published import load_published
-from datagen.formats import dicom, nifti
+from datagen.formats import FORMATS, dicom, nifti
 from datagen.formats.version import VersionReader
 from datagen.generators.edm.networks import EdmDenoiser
 from datagen.generators.edm.options import EdmNetwork, EdmOptions
@@ -164,6 +165,25 @@ def test_nifti_and_dicom_hold_every_bit(published: Path, tmp_path: Path) -> None
             assert (made.BitsAllocated, made.BitsStored, made.HighBit) == (16, 16, 15)
             assert (made.WindowCenter, made.WindowWidth) == (32768, 65536)
             np.testing.assert_array_equal(made.pixel_array, expected)
+
+
+@pytest.mark.parametrize("name", ["imagefolder", "coco", "yolo", "voc", "masks", "nnunet"])
+def test_layouts_of_files_hold_the_stored_png(name: str, published: Path, tmp_path: Path) -> None:
+    with open_home(published) as home:
+        reader = reader_of(home)
+        list(FORMATS[name](reader, tmp_path / "out"))
+        written = {path.read_bytes() for path in (tmp_path / "out").rglob("*.png")}
+        assert {sample.png for sample in reader.iter_samples()} <= written
+
+
+def test_parquet_holds_the_stored_png(published: Path, tmp_path: Path) -> None:
+    with open_home(published) as home:
+        reader = reader_of(home)
+        list(FORMATS["parquet"](reader, tmp_path / "out"))
+        tables = [parquet.read_table(path) for path in (tmp_path / "out").rglob("*.parquet")]
+        found = {row["bytes"] for table in tables for row in table["image"].to_pylist()}
+        assert found == {sample.png for sample in reader.iter_samples()}
+        assert "pixels of 16 bits" in (home.folder("deep") / "README.md").read_text()
 
 
 def test_measurements_and_contact_sheets_see_8_bits(published: Path) -> None:

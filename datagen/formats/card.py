@@ -74,6 +74,7 @@ def _further_tasks(manifest: Manifest) -> list[str]:
 def _summary(manifest: Manifest) -> str:
     height, width = manifest.image_size
     kind = "grey" if manifest.channels == 1 else "RGB"
+    depth = "" if manifest.bits == 8 else f" of {manifest.bits} bits"
     made = "Every image was made by a model; none is a photograph."
     if manifest.has_real_parts:
         made = (
@@ -82,7 +83,7 @@ def _summary(manifest: Manifest) -> str:
         )
     return f"""# {manifest.name}, version {manifest.version}
 
-{manifest.num_samples:,} synthetic, labelled {kind} images of {width} x {height} pixels in \
+{manifest.num_samples:,} synthetic, labelled {kind} images of {width} x {height} pixels{depth} in \
 {len(manifest.counts):,} classes. {made}
 
 | | |

@@ -11,11 +11,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from datagen.errors import ModelError
-from datagen.generators.condition_set.items import MAX_BYTES, TABLE, Items, load_items
+from datagen.generators.condition_set.items import TABLE, Items, load_items
 from datagen.generators.interface import ModelConfig
 from datagen.safetensors_header import read_tensor
 
-_MAX_SETS = 2  # of up to MAX_BYTES each
+_MAX_SETS = 2  # of up to 1 GiB each
+_MAX_TABLE_BYTES = 1 << 26  # read by every check of a recipe; some 600,000 items
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def told_groups(path: Path, config: ModelConfig) -> tuple[tuple[str, str], ...] 
     its class. Reads the table alone; None where it does not say, or cannot be read: what is drawn
     is joined anew, and told of then."""
     try:
-        data = read_tensor(path, TABLE, types=("U8",), max_bytes=MAX_BYTES)
+        data = read_tensor(path, TABLE, types=("U8",), max_bytes=_MAX_TABLE_BYTES)
         content = json.loads(data.tobytes())
         joined = [str(group) for group in content["joined"]]
         class_names = [config.class_names[int(each)] for each in content["class_ids"]]
