@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from datagen.faults import MAX_PROBLEMS, Place, plural, suggest
+from datagen.faults import MAX_PROBLEMS, Place, suggest
 from datagen.prompt_schema import MixRequest, PromptRequest
 from datagen.prompt_templates import CLASS, longest, placeholders
 from datagen.schema_faults import Fault
@@ -201,6 +201,7 @@ def _size_faults(request: PromptRequest, classes: Sequence[Prompted]) -> Iterato
             yield ("attributes",), f"{combinations} for class {each.name}", wanted
             return
         total += combinations
-    if total > MAX_PROMPTS:
-        given = plural(total, "different prompt")
-        yield ("attributes",), given, f"at most {MAX_PROMPTS} over all classes: use fewer values"
+        if total > MAX_PROMPTS:
+            wanted = f"at most {MAX_PROMPTS} different prompts over all classes: use fewer values"
+            yield ("attributes",), f"{total} or more", wanted
+            return

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datagen.client.recipes import read_recipe, text_to_check
 from datagen.prompt_templates import placeholders, render, template_fault
 from datagen.recipe import InvalidRecipe, RecipeDocument, canonical_json, load_recipe, parse_recipe
 
@@ -244,3 +245,14 @@ def test_other_files_are_refused(tmp_path: Path, name: str, message: str) -> Non
         load_recipe(write_recipe(folder, name))
     assert message in str(caught.value)
     assert "recipe.yaml:1: conditioning.prompt.lists.nevus" in str(caught.value)
+
+
+def test_the_client_sends_the_prompts_and_not_the_name_of_their_file(tmp_path: Path) -> None:
+    (tmp_path / "nevus.txt").write_text("a mole\n")
+    path = write_recipe(tmp_path, "nevus.txt")
+    sent = json.loads(text_to_check(path))
+    assert sent["conditioning"]["prompt"]["lists"]["nevus"] == ["a mole"]
+    assert json.loads(canonical_json(read_recipe(path).recipe.to_json())) == sent
+    assert text_to_check(path.read_text() + "\n") == path.read_bytes() + b"\n"
+    with pytest.raises(InvalidRecipe, match="read by the command line and the client"):
+        read_recipe(path.read_text() + "\n")
