@@ -75,7 +75,7 @@ _SD = Call("clip", 7.5, True, frozenset({"guidance_scale"}), mixes=_WORDS)
 _XL = replace(_SD, words="xl", guidance=5.0)
 _SD3 = replace(_SD, words="sd3", guidance=7.0, schedulers=_FLOW, sequence_length=256, multiple=1)
 _SD3 = _SD3.with_options("max_sequence_length")
-_FLUX = replace(_SD3, words="flux", guidance=3.5, sequence_length=512)
+_FLUX = replace(_SD3, words="flux", guidance=3.5, negative=False, sequence_length=512)
 _FLUX = _FLUX.with_options("true_cfg_scale")
 _PIXART = replace(
     _SD.with_options("max_sequence_length"),

@@ -26,7 +26,7 @@ _LOADING = (
     *(RuntimeError, SafetensorError, TypeError, ValueError),
 )
 # Networks that are run at every step: compiled, and held in eight bits.
-_DENOISERS = ("unet", "transformer", "controlnet", "decoder", "prior", "prior_prior")
+_DENOISERS = ("unet", "transformer", "controlnet", "decoder")
 # Images are judged by filters, where a decision is stored; these would black them out unsaid, or
 # need a library that marks them.
 _WITHOUT = ("safety_checker", "watermarker")
@@ -117,12 +117,10 @@ def _add_adapters(pipe: Any, opened: OpenedPipeline) -> None:
     """LoRA adapters are merged into the weights; embeddings join the vocabulary."""
     for inversion, token in opened.inversions:
         _add_inversion(pipe, inversion.path, token)
-    names = [f"adapter_{index}" for index in range(len(opened.loras))]
-    for name, (lora, _) in zip(names, opened.loras, strict=True):
-        pipe.load_lora_weights(load_file(lora.path), adapter_name=name)
-    if names:
-        pipe.set_adapters(names, [weight for _, weight in opened.loras])
-        pipe.fuse_lora(adapter_names=names)
+    for lora, weight in opened.loras:
+        pipe.load_lora_weights(load_file(lora.path), adapter_name="added")
+        pipe.set_adapters(["added"], [weight])
+        pipe.fuse_lora()
         pipe.unload_lora_weights()
 
 

@@ -10,7 +10,7 @@ from datagen.generators.pipeline.request import OpenedPipeline
 
 _ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 # In eight bits where the options say so; see loading.py.
-_DENOISERS = ("unet", "transformer", "controlnet", "decoder", "prior", "prior_prior")
+_DENOISERS = ("unet", "transformer", "controlnet", "decoder")
 _NOT_LOADED = ("safety_checker", "watermarker")
 
 

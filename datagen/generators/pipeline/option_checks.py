@@ -64,6 +64,11 @@ def _check_exclusions(opened: OpenedPipeline) -> None:
             f"options.quantization {options.quantization} and options.cpu_offload "
             f"{options.cpu_offload} exclude each other; set one of them to none"
         )
+    if options.quantization == "float8" and opened.call.sizes == "movq":
+        raise ModelError(
+            f"options.quantization float8: {opened.pipeline_class} computes in the type that its "
+            "weights are stored in; use int8"
+        )
     if options.cpu_offload != "none" and options.compile:
         raise ModelError(
             f"options.compile and options.cpu_offload {options.cpu_offload} exclude each other"

@@ -37,7 +37,9 @@ def scheduler_of(name: Scheduler, own: Any) -> Any:
 
     class_name, changes = _CLASSES[name]
     kind = getattr(diffusers, class_name)
-    if not isinstance(own, kind) and kind not in own.compatibles:
+    # diffusers counts lcm among none's, and tells users to build it from any noise of betas.
+    is_lcm = name == "lcm" and "beta_schedule" in own.config
+    if not isinstance(own, kind) and kind not in own.compatibles and not is_lcm:
         raise ModelError(
             f"options.scheduler {name}: does not fit {type(own).__name__}, which the pipeline was "
             "made for; leave it out"

@@ -16,36 +16,51 @@ from torch.nn import functional
 _MIN_WEIGHTS = 64
 
 
-class Int8Linear(nn.Module):
-    """A linear layer whose weights are int8, with one scale for each output.
+class Int8Layer(nn.Module):
+    """A linear layer or a convolution whose weights are int8, with one scale for each output.
 
     Source: Krishnamoorthi 2018, arXiv 1806.08342, section 2.2: symmetric, per channel.
     """
 
-    weight: torch.Tensor
+    stored: torch.Tensor
     scale: torch.Tensor
     bias: torch.Tensor | None
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
         super().__init__()
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        weight = linear.weight.detach().float()
-        scale = weight.abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / 127
-        self.register_buffer("weight", (weight / scale).round().to(torch.int8))
-        self.register_buffer("scale", scale.to(linear.weight.dtype))
-        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
+        weight = layer.weight.detach().float()
+        largest = weight.abs().amax(dim=tuple(range(1, weight.ndim)), keepdim=True)
+        scale = largest.clamp_min(1e-12) / 127
+        self.register_buffer("stored", (weight / scale).round().to(torch.int8))
+        self.register_buffer("scale", scale.to(layer.weight.dtype))
+        self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
+        for name in ("in_features", "out_features", "in_channels", "out_channels"):
+            if hasattr(layer, name):  # diffusers looks at them
+                setattr(self, name, getattr(layer, name))
+        self.places: dict[str, Any] | None = None
+        if isinstance(layer, nn.Conv2d):
+            names = ("stride", "padding", "dilation", "groups")
+            self.places = {name: getattr(layer, name) for name in names}
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """As it is computed with: diffusers looks at its type too."""
+        return self.stored.to(self.scale.dtype) * self.scale
 
     def forward(self, x: torch.Tensor, *args: Any) -> torch.Tensor:
-        weight = self.weight.to(self.scale.dtype) * self.scale
-        return functional.linear(x, weight, self.bias)
+        if self.places is None:
+            return functional.linear(x, self.weight, self.bias)
+        return functional.conv2d(x, self.weight, self.bias, **self.places)
 
 
 def hold_as_int8(network: nn.Module) -> None:
-    """Every linear layer of it, in place."""
+    """Every linear layer and convolution of it, in place."""
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
-            if type(child) is nn.Linear and child.weight.numel() >= _MIN_WEIGHTS:
-                setattr(module, name, Int8Linear(child))
+            if not isinstance(child, nn.Linear | nn.Conv2d) or child.weight.numel() < _MIN_WEIGHTS:
+                continue
+            if getattr(child, "padding_mode", "zeros") == "zeros":
+                setattr(module, name, Int8Layer(child))
 
 
 def hold_as_float8(network: Any, dtype: torch.dtype) -> None:
