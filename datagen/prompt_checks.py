@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
 
 from datagen.faults import MAX_PROBLEMS, Place, suggest
 from datagen.prompt_schema import MixRequest, PromptRequest
@@ -20,7 +20,8 @@ MAX_CROSSED = 4096
 Attribute = str | bool | int | float
 
 
-class Prompted(NamedTuple):
+@dataclass(frozen=True)
+class Prompted:
     """What prompts need of a class. attributes: its own, as the recipe states them."""
 
     name: str

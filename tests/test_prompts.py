@@ -258,6 +258,11 @@ def test_joint_counts_are_the_nearest_of_all_tables(data: st.DataObject) -> None
     assert float(((found - wanted) ** 2).sum()) == pytest.approx(least)
 
 
+def test_what_row_by_row_rounding_leaves_is_mended() -> None:
+    """Wanted are (1.5, 0.5), (0.75, 0.25) twice; row by row gives (2, 0), (1, 0), (0, 1)."""
+    assert joint_counts([2, 1, 1], [3, 1]).tolist() == [[1, 1], [1, 0], [1, 0]]
+
+
 def test_large_joint_counts_are_found() -> None:
     rng = np.random.default_rng(3)
     rows, columns = (rng.multinomial(9_999_991, rng.dirichlet(np.ones(60))) for _ in range(2))
