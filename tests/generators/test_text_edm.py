@@ -11,7 +11,6 @@ import torch
 
 from datagen.conditions import Condition, Mix, Prompt
 from datagen.errors import InputError, ModelError, RecipeError, TrainingError
-from datagen.generators import GENERATORS
 from datagen.generators.edm.options import EdmObjectiveOptions
 from datagen.generators.interface import Images, Update
 from datagen.generators.model_directory import Model, load_model
@@ -25,6 +24,8 @@ from datagen.half_precision import write_half
 from datagen.labels import Labels
 from datagen.recipe import Recipe
 from datagen.resolve import resolve_recipe
+from datagen.resources import recipes_dir
+from datagen.training.model_recipe import parse_model_recipe
 from tests.generators.tiny_models import TINY, save_random_model
 
 SPEC, CONFIG = TextEdmSpec(), TINY["text-edm"]
@@ -200,7 +201,10 @@ def test_a_recipe_names_any_classes_and_needs_a_prompt(model: Model) -> None:
 def test_it_is_offered_to_no_model_recipe_and_no_half_precision(
     model: Model, tmp_path: Path
 ) -> None:
-    assert GENERATORS["text-edm"].needs_weights
     assert load_model(model.path).config.class_names == ()
+    recipe = (recipes_dir() / "models" / "digits-edm.yaml").read_text()
+    asked = recipe.replace("generator: edm", "generator: text-edm").encode()
+    with pytest.raises(RecipeError, match=r"text-edm.: expected one of cgan, .*, vae"):
+        parse_model_recipe(asked, source="words.yaml")
     with pytest.raises(InputError, match="need prompts"):
         write_half(model, tmp_path / "half")
