@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_sample_images
 
-from datagen.watermark import THRESHOLD, detect, embed
+from datagen.watermark import THRESHOLD, detect, detect_together, embed
 
 Image = NDArray[np.uint8]
 SIZES = (28, 64, 128, 256)
@@ -91,6 +91,15 @@ def report(name: str, images: list[Image]) -> None:
     print("|", " | ".join([name, *cells, *told, f"{10 * np.log10(255**2 / moved):.1f} dB"]), "|")
 
 
+def report_together(images: list[Image]) -> None:
+    marked = [embed(image) for image in images]
+    for num in (1, 3, 5, 10):
+        groups = [marked[at : at + num] for at in range(0, len(marked) - num + 1, num)]
+        scores = np.array([detect_together(group).score for group in groups])
+        share = (scores > THRESHOLD).mean()
+        print(f"{num} together: found {share:.1%}, median score {np.median(scores):.1f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path)
@@ -103,6 +112,8 @@ def main() -> None:
     rng = np.random.default_rng(0)
     for side in SIZES:
         report(f"photographs, {side} px", list(photographs(side, rng)))
+    if data is not None:
+        report_together(list(garments(data)))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ change (informed embedding, Malvar and Florencio 2003, "Improved spread spectrum
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
@@ -70,20 +72,36 @@ def embed(image: Image, *, key: str = DEFAULT_KEY) -> Image:
 
 
 def detect(image: Image, *, key: str = DEFAULT_KEY) -> Detection:
-    """image: (H, W, C) uint8, at the size and place at which it was marked.
+    """image: (H, W, C) uint8, at the size and place at which it was marked."""
+    return detect_together([image], key=key)
+
+
+def detect_together(images: Iterable[Image], *, key: str = DEFAULT_KEY) -> Detection:
+    """As detect, of all images as one: of many small ones that bear one mark.
 
     Under another key chips are coins: the score is then a sum of independent terms of either sign,
-    of mean 0 and variance 1, whatever the image shows.
+    of mean 0 and variance 1, whatever the images show, and however alike they are.
     """
-    rows, columns = (side // _BLOCK for side in image.shape[:2])
-    if rows == 0 or columns == 0:
+    leanings: dict[tuple[int, int], NDArray[np.float64]] = {}
+    for image in images:
+        rows, columns = (side // _BLOCK for side in image.shape[:2])
+        if rows and columns:
+            leaning = _leaning(image, rows, columns)
+            leanings[rows, columns] = leanings.get((rows, columns), 0.0) + leaning
+    energy = math.sqrt(math.fsum(float((each**2).sum()) for each in leanings.values()))
+    if energy == 0:
         return Detection(0.0)
+    total = math.fsum(float((each * _chips(key, *at)).sum()) for at, each in leanings.items())
+    return Detection(round(total / energy, 4))
+
+
+def _leaning(image: Image, rows: int, columns: int) -> NDArray[np.float64]:
+    """(rows, columns, 8, 8): towards which sign each frequency leans; the sum of squares is 1, or 0
+    where there is nothing to be seen."""
     seen = _to_frequencies(_luma(image, rows, columns)) * _middle()
     seen = seen / (_LEVEL + np.abs(seen))
-    energy = float(np.sqrt((seen * seen).sum()))
-    if energy < 1e-9:
-        return Detection(0.0)
-    return Detection(round(float((seen * _chips(key, rows, columns)).sum()) / energy, 4))
+    energy = float(np.sqrt((seen**2).sum()))
+    return np.asarray(seen / energy if energy > 1e-9 else 0 * seen, np.float64)
 
 
 def _luma(image: Image, rows: int, columns: int) -> NDArray[np.float64]:
@@ -95,8 +113,10 @@ def _luma(image: Image, rows: int, columns: int) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=16)
 def _chips(key: str, rows: int, columns: int) -> NDArray[np.float64]:
-    """(rows, columns, 8, 8) of +1 and -1; the same for every image of one size."""
-    words = np.frombuffer(hashlib.sha256(f"watermark {key}".encode()).digest(), np.uint32)
+    """(rows, columns, 8, 8) of +1 and -1; the same for all images of one size."""
+    words = np.frombuffer(
+        hashlib.sha256(f"watermark {rows} x {columns} {key}".encode()).digest(), np.uint32
+    )
     bits = np.random.Generator(np.random.Philox(np.random.SeedSequence(words.tolist())))
     drawn = bits.integers(0, 2, (rows, columns, _BLOCK, _BLOCK)).astype(np.float64)
     chips: NDArray[np.float64] = np.asarray(2 * drawn - 1, np.float64)

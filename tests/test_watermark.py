@@ -13,7 +13,7 @@ from sklearn.datasets import load_sample_image
 
 from datagen.cli import main
 from datagen.images import decode_png, encode_png
-from datagen.watermark import MAX_CHANGE, THRESHOLD, detect, embed
+from datagen.watermark import MAX_CHANGE, THRESHOLD, detect, detect_together, embed
 
 Image = NDArray[np.uint8]
 
@@ -67,6 +67,17 @@ def test_another_key_finds_nothing() -> None:
     assert 0.8 < np.std(scores) < 1.2
 
 
+def test_small_images_are_found_together() -> None:
+    """And images that are alike are no proof: the key decides, not how often it is asked."""
+    images = [np.roll(photograph(28), shift, axis=1) for shift in range(12)]
+    assert detect_together([embed(image) for image in images]).score > 2 * THRESHOLD
+    for given in (images, images[:1] * 12):
+        scores = [detect_together(given, key=str(number)).score for number in range(200)]
+        assert max(scores) < THRESHOLD
+        assert 0.8 < np.std(scores) < 1.2
+    assert detect_together([]).score == 0
+
+
 def test_the_same_image_is_marked_alike() -> None:
     image = photograph(64)
     assert (embed(image) == embed(image)).all()
@@ -92,9 +103,8 @@ def test_the_command_tells_marked_files_from_others(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     content = json.loads(result.stdout)
     assert [each["present"] for each in content["files"]] == [True, False]
-    assert content["score"] == pytest.approx(
-        sum(each["score"] for each in content["files"]) / 2**0.5, abs=1e-3
-    )
+    both = detect_together([embed(image, key="k"), image], key="k")
+    assert (content["score"], content["present"]) == (both.score, both.present)
     told = check(*files, "--key", "k").stdout.splitlines()
     assert [line.split()[-2:] for line in told[-4:-2]] == [
         [f"{content['files'][0]['score']:.2f}", "found"],

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from datagen.commands.edge import shared_options
 from datagen.commands.output import print_json, print_table
 from datagen.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 
@@ -36,31 +40,31 @@ def check(files: tuple[Path, ...], key: str | None, home: Path | None, as_json: 
     proves nothing, least of all below 64 pixels; there, give many images of one source.
     """
     from datagen.image_files import read_picture
-    from datagen.watermark import DEFAULT_KEY, THRESHOLD, detect
+    from datagen.watermark import DEFAULT_KEY, THRESHOLD, detect, detect_together
 
-    found = []
-    for path in files:
+    def pixels(path: Path) -> NDArray[np.uint8]:
         if not path.is_file():
             raise InputError(f"{path}: no such file; expected an image")
         picture = read_picture(path, formats=_FORMATS, name=str(path))
-        found.append(detect(picture.pixels, key=key or DEFAULT_KEY))
-    # Stouffer et al. 1949: a sum of independent standard scores.
-    together = round(sum(each.score for each in found) / math.sqrt(len(found)), 4)
+        return picture.pixels
+
+    found = [detect(pixels(path), key=key or DEFAULT_KEY) for path in files]
+    together = detect_together(map(pixels, files), key=key or DEFAULT_KEY)
     if as_json:
         content = {
             "files": [
                 {"file": str(path), "score": each.score, "present": each.present}
                 for path, each in zip(files, found, strict=True)
             ],
-            "score": together,
-            "present": together > THRESHOLD,
+            "score": together.score,
+            "present": together.present,
             "threshold": round(THRESHOLD, 4),
         }
         print_json(content)
         return
-    named = [*((str(p), each.score) for p, each in zip(files, found, strict=True))]
+    named = [(str(path), each) for path, each in zip(files, found, strict=True)]
     named += [("all together", together)] if len(files) > 1 else []
-    rows = [[name, f"{score:.2f}", _word(score > THRESHOLD)] for name, score in named]
+    rows = [[name, f"{each.score:.2f}", _word(each.present)] for name, each in named]
     print_table(["file", "score", "watermark"], rows)
     click.echo(f"found above a score of {THRESHOLD:.2f}, which 1 in 10,000 images without it has")
 
