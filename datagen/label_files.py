@@ -38,8 +38,9 @@ def read_mask(
     """The (H, W) values of a PNG: grey of 1, 8 or 16 bits, or a palette's indices. uint16 for 16
     bits, else uint8.
 
-    colours: what each colour of an RGB file means, 0 to 255. name: for messages. Raises LabelError
-    for a file of another kind, broken, too large, or with a colour that has no meaning.
+    colours: what each colour means, 0 to 255; then colours count, of palettes and grey as well.
+    name: for messages. Raises LabelError for a file of another kind, broken, too large, or with a
+    colour that has no meaning.
     """
     from PIL import Image
 
@@ -79,6 +80,8 @@ def _values(
     image: PIL.Image.Image, name: str, *, depth: int, colours: Mapping[Colour, int] | None
 ) -> LabelMap:
     """depth: bits a channel."""
+    if colours is not None and image.mode in ("RGB", "P", "L"):
+        return _of_colours(np.asarray(image.convert("RGB")), name, colours)
     if image.mode == "1":
         return np.asarray(image).astype(np.uint8)
     if image.mode == "L":
@@ -87,12 +90,10 @@ def _values(
         return np.array(image, dtype=np.uint8)
     if image.mode in _SIXTEEN_BIT:
         return np.asarray(image).astype(np.uint16)
-    if image.mode == "RGB" and colours is not None:
-        return _of_colours(np.asarray(image), name, colours)
     raise LabelError(
         f"label map {name}: its pixels are of kind {image.mode}; expected one number a pixel, as "
         "grey of 1, 8 or 16 bits or a palette has it"
-        + (": save the number that each colour means" if image.mode == "RGB" else ": save it so")
+        + (": say which colour each name has" if image.mode == "RGB" else ": save it so")
     )
 
 

@@ -80,10 +80,16 @@ def test_a_palette_gives_its_indices_not_its_colours() -> None:
 def test_colours_need_a_table() -> None:
     pixels = np.zeros((2, 2, 3), np.uint8)
     pixels[0, 1] = [255, 0, 7]
-    with pytest.raises(LabelError, match=r"of kind RGB; .* save the number that each colour means"):
+    with pytest.raises(LabelError, match=r"of kind RGB; .* say which colour each name has"):
         read_mask(png(pixels), name="a.png")
     table = {(0, 0, 0): 0, (255, 0, 7): 5}
     assert read_mask(png(pixels), name="a.png", colours=table).tolist() == [[0, 5], [0, 0]]
+    palette = Image.new("P", (2, 2), 1)
+    palette.putpixel((1, 0), 0)
+    palette.putpalette([255, 0, 7, 0, 0, 0])
+    file = io.BytesIO()
+    palette.save(file, "PNG")
+    assert read_mask(file.getvalue(), name="a.png", colours=table).tolist() == [[0, 5], [0, 0]]
     with pytest.raises(LabelError, match=r"1 colours without a meaning, \[255, 0, 7\] among them"):
         read_mask(png(pixels), name="a.png", colours={(0, 0, 0): 0})
 

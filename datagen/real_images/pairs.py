@@ -19,7 +19,7 @@ from datagen.errors import InputError, LabelError
 from datagen.faults import plural
 from datagen.image_files import ORIENTED, Picture, read_picture
 from datagen.image_set import ImageSet
-from datagen.label_files import read_mask
+from datagen.label_files import Colour, read_mask
 from datagen.real_images.listing import FORMATS, MAX_IMAGES, Entry, Listing, some
 from datagen.real_images.resizing import Fit, fitted, fitted_mask, fitted_spacing, size_text
 
@@ -131,9 +131,12 @@ class PairReader:
         return notes
 
 
-def beside(listing: Listing, folder: Path, *, pictures: bool) -> Listing:
+def beside(
+    listing: Listing, folder: Path, *, pictures: bool, colours: Sequence[Colour] = ()
+) -> Listing:
     """The entries with what lies in `folder` under the same relative name, whatever its suffix:
-    pictures, or else label maps. Raises InputError if the folder does not exist or holds none, or
+    pictures, or else label maps. colours: of the values 0, 1, 2 and so on of label maps in RGB.
+    Raises InputError if the folder does not exist or holds none, or
     if two images would share a file."""
     files = _by_stem(folder)
     owners: dict[Path, str] = {}
@@ -149,15 +152,15 @@ def beside(listing: Listing, folder: Path, *, pictures: bool) -> Listing:
                 f"{owners[path]} and {entry.name}; rename one of them, or take it out"
             )
         owners[path] = entry.name
-        entries.append(_beside(entry, path, pictures=pictures))
+        entries.append(_beside(entry, path, pictures=pictures, colours=colours))
     return replace(listing, entries=entries)
 
 
-def _beside(entry: Entry, path: Path, *, pictures: bool) -> Entry:
+def _beside(entry: Entry, path: Path, *, pictures: bool, colours: Sequence[Colour]) -> Entry:
     if pictures:
         read = partial(read_picture, path, formats=FORMATS, name=str(path))
         return replace(entry, read_condition=read)
-    return replace(entry, read_mask=partial(mask_of, path, name=str(path)))
+    return replace(entry, read_mask=partial(mask_of, path, name=str(path), colours=colours))
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
@@ -190,12 +193,14 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
-def mask_of(source: bytes | Path, *, name: str) -> Mask:
-    """A label map as its PNG holds it: grey values, or places in a palette.
+def mask_of(source: bytes | Path, *, name: str, colours: Sequence[Colour] = ()) -> Mask:
+    """A label map as its PNG holds it: grey values, or places in a palette, or those of RGB in
+    colours.
 
-    Raises LabelError for colours, and values above 255.
+    Raises LabelError for other colours, and values above 255.
     """
-    values = read_mask(source, name=name)
+    table = {colour: value for value, colour in enumerate(colours)}
+    values = read_mask(source, name=name, colours=table or None)
     largest = int(values.max(initial=0))
     if largest > 255:
         raise LabelError(

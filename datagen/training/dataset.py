@@ -229,8 +229,13 @@ def _with_pairs(listing: Listing, source: DataSource) -> Listing:
         return listing
     folder = condition.path or _beside_folder(source)
     if folder is None:
+        if condition.colours:
+            raise InputError(
+                f"data.condition.colours: the label maps of {source.place} lie in no folder of PNG "
+                "files; expected data.condition.path, or colours left out"
+            )
         return listing
-    return beside(listing, folder, pictures=condition.kind == "image")
+    return beside(listing, folder, pictures=condition.kind == "image", colours=condition.colours)
 
 
 def _pairing_of(source: DataSource, listing: Listing) -> Pairing | None:

@@ -68,12 +68,15 @@ def is_line(text: str) -> bool:
     return text.isprintable() and len(text) <= MAX_LINE_CHARS
 
 
+_Level = Annotated[int, Field(strict=True, ge=0, le=255)]
+
+
 class ConditionSource(BaseModel):
     """What lies beside each image, and is the condition of the model: see docs/training.md, Pairs.
 
     mask: label maps. image: pictures. inpaint: the images themselves, with holes, and label maps of
     what lies in them if there are names. layout: boxes, of what label maps show.
-    values: of the names, in the files of label maps. factor: of low_resolution.
+    values, colours: of the names, in the files of label maps. factor: of low_resolution.
     """
 
     model_config = _STRICT
@@ -97,6 +100,12 @@ class ConditionSource(BaseModel):
         description="a list of the values of the names, from 0 to 255, none twice; or left out for "
         "0, 1, 2 and so on",
     )
+    colours: tuple[tuple[_Level, _Level, _Level], ...] = Field(
+        default=(),
+        max_length=MAX_NAMES,
+        description="a list of the colours of the names, each [red, green, blue] from 0 to 255, "
+        "none twice; or left out for label maps of one number a pixel",
+    )
     derive: Derivation | None = Field(
         default=None, description="edges or low_resolution; or left out"
     )
@@ -115,6 +124,13 @@ class ConditionSource(BaseModel):
             (
                 bool(self.values) and len(self.values) != len(self.names),
                 "values",
+                f"one for each of {len(self.names)} names",
+            ),
+            (len(set(self.colours)) < len(self.colours), "colours", "each colour once"),
+            (bool(self.colours and self.values), "colours", "left out, or values left out"),
+            (
+                bool(self.colours) and len(self.colours) != len(self.names),
+                "colours",
                 f"one for each of {len(self.names)} names",
             ),
         )
@@ -456,6 +472,8 @@ def model_recipe_digest(recipe: ModelRecipe) -> str:
         del content["data"][field]
     if recipe.data.condition is not None:
         content["data"]["condition"].pop("path")
+        if not recipe.data.condition.colours:
+            del content["data"]["condition"]["colours"]
     if recipe.is_fitted:
         del content["schedule"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -124,6 +124,21 @@ def test_a_recipe_without_pairs_keeps_its_digest(tmp_path: Path) -> None:
         ({"condition": {"kind": "mask", "names": ["a", "a"]}}, "data.condition.names"),
         ({"condition": {"kind": "mask", "names": ["a", "background"]}}, "data.condition.names"),
         ({"condition": {"kind": "mask", "names": ["a", "b"], "values": [1]}}, "values"),
+        (
+            {"condition": {"kind": "mask", "names": ["a", "b"], "colours": [[0, 0, 0]]}},
+            "data.condition.colours",
+        ),
+        (
+            {
+                "condition": {
+                    "kind": "mask",
+                    "names": ["a", "b"],
+                    "values": [0, 1],
+                    "colours": [[0, 0, 0], [1, 1, 1]],
+                }
+            },
+            "data.condition.colours",
+        ),
         ({"privacy": {"epsilon": 1.0, "delta": 1e-3}}, "privacy"),
     ],
 )
@@ -186,6 +201,24 @@ def test_values_of_files_become_numbers_of_names(tmp_path: Path) -> None:
     masks = read(parsed(content)).masks
     assert masks is not None
     assert np.unique(masks).tolist() == [0, 1, 2]
+
+
+def test_colours_of_files_become_numbers_of_names(tmp_path: Path) -> None:
+    folder = write_pairs(tmp_path / "pairs", 12)
+    expected = read(pairs_recipe("edm", folder)).masks
+    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 128, 255]], np.uint8)
+    for path in (folder / "masks").iterdir():
+        Image.fromarray(colours[np.asarray(Image.open(path))]).save(path)
+    condition = {"kind": "mask", "names": NAMES, "colours": colours.tolist()}
+    recipe = pairs_recipe("edm", folder, condition=condition)
+    np.testing.assert_array_equal(read(recipe).masks, expected)
+    plain = pairs_recipe("edm", folder)
+    assert model_recipe_digest(recipe) != model_recipe_digest(plain)
+    condition["colours"][1] = [254, 0, 0]
+    with pytest.raises(InputError, match=r"colours without a meaning, \[255, 0, 0\] among them"):
+        read(pairs_recipe("edm", folder, condition=condition))
+    with pytest.raises(InputError, match=r"of kind RGB; .* say which colour each name has"):
+        read(plain)
 
 
 def test_edges_and_low_resolutions_are_derived(data: Path) -> None:
