@@ -62,7 +62,7 @@ from datagen.generators.text_edm.spec import TextEdmSpec
 from datagen.images import encode_png
 from datagen.training.session import cpu_name
 
-PER_COMBINATION = 100
+PER_COMBINATION = 60
 FIRST_SEED = 10_000
 PICTURE_SEED = 3
 SCALE, GAP = 3, 4
@@ -103,7 +103,7 @@ Held out of training, every image of them: {held_out}.
 
 ## Figures
 
-Of {per_combination} images of each combination, with the default options. "Agreement" is the share
+Of {num} images a row, with the default options. "Agreement" is the share
 of images whose class an independent classifier finds ({accuracy:.1%} right on the test images), or
 whose shade or width the rules measure as asked for.
 
@@ -286,7 +286,7 @@ def _card(name: str, facts: ModelFacts, figures: Mapping[str, Any], num_paramete
         classes=", ".join(word for words in CLASS_WORDS.values() for word in words),
         held_out="; ".join(f"{shade} {width} {name}" for name, shade, width in HELD_OUT_NAMES),
         rows="\n".join(rows) + "\n",
-        per_combination=PER_COMBINATION,
+        num=PER_COMBINATION * len(HELD_OUT),
         accuracy=figures["accuracy"],
         real=figures["real"],
         wrong=1 - figures["agreement"]["held out"]["class"],
