@@ -12,8 +12,13 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_sample_image
 
 from datagen.cli import main
+from datagen.embedded import run_recipe
 from datagen.images import decode_png, encode_png
+from datagen.resolve import resolve
+from datagen.settings import load_settings
 from datagen.watermark import MAX_CHANGE, THRESHOLD, detect, detect_together, embed
+from tests.recipes import noise_recipe
+from tests.schema import lay_tables
 
 Image = NDArray[np.uint8]
 
@@ -121,3 +126,28 @@ def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes | None) -> N
     result = check(path)
     assert result.exit_code == 2
     assert "x.png" in result.stderr
+
+
+def test_a_recipe_marks_its_images_and_nothing_else(tmp_path: Path) -> None:
+    shipped = {name: pulled(tmp_path / name, name == "marked") for name in ("marked", "plain")}
+    assert shipped["marked"].keys() == shipped["plain"].keys()
+    for name, image in shipped["plain"].items():
+        assert (shipped["marked"][name] == embed(image)).all()
+
+
+def pulled(folder: Path, is_marked: bool) -> dict[str, Image]:
+    """The images of a small noise set, flipped now and then."""
+    settings = load_settings({}, home=folder / "home")
+    settings.home.mkdir(parents=True)
+    lay_tables(settings.database_url)
+    changes = {
+        "image_size": [32, 40],
+        "classes": [{"name": "cat", "count": 6}],
+        "augmentations": [{"transform": "HorizontalFlip"}],
+        "output": {"watermark": is_marked} if is_marked else {},
+    }
+    run_recipe(resolve(noise_recipe(changes), [settings.models_dir]), settings)
+    arguments = ["pull", "small", str(folder / "out"), "--format", "imagefolder"]
+    result = CliRunner().invoke(main, [*arguments, "--home", str(settings.home)])
+    assert result.exit_code == 0, result.output
+    return {p.name: decode_png(p.read_bytes()) for p in sorted((folder / "out").rglob("cat*.png"))}

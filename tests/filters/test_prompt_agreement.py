@@ -15,7 +15,7 @@ from datagen.filters.interface import check_options, score_key
 from datagen.filters.prompt_agreement import PromptAgreementFilter, PromptAgreementOptions
 from datagen.resolve import recipe_of_stored, resolve, resolve_recipe
 from datagen.settings import load_settings
-from tests.pretrained.tiny_networks import SIDE_PX, pictures, save_clip, save_vit
+from tests.pretrained.tiny_networks import SIDE_PX, pictures, save_clip, save_siglip, save_vit
 from tests.recipes import noise_recipe
 
 RULE = PromptAgreementFilter()
@@ -28,6 +28,7 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("networks")
     save_clip(root / "clip")
+    save_siglip(root / "siglip")
     save_vit(root / "vit", ["hound", "T_shirt", "cat"])
     return root
 
@@ -67,6 +68,23 @@ def test_the_probability_is_clips_over_all_classes(folders: Path) -> None:
         assert [each["p"] for each in told] == pytest.approx(list(shares[:, column]), abs=1e-3)
         assert [each["won"] for each in told] == [names[i] for i in shares.argmax(1)]
     assert len({each["won"] for each in scores(given, "dog")}) > 1
+
+
+def test_siglip_reads_the_padding_that_it_was_trained_with(folders: Path) -> None:
+    from transformers import AutoTokenizer, SiglipImageProcessorPil, SiglipModel
+
+    given = options(folders / "siglip")
+    network = SiglipModel.from_pretrained(folders / "siglip").eval()
+    tokenizer = AutoTokenizer.from_pretrained(folders / "siglip")
+    ids = tokenizer(list(given.texts.values()), padding="max_length", max_length=24)["input_ids"]
+    processor = SiglipImageProcessorPil.from_pretrained(folders / "siglip")
+    pixels = processor(list(IMAGES), return_tensors="pt").pixel_values
+    with torch.no_grad():
+        found = network(input_ids=torch.tensor(ids), pixel_values=pixels).logits_per_image
+    column = list(given.texts).index("dog")
+    shares = found.softmax(-1)[:, column].tolist()
+    assert [each["p"] for each in scores(given, "dog")] == pytest.approx(shares, abs=1e-3)
+    assert max(shares) - min(shares) > 0.01
 
 
 def test_a_classifier_is_asked_for_its_labels(folders: Path) -> None:

@@ -192,6 +192,147 @@ def save_maskformer(folder: Path, labels: Sequence[str]) -> Any:
     return network
 
 
+def save_mask2former(folder: Path, labels: Sequence[str]) -> Any:
+    from transformers import (
+        Mask2FormerConfig,
+        Mask2FormerForUniversalSegmentation,
+        Mask2FormerImageProcessorPil,
+        SwinConfig,
+    )
+
+    backbone = SwinConfig(
+        image_size=64,
+        embed_dim=8,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 1, 2, 2],
+        window_size=4,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    config = Mask2FormerConfig(
+        backbone_config=backbone,
+        feature_size=32,
+        mask_feature_size=32,
+        hidden_dim=32,
+        encoder_feedforward_dim=32,
+        encoder_layers=1,
+        decoder_layers=2,
+        num_attention_heads=2,
+        dim_feedforward=32,
+        num_queries=8,
+        id2label=dict(enumerate(labels)),
+        label2id=_ids(labels),
+    )
+    network = spread(Mask2FormerForUniversalSegmentation(config), seed=9)
+    network.save_pretrained(folder)
+    Mask2FormerImageProcessorPil(size={"height": 64, "width": 64}).save_pretrained(folder)
+    return network
+
+
+def save_detr(folder: Path, labels: Sequence[str]) -> Any:
+    from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessorPil, ResNetConfig
+
+    backbone = ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 8, 16, 16], depths=[1] * 4, out_features=["stage4"]
+    )
+    config = DetrConfig(
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        num_queries=16,
+        use_timm_backbone=False,
+        backbone_config=backbone,
+        id2label=dict(enumerate(labels)),
+        label2id=_ids(labels),
+    )
+    network = spread(DetrForObjectDetection(config), seed=10)
+    network.save_pretrained(folder)
+    DetrImageProcessorPil(size={"shortest_edge": 64, "longest_edge": 96}).save_pretrained(folder)
+    return network
+
+
+def save_rt_detr(folder: Path, labels: Sequence[str]) -> Any:
+    from transformers import (
+        RTDetrConfig,
+        RTDetrForObjectDetection,
+        RTDetrImageProcessorPil,
+        RTDetrResNetConfig,
+    )
+
+    backbone = RTDetrResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8, 8, 16, 16],
+        depths=[1] * 4,
+        layer_type="basic",
+        out_features=["stage2", "stage3", "stage4"],
+    )
+    config = RTDetrConfig(
+        backbone_config=backbone,
+        encoder_hidden_dim=16,
+        encoder_in_channels=[8, 16, 16],
+        encoder_layers=1,
+        encoder_ffn_dim=16,
+        encoder_attention_heads=2,
+        d_model=16,
+        decoder_in_channels=[16, 16, 16],
+        decoder_ffn_dim=16,
+        decoder_layers=1,
+        decoder_attention_heads=2,
+        num_queries=8,
+        num_denoising=0,
+        id2label=dict(enumerate(labels)),
+        label2id=_ids(labels),
+    )
+    network = spread(RTDetrForObjectDetection(config), seed=11)
+    network.save_pretrained(folder)
+    RTDetrImageProcessorPil(size={"height": 64, "width": 64}).save_pretrained(folder)
+    return network
+
+
+def save_owlvit(folder: Path) -> Any:
+    from transformers import OwlViTConfig, OwlViTForObjectDetection, OwlViTImageProcessorPil
+
+    config = OwlViTConfig(
+        text_config=_TEXT | {"max_position_embeddings": 16},
+        vision_config=_VISION,
+        projection_dim=16,
+    )
+    network = spread(OwlViTForObjectDetection(config), seed=12)
+    network.save_pretrained(folder)
+    OwlViTImageProcessorPil(size=_SIZE, do_center_crop=False).save_pretrained(folder)
+    save_tokenizer(folder)
+    return network
+
+
+def save_siglip(folder: Path) -> Any:
+    from tokenizers import Tokenizer, models
+    from transformers import (
+        PreTrainedTokenizerFast,
+        SiglipConfig,
+        SiglipImageProcessorPil,
+        SiglipModel,
+    )
+
+    config = SiglipConfig(
+        text_config=_TEXT | {"projection_size": 16}, vision_config=_VISION | {"num_channels": 3}
+    )
+    network = spread(SiglipModel(config), seed=13)
+    with torch.no_grad():
+        network.logit_scale.fill_(3.0)
+    network.save_pretrained(folder)
+    SiglipImageProcessorPil(size=_SIZE).save_pretrained(folder)
+    letters = [chr(c) for c in range(32, 127)]
+    words = {word: index for index, word in enumerate([*letters, "</s>"])}
+    tokenizer = Tokenizer(models.BPE(vocab=words, merges=[], unk_token="?"))
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="</s>", eos_token="</s>", bos_token="</s>"
+    ).save_pretrained(folder)
+    return network
+
+
 def save_tokenizer(folder: Path) -> None:
     """CLIP's byte pairs without a merge: a token for each letter, the end the last."""
     letters = [chr(c) for c in range(33, 127)]
