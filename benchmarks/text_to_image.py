@@ -136,14 +136,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of the checkpoint and of what is measured")
     parser.add_argument("--model", type=Path, help="folder of a model")
     parser.add_argument("--png", type=Path)
-    parser.add_argument("--num-images", type=int, default=400_000)
     parser.add_argument("--max-seconds", type=float, default=float("inf"))
     parser.add_argument("--guidance-scale", type=float, nargs="+", default=[1.0, 2.0, 3.0])
     parser.add_argument("--per-combination", type=int, default=8, help="images that measure draws")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.command == "train":
-        train(args.data, args.out, num_images=args.num_images, max_seconds=args.max_seconds)
+        train(args.data, args.out, max_seconds=args.max_seconds)
     elif args.command == "measure":
         compare_guidance(args.data, args.out, args.guidance_scale, args.per_combination)
     elif args.command == "ship":

@@ -34,6 +34,8 @@ BATCH_SIZE = 64
 LEARNING_RATE = 1e-3
 WARMUP_IMAGES = 10_000
 DECAY_AFTER_IMAGES = 100_000  # then with the inverse of the square root
+COOL_AFTER_IMAGES = 155_000  # then along a line to 0 at the end, beside that
+NUM_IMAGES = 235_000
 EMA_HALFLIFE_IMAGES = 20_000
 EMA_RAMPUP = 0.05
 CHECKPOINT_S = 120
@@ -125,6 +127,7 @@ def settings_digest() -> str:
         "seed": SEED,
         "batch_size": BATCH_SIZE,
         "rates": [LEARNING_RATE, WARMUP_IMAGES, DECAY_AFTER_IMAGES],
+        "num_images": [COOL_AFTER_IMAGES, NUM_IMAGES],
         "ema": [EMA_HALFLIFE_IMAGES, EMA_RAMPUP],
         "objective": OBJECTIVE.model_dump(mode="json"),
         "says": [list(says) for says in SAYS] + list(SAYS_SHARES),
@@ -134,9 +137,8 @@ def settings_digest() -> str:
     return hashlib.sha256(canonical_json(settings)).hexdigest()
 
 
-def train(data: Path, out: Path, *, num_images: int, max_seconds: float) -> None:
-    """Until so many images have been seen, or so many seconds spent: the schedule does not know of
-    the end, so that a training may be stopped and gone on with."""
+def train(data: Path, out: Path, *, max_seconds: float) -> None:
+    """To the end of the schedule, or until so many seconds are spent; it may be gone on with."""
     out.mkdir(parents=True, exist_ok=True)
     chosen = load_chosen(data)
     captions = Captions()
@@ -149,7 +151,7 @@ def train(data: Path, out: Path, *, num_images: int, max_seconds: float) -> None
         progress = found.progress
     saved, before = time.monotonic(), progress.seconds
     start = saved
-    while progress.images_seen < num_images and progress.seconds < max_seconds:
+    while progress.images_seen < NUM_IMAGES and progress.seconds < max_seconds:
         losses = _step(objective, progress, chosen, captions)
         progress.step += 1
         progress.images_seen += BATCH_SIZE
@@ -194,6 +196,7 @@ def averaged_weights(out: Path, chosen: Chosen) -> tuple[Progress, dict[str, tor
 def update_of(progress: Progress, vectors: torch.Tensor) -> Update:
     seen = progress.images_seen
     rate = LEARNING_RATE * min(1.0, (seen + BATCH_SIZE) / WARMUP_IMAGES)
+    rate *= min(1.0, (NUM_IMAGES - seen) / (NUM_IMAGES - COOL_AFTER_IMAGES))
     halflife = min(EMA_HALFLIFE_IMAGES, seen * EMA_RAMPUP)
     return Update(
         step=progress.step,
