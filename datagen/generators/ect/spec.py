@@ -23,6 +23,9 @@ class EctSpec(EdmSpec):
     revision = 1
     most_bits = 16
 
+    def takes(self, config: ModelConfig, options: BaseModel) -> frozenset[str]:
+        return frozenset()
+
     def num_network_calls(self, options: BaseModel) -> int:
         assert isinstance(options, EctOptions)
         return options.num_inference_steps

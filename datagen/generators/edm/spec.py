@@ -37,6 +37,10 @@ class EdmSpec:
         calls = 2 * steps - 1 if options.sampler == "heun" else steps
         return calls if options.guidance_scale == 1 else 2 * calls
 
+    def takes(self, config: ModelConfig, options: BaseModel) -> frozenset[str]:
+        """A mix of classes calls the network once more for each of its calls."""
+        return frozenset({"mix:seeds", "mix:classes"})
+
     def check(self, config: ModelConfig) -> None:
         """Every level but the first halves the folded sides; groups divide each width."""
         check_condition(self.name, config.condition)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
+from datagen.conditions import Condition
+from datagen.generators.edm.mixed import padded_mixes
 from datagen.generators.edm.options import EdmOptions
 from datagen.generators.edm.sample import EdmSampler
 from datagen.generators.interface import Images
@@ -30,5 +32,15 @@ class LatentSampler:
     @torch.inference_mode()
     def sample(self, seeds: Sequence[int], class_ids: Sequence[int]) -> Images:
         """Returns (N, H, W, C) of 8 or 16 bits; see interface.Sampler."""
-        latents = self.model.restored(self.latents.draw(seeds, class_ids))
-        return to_pixels_nhwc(self.model.decode(latents), self.bits)[: len(seeds)]
+        return self._decoded(self.latents.draw(seeds, class_ids))[: len(seeds)]
+
+    @torch.inference_mode()
+    def sample_conditioned(
+        self, seeds: Sequence[int], class_ids: Sequence[int], conditions: Sequence[Condition]
+    ) -> Images:
+        """As sample, mixed as the conditions say; see interface.ConditionedSampler."""
+        mixes = padded_mixes(conditions, self.batch_size)
+        return self._decoded(self.latents.draw(seeds, class_ids, mixes=mixes))[: len(seeds)]
+
+    def _decoded(self, latents: torch.Tensor) -> Images:
+        return to_pixels_nhwc(self.model.decode(self.model.restored(latents)), self.bits)
