@@ -46,7 +46,7 @@ from datagen.recipe import (
     recipe_digest_of,
     suggest,
 )
-from datagen.resolve_prompts import check_words, prompt_plan, takes_of
+from datagen.resolve_prompts import check_pools, check_words, prompt_plan, takes_of
 from datagen.settings import Settings
 
 if TYPE_CHECKING:
@@ -405,6 +405,8 @@ def resolve_recipe(
         config=config,
         options=options,
     )
+    pools = [resolved.pool_of(split) for split in recipe.splits.ratios]
+    check_pools(spec, config, pools, model_name=model.name)
     if resolved.prompts is not None:
         rules.check_prompts(resolved.prompts.distinct())
     _check_formats(recipe, resolved.names, resolved.label_kinds)

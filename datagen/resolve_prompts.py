@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,23 @@ def check_words(
     else:
         _check_texts(plan, spec, config, options)
     _check_mix(recipe, takes, model_name)
+
+
+def check_pools(
+    spec: GeneratorSpec,
+    config: ModelConfig,
+    pools: Sequence[tuple[float, float]],
+    *,
+    model_name: str,
+) -> None:
+    """pools: of all splits. Raises RecipeError if the model's own sources do not go round."""
+    check: Any = getattr(spec, "check_pools", None)
+    if check is None:
+        return
+    try:
+        check(config, pools)
+    except ModelError as error:
+        raise field_error("generator.model", model_name, f"one that has enough: {error}") from None
 
 
 def _check_texts(

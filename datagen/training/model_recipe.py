@@ -24,6 +24,7 @@ from pydantic import (
 from datagen.errors import InputError
 from datagen.generators import GENERATORS
 from datagen.generators.encoding import KINDS_TAKEN, MAX_NAMES
+from datagen.generators.interface import takes_any_class
 from datagen.medical.nifti import Plane
 from datagen.medical.options import DicomOptions
 from datagen.real_images.derived import Derivation
@@ -58,7 +59,7 @@ _LATER_DATA_FIELDS = {
 }  # fmt: skip
 PRIVATE_GENERATORS = ("cgan", "edm")
 # Made from the data at once: no network is trained, and nothing is chosen by held-out images.
-FITTED_GENERATORS = ("condition_set", "layout")
+FITTED_GENERATORS = ("condition_set", "layout", "style_transfer")
 MAX_LINE_CHARS = 1024
 _IMAGES = "a whole number of images, 1 or more"
 
@@ -372,10 +373,12 @@ class ModelRecipe(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_schedule(cls, value: Any) -> Any:
-        is_fitted = isinstance(value, dict) and value.get("generator") in FITTED_GENERATORS
-        if is_fitted and "schedule" not in value:
-            return {**value, "schedule": dict(_NO_SCHEDULE)}
-        return value
+        if not isinstance(value, dict) or value.get("generator") not in FITTED_GENERATORS:
+            return value
+        if value["generator"] == "style_transfer" and isinstance(value.get("data"), dict):
+            # A style set is its pictures themselves, whatever lies beside them.
+            value = {**value, "data": {"condition": {"kind": "inpaint"}, **value["data"]}}
+        return value if "schedule" in value else {**value, "schedule": dict(_NO_SCHEDULE)}
 
 
 # What stands for the schedule of a model that is fitted.
@@ -399,10 +402,12 @@ def parse_model_recipe(text: bytes, *, source: str) -> ModelRecipe:
         name
         for name, spec in GENERATORS.items()
         # Models of any class learn from captions, which no model recipe has.
-        if spec.needs_weights and not getattr(spec, "takes_any_class", False)
+        if spec.needs_weights and (name in FITTED_GENERATORS or not takes_any_class(spec))
     ]
     if recipe.generator not in trainable:
-        expected = f"one of {', '.join(trainable)}{suggest(recipe.generator, trainable)}"
+        known = recipe.generator in GENERATORS
+        hint = "" if known else suggest(recipe.generator, trainable)
+        expected = f"one of {', '.join(trainable)}{hint}"
         problem = Problem("generator", recipe.generator, expected, lines.get("generator"))
         raise InvalidRecipe([problem], source=source)
     _check_condition(recipe, lines, source=source)
