@@ -174,6 +174,8 @@ def test_a_training_learns_from_its_texts() -> None:
     weights = objective.ema_weights()
     assert not torch.equal(before, weights["text_embedding.0.weight"])
     assert float(weights["text_std"].half().min()) > 0
+    sampler = objective.ema_sampler(2)
+    assert drawn(sampler, told("a bag"), told("a boot")).shape == (2, 8, 12, 3)
     with pytest.raises(TrainingError, match="vectors of its texts"):
         objective.step(real, class_ids, replace(update, condition=None))
 

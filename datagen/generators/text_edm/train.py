@@ -5,19 +5,30 @@ from __future__ import annotations
 import torch
 
 from datagen.errors import TrainingError
+from datagen.generators.edm.averaged import AveragedDenoiser
 from datagen.generators.edm.networks import EdmDenoiser
-from datagen.generators.edm.train import EdmObjective, denoising_losses
+from datagen.generators.edm.options import EdmObjectiveOptions
+from datagen.generators.edm.train import denoising_losses
 from datagen.generators.interface import ModelConfig, Update
 from datagen.generators.optimization import descend
+from datagen.generators.text_edm.encoder import check_encoder
 from datagen.generators.text_edm.networks import WITH_TEXT, TextDenoiser
-from datagen.generators.text_edm.options import TextEdmNetwork
+from datagen.generators.text_edm.options import TextEdmNetwork, TextEdmOptions
+from datagen.generators.text_edm.sample import TextEdmSampler
 from datagen.generators.weights import update_ema
 
 _LEAST_STD = 1e-3  # others lie from 0.018 to 0.065
 
 
-class TextEdmObjective(EdmObjective):
+class TextEdmObjective(AveragedDenoiser):
     """EdmObjective whose Update.condition holds the texts' vectors, (N, text_dim)."""
+
+    def __init__(
+        self, config: ModelConfig, options: EdmObjectiveOptions, *, seed: int, device: str = "cpu"
+    ) -> None:
+        super().__init__(config, seed=seed, device=device)
+        self.options = options
+        self.optimizer = torch.optim.Adam(self.network.parameters(), betas=(0.9, 0.99))
 
     def build(self, config: ModelConfig) -> EdmDenoiser:
         return TextDenoiser(config, TextEdmNetwork.model_validate(config.network))
@@ -47,3 +58,16 @@ class TextEdmObjective(EdmObjective):
         assert norm is not None
         update_ema(self.ema, self.network, update.ema_decay)
         return {"denoising": loss.item(), "gradient_norm": norm.item()}
+
+    def ema_sampler(self, batch_size: int) -> TextEdmSampler:
+        """It takes prompts, by sample_conditioned."""
+        assert isinstance(self.ema, TextDenoiser)
+        network = TextEdmNetwork.model_validate(self.config.network)
+        return TextEdmSampler(
+            self.ema,
+            batch_size=batch_size,
+            image_shape=self.image_shape,
+            options=TextEdmOptions(num_inference_steps=self.options.evaluation_steps),
+            class_names=self.config.class_names,
+            encoder=check_encoder(network.encoder_sha256),
+        )
