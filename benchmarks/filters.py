@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from datagen.filters import FILTERS
-from datagen.filters.interface import FilterOptions
+from datagen.filters.interface import FilterOptions, NetworkRule
 from datagen.fingerprint import device_model
 from datagen.image_set import ImageSet
 from datagen.references.fit import fit_reference
@@ -197,9 +197,10 @@ def share_flagged(test: RealImages, reference: Reference, options: FilterOptions
 
 def print_costs(test: RealImages, reference: Reference) -> None:
     print("\n| score, batches of 64 at 28 px | cost |\n|---|---|")
-    options = {name: rule.options() for name, rule in FILTERS.items()}
+    rules = {n: r for n, r in FILTERS.items() if not isinstance(r, NetworkRule)}
+    options = {name: rule.options() for name, rule in rules.items()}
     options["duplicate"] = FILTERS["duplicate"].options.model_validate({"features": True})
-    for name, rule in FILTERS.items():
+    for name, rule in rules.items():
         known = reference if rule.needs_reference(options[name]) else None
         batches = [test.images[i : i + 64] for i in range(0, 640, 64)]
         names = [CLASS_NAMES[0]] * 64

@@ -41,6 +41,7 @@ from datagen.errors import (
     StoreFullError,
 )
 from datagen.filters import FILTERS
+from datagen.filters.interface import NetworkRule
 from datagen.generators.model_directory import (
     CARD_FILE,
     CONFIG_FILE,
@@ -174,6 +175,8 @@ def _try_filters(reference: Reference) -> None:
     shape = (len(names), *reference.image_shape)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     for name, rule in FILTERS.items():
+        if isinstance(rule, NetworkRule):  # asks a network of the recipe's, not the reference
+            continue
         options = rule.options()
         if rule.needs_reference(options) and name != "near_copy":  # to build its search takes long
             for score in rule.score(images, names, reference):
