@@ -11,7 +11,7 @@ class TextEdmOptions(EdmOptions):
     """What a recipe may set when it samples from a diffusion model that reads prompts."""
 
     guidance_scale: float = Field(
-        default=2.0, ge=0, le=20, description="a number from 0 to 20; 1 is no guidance"
+        default=3.0, ge=0, le=20, description="a number from 0 to 20; 1 is no guidance"
     )
 
 
