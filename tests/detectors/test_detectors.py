@@ -75,7 +75,7 @@ def found(detector: Detector, images: Any = IMAGES) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_an_image_alone_gives_what_it_gives_among_others(folders: Path, name: str) -> None:
-    detector = opened(folders / name)
+    detector = opened(folders / name, threshold=0.1)
     texts = detector.detect(IMAGES, NAMES)
     assert [detector.detect(i[None], [n])[0] for i, n in zip(IMAGES, NAMES, strict=True)] == texts
     assert detector.detect(IMAGES[::-1], NAMES[::-1]) == texts[::-1]
