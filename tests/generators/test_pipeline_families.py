@@ -59,6 +59,11 @@ FIRST = [
 # Those that diffusers runs by the same code, and that the issue asks for without promises.
 SECOND = [
     Case("dit", _LABELS | {"scheduler": "ddpm"}),
+    Case("pndm", {"num_inference_steps": 4}),
+    Case("ldm", image_size=(32, 32)),
+    Case("lcm"),
+    Case("lcm", {"task": "image-to-image", "strength": 0.5, "num_inference_steps": 4}),
+    Case("flux control"),
     Case("pixart alpha"),
     Case("pixart sigma"),
     Case("sana", image_size=(32, 32)),
@@ -192,9 +197,7 @@ def test_memory_is_estimated_before_it_is_taken(sampler: PipelineSampler) -> Non
 def test_every_class_that_is_run_has_a_case() -> None:
     """Or runs by the code of a family that has one."""
     seen = {fitted_class(case) for case in (*FIRST, *SECOND)}
-    by_the_same_code = {
-        *("LatentConsistencyModelPipeline", "SanaControlNetPipeline", "AuraFlowPipeline")
-    }
+    by_the_same_code = {"SanaControlNetPipeline", "AuraFlowPipeline"}
     assert set(CALLS) - seen == by_the_same_code
 
 
@@ -208,6 +211,12 @@ def test_wrong_numbers_of_requests_are_programming_errors() -> None:
     for num_seeds, num_ids in ((0, 0), (BATCH_SIZE + 1, BATCH_SIZE + 1), (2, 1)):
         with pytest.raises(ValueError, match="seeds"):
             sampler.sample([1] * num_seeds, [0] * num_ids)
+
+
+@pytest.mark.slow
+def test_what_the_pipeline_says_against_its_options_is_told() -> None:
+    with pytest.raises(ModelError, match=r"PNDMPipeline: cannot draw .* \(operands could not be"):
+        draw(loaded(Case("pndm")))
 
 
 def test_an_image_without_what_it_needs_is_refused() -> None:

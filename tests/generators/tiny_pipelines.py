@@ -362,6 +362,43 @@ def _ddim_pipeline() -> Any:
     return DDIMPipeline(_pixels_unet(1, 1), _ddim(steps_offset=0))
 
 
+def _pndm() -> Any:
+    from diffusers import PNDMPipeline, PNDMScheduler
+
+    return PNDMPipeline(_pixels_unet(3, 3), PNDMScheduler())
+
+
+def _ldm() -> Any:
+    from diffusers import LDMPipeline
+
+    return LDMPipeline(_vq(), _pixels_unet(3, 3), _ddim(steps_offset=0))
+
+
+def _lcm() -> Any:
+    from diffusers import LatentConsistencyModelPipeline, LCMScheduler
+
+    return LatentConsistencyModelPipeline(
+        vae=_vae(),
+        text_encoder=_clip(),
+        tokenizer=clip_tokenizer(),
+        unet=_unet(time_cond_proj_dim=8),
+        scheduler=LCMScheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def _flux_control() -> Any:
+    from diffusers import FluxControlPipeline, FluxTransformer2DModel
+
+    parts = _flux().components
+    for name in ("image_encoder", "feature_extractor"):
+        parts.pop(name, None)
+    sizes = _FLUX_SIZES | {"in_channels": 32, "out_channels": 16}
+    return FluxControlPipeline(**(parts | {"transformer": FluxTransformer2DModel(**sizes)}))
+
+
 def _dit() -> Any:
     from diffusers import DiTPipeline, DiTTransformer2DModel
 
@@ -651,6 +688,10 @@ PIPELINES: dict[str, Callable[[], Any]] = {
     "super resolution": _super_resolution,
     "ddpm": _ddpm,
     "ddim": _ddim_pipeline,
+    "pndm": _pndm,
+    "ldm": _ldm,
+    "lcm": _lcm,
+    "flux control": _flux_control,
     "dit": _dit,
     "pixart alpha": lambda: _pixart("PixArtAlphaPipeline"),
     "pixart sigma": lambda: _pixart("PixArtSigmaPipeline"),

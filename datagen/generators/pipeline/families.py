@@ -76,6 +76,7 @@ _XL = replace(_SD, words="xl", guidance=5.0)
 _SD3 = replace(_SD, words="sd3", guidance=7.0, schedulers=_FLOW, sequence_length=256, multiple=1)
 _SD3 = _SD3.with_options("max_sequence_length")
 _FLUX = replace(_SD3, words="flux", guidance=3.5, negative=False, sequence_length=512)
+_FLUX_GUIDED = _FLUX  # by its own number alone
 _FLUX = _FLUX.with_options("true_cfg_scale")
 _PIXART = replace(
     _SD.with_options("max_sequence_length"),
@@ -173,6 +174,8 @@ CALLS: Mapping[str, Call] = {
         mixes=frozenset(),
     ),
     "DDPMPipeline": _UNCONDITIONAL,
+    "PNDMPipeline": replace(_UNCONDITIONAL, schedulers=frozenset()),
+    "LDMPipeline": replace(_UNCONDITIONAL, schedulers=frozenset({"ddim"})),
     "DDIMPipeline": replace(_UNCONDITIONAL, schedulers=frozenset({"ddim"})),
     "DiTPipeline": replace(
         _PIXELS,
@@ -184,6 +187,14 @@ CALLS: Mapping[str, Call] = {
     "LatentConsistencyModelPipeline": replace(
         _SD, guidance=8.5, negative=False, schedulers=frozenset({"lcm"})
     ),
+    "LatentConsistencyModelImg2ImgPipeline": _from_picture(
+        replace(_SD, guidance=8.5, negative=False, schedulers=frozenset({"lcm"})),
+        0.8,
+        takes_size=False,
+        latents_picture=True,
+        mixes=_PICTURES,
+    ),
+    "FluxControlPipeline": replace(_FLUX_GUIDED, picture="control_image"),
     "PixArtAlphaPipeline": _PIXART,
     "PixArtSigmaPipeline": replace(_PIXART, sequence_length=300),
     "SanaPipeline": _SANA,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datagen.errors import ModelError
 from datagen.generators.interface import ModelConfig
 from datagen.generators.pipeline.families import Call, call_of
-from datagen.generators.pipeline.families_table import default_task
+from datagen.generators.pipeline.families_table import FAMILIES, default_task
 from datagen.generators.pipeline.files import (
     ControlNetFolder,
     LoraFile,
@@ -164,7 +164,7 @@ def _open_controlnet(
             )
         return None
     if wanted is None:
-        if is_inside:
+        if is_inside or FAMILIES[folder.family].controlnet_class is None:
             return None
         raise ModelError("options.controlnet is missing: task controlnet needs its folder")
     controlnet = open_controlnet(wanted.source, revision=wanted.revision, sha256=wanted.sha256)

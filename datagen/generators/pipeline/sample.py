@@ -152,8 +152,19 @@ class PipelineSampler:
                 ids = [None if mix is None else mix.class_id for mix in mixes]
                 others = [self.class_numbers[0 if i is None else i] for i in ids]
                 patched.enter_context(mixed_classes(self.pipe, others, mixes))
-            drawn = self.pipe(**arguments, generator=generators).images
+            drawn = self._called(arguments, generators)
         return self._checked(drawn, len(batch.seeds))
+
+    def _called(self, arguments: Arguments, generators: Sequence[torch.Generator]) -> Any:
+        """Raises ModelError for what the pipeline says against its arguments."""
+        try:
+            return self.pipe(**arguments, generator=generators).images
+        except (IndexError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ModelError(
+                f"pipeline {self.opened.pipeline_class}: cannot draw with these options and "
+                f"weights ({reason}); change num_inference_steps, scheduler or image_size"
+            ) from error
 
     def _checked(self, drawn: Any, num_images: int) -> Images:
         """Images in [0, 1], (N, C, H, W) or NHWC of numpy => NHWC uint8; the one range
