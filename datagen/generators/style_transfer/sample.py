@@ -50,6 +50,10 @@ class StyleSampler:
         self, seeds: Sequence[int], class_ids: Sequence[int], conditions: Sequence[Condition]
     ) -> Images:
         """Returns (N, H, W, C) uint8; see interface.ConditionedSampler."""
+        if not 0 < len(seeds) <= self.batch_size or len(class_ids) != len(seeds):
+            raise ValueError(
+                f"{len(seeds)} seeds, {len(class_ids)} classes, batch {self.batch_size}"
+            )
         drawn = zip(seeds, conditions, strict=True)
         return np.concatenate([self._styled(seed, condition) for seed, condition in drawn])
 
@@ -81,5 +85,5 @@ class StyleSampler:
     def _tensor(self, picture: NDArray[np.uint8]) -> torch.Tensor:
         """(H, W, C) uint8 => (1, 3, H, W); grey is all three colours."""
         device = str(self.trunk.shift.device)
-        tensor = from_uint8_nhwc(np.ascontiguousarray(picture[None]), device)
+        tensor = from_uint8_nhwc(np.array(picture[None]), device)
         return tensor.expand(-1, 3, -1, -1).contiguous()
