@@ -44,8 +44,9 @@ SEEDS = [5, 2**63 - 1, 2**62 + 12345, 0, 77, 2**32 + 5]
 CLASS_IDS = [0, 1, 2, 0, 1, 2]
 
 _BY_STEPS = ("ect", "edm", "latent-edm", "lora", "text-edm")
-# Of each kind of pipeline: tests/generators/test_pipeline_families.py.
-_ELSEWHERE = {"pipeline"}
+# Of each kind of pipeline: tests/generators/test_pipeline_families.py; of styles:
+# tests/generators/test_style_transfer.py.
+_ELSEWHERE = {"pipeline", "style_transfer"}
 _GUIDED = ("edm", "latent-edm", "lora", "text-edm")
 
 # generator, options: every sampler and the two-call path of guidance count as a case.

@@ -46,6 +46,8 @@ class StyleSampler:
             "{image: {model: ...}}"
         )
 
+    # Steps need gradients, whatever mode the caller is in.
+    @torch.inference_mode(False)
     def sample_conditioned(
         self, seeds: Sequence[int], class_ids: Sequence[int], conditions: Sequence[Condition]
     ) -> Images:
