@@ -64,6 +64,8 @@ SECOND = [
     Case("lcm"),
     Case("lcm", {"task": "image-to-image", "strength": 0.5, "num_inference_steps": 4}),
     Case("flux control"),
+    Case("flux fill"),
+    Case("pix2pix"),
     Case("pixart alpha"),
     Case("pixart sigma"),
     Case("sana", image_size=(32, 32)),

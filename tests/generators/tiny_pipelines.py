@@ -399,6 +399,24 @@ def _flux_control() -> Any:
     return FluxControlPipeline(**(parts | {"transformer": FluxTransformer2DModel(**sizes)}))
 
 
+def _flux_fill() -> Any:
+    """Its transformer is shown the picture and, for each token, sixteen pixels of the hole."""
+    from diffusers import FluxFillPipeline, FluxTransformer2DModel
+
+    parts = _flux().components
+    for name in ("image_encoder", "feature_extractor"):
+        parts.pop(name, None)
+    sizes = _FLUX_SIZES | {"in_channels": 48, "out_channels": 16}
+    return FluxFillPipeline(**(parts | {"transformer": FluxTransformer2DModel(**sizes)}))
+
+
+def _pix2pix() -> Any:
+    from diffusers import StableDiffusionInstructPix2PixPipeline
+
+    parts = _sd().components | {"unet": _unet(in_channels=8)}
+    return StableDiffusionInstructPix2PixPipeline(**parts, requires_safety_checker=False)
+
+
 def _dit() -> Any:
     from diffusers import DiTPipeline, DiTTransformer2DModel
 
@@ -692,6 +710,8 @@ PIPELINES: dict[str, Callable[[], Any]] = {
     "ldm": _ldm,
     "lcm": _lcm,
     "flux control": _flux_control,
+    "flux fill": _flux_fill,
+    "pix2pix": _pix2pix,
     "dit": _dit,
     "pixart alpha": lambda: _pixart("PixArtAlphaPipeline"),
     "pixart sigma": lambda: _pixart("PixArtSigmaPipeline"),
