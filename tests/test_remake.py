@@ -22,6 +22,10 @@ AUGMENTATIONS = [
 ]
 # Of models that take conditions: tests/test_conditioned_jobs.py.
 UNCONDITIONED = {name: config for name, config in TINY.items() if config.condition is None}
+PROMPT = {
+    "template": "a {shade} {class}",
+    "attributes": {"shade": {"weights": {"dark": 0.5, "pale": 0.5}}},
+}
 # A filter that rejects some, so that later attempts are made again too.
 SHARED: dict[str, Any] = {
     "augmentations": AUGMENTATIONS,
@@ -38,6 +42,7 @@ RECIPES: dict[str, dict[str, Any]] = {
             | ({"num_inference_steps": 2} if name == "lora" else {}),
             "classes": [{"name": c, "count": 7} for c in CLASS_NAMES],
         }
+        | ({"conditioning": {"prompt": PROMPT}} if name == "text-edm" else {})
         for name in UNCONDITIONED
         if name != "noise"
     },
