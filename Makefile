@@ -18,11 +18,8 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 LOG := $(VENV)/install.log
 
 # Test processes share few cores, and wait for servers half of the time: one thread in each.
-# What they compile is kept: each process would compile all tests again for each of the two runs.
+# What they compile is kept: each process would compile all tests again.
 TEST_ENV := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
-
-# To collect the tests of the other files too would take each process ten seconds.
-SLOW_FILES = $(shell grep -rl --include='test_*.py' 'mark\.slow' tests)
 
 .PHONY: help install demo up test browser soak lint format bench secrets clean
 
@@ -50,9 +47,14 @@ demo: $(INSTALLED)
 up: $(INSTALLED_LOCAL)
 	@$(BIN)/datagen up --home $(UP_HOME)
 
-test: lint browser
-	$(TEST_ENV) $(BIN)/python -m pytest -n 3 -m "not slow and not soak"
-	$(TEST_ENV) $(BIN)/python -m pytest -n 3 --dist loadfile -m "slow and not soak" $(SLOW_FILES)
+# Beside lint, which keeps one core busy, the tests are compiled: together, each of their processes
+# would do it for itself. A file's tests stay together, for what they share; those with slow tests
+# come first (tests/conftest.py), so that at the end no core waits for one of them.
+test: $(INSTALLED_DEV) browser
+	@$(TEST_ENV) $(BIN)/python -m pytest --collect-only -q >/dev/null 2>&1 & \
+	compiling=$$!; $(MAKE) --no-print-directory lint || { kill $$compiling; exit 1; }; \
+	wait $$compiling || true
+	$(TEST_ENV) $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not soak"
 
 # The report's tests drive a real one. Where it cannot be installed, they are skipped, but not in CI.
 browser:

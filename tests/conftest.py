@@ -33,6 +33,12 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 Server = TypeVar("Server", PostgresServer, S3Server)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, so that processes that share the files end together."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A folder for an embedded home, not made yet."""
