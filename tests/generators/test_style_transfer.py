@@ -38,7 +38,8 @@ def checks(period: int, *, seed: int = 0, channels: int = 3) -> NDArray[np.uint8
     """(H, W, C): squares in two colours."""
     rng = np.random.default_rng(seed)
     cells = np.add.outer(np.arange(SIDE) // period, np.arange(SIDE) // period) % 2
-    return rng.integers(0, 256, (2, channels), dtype=np.uint8)[cells]
+    picture: NDArray[np.uint8] = rng.integers(0, 256, (2, channels), dtype=np.uint8)[cells]
+    return picture
 
 
 STYLES = np.stack([checks(2 + i % 3, seed=i) for i in range(8)])
