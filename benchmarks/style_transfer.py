@@ -40,8 +40,8 @@ def pictures(stamps: Path, kinds: tuple[str, ...], num: int) -> NDArray[np.uint8
     chosen = [paths[i] for i in np.random.default_rng(0).permutation(len(paths))[:num]]
     found = []
     for path in chosen:
-        with Image.open(path) as picture:
-            picture = picture.convert("RGBA")
+        with Image.open(path) as opened:
+            picture = opened.convert("RGBA")
             picture.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)
             square = Image.new("RGBA", (SIDE_PX, SIDE_PX), "white")
             corner = ((SIDE_PX - picture.width) // 2, (SIDE_PX - picture.height) // 2)
