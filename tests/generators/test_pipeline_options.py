@@ -228,6 +228,20 @@ def test_every_scheduler_gives_an_image_of_its_own_request(scheduler: str) -> No
     assert np.array_equal(again[::-1], first)
 
 
+@pytest.mark.parametrize(
+    ("options", "calls"),
+    [
+        ({}, 20),
+        ({"guidance_scale": 1.0}, 10),
+        ({"scheduler": "heun", "guidance_scale": 1.0}, 19),
+        ({"strength": 0.5}, 10),
+    ],
+)
+def test_network_calls_are_steps_and_guided_ones_twice(options: dict[str, Any], calls: int) -> None:
+    checked = PipelineOptions.model_validate({"num_inference_steps": 10} | options)
+    assert SPEC.num_network_calls(checked) == calls
+
+
 def test_guidance_and_steps_count(plain: PipelineSampler) -> None:
     base = draw(plain, [5], [0])
     for changes in ({"guidance_scale": 1.0}, {"num_inference_steps": 3}, {"scheduler": "unipc"}):
