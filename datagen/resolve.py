@@ -484,8 +484,8 @@ def _check_conditioner(resolved: ResolvedRecipe) -> None:
     _check_pictures(resolved, wanted)
     if wanted.kind == "image":
         return
-    if not wanted.names and wanted.kind == "mask":
-        return  # a pipeline that is told of regions by colours knows no names
+    if not wanted.names:
+        return  # a pipeline knows no names: it is told of regions by colours, or of a hole alone
     unknown = [name for name in resolved.names if name not in wanted.names]
     if unknown:
         kind = resolved.recipe.conditioning.kind

@@ -12,12 +12,14 @@ import pytest
 from datagen.batch_shape import with_batch_shape
 from datagen.deployment_rules import DeploymentRules
 from datagen.embedded import run_recipe
+from datagen.engine import load_sampler
 from datagen.errors import RecipeError
 from datagen.formats.version import StoredSample, VersionReader
 from datagen.manifest import Manifest
 from datagen.remake import remake_sample
 from datagen.resolve import ResolvedRecipe, resolve
 from datagen.settings import Settings, load_settings
+from datagen.stages.job import Place, draw_images, labels_of
 from datagen.versions import version_prefix
 from tests.generators.tiny_pipelines import save_tiny
 from tests.published import Home, open_home
@@ -160,3 +162,33 @@ def test_a_pipeline_without_a_licence_is_refused_unless_the_deployment_allows(
     with pytest.raises(RecipeError, match="none is stated"):
         resolve(document, [])
     assert resolve(document, [], DeploymentRules(allow_unlicensed=True)).label_kinds == frozenset()
+
+
+def test_segmentation_control_takes_any_names(tmp_path: Path) -> None:
+    """The label maps are shown in colours by their values; the labels keep their names."""
+    folders = [save_tiny(kind, tmp_path / kind) for kind in ("sd", "controlnet of sd")]
+    for folder in folders:
+        (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    resolved = recipe_of(
+        folders[0],
+        {"star": 2},
+        generator={
+            "model": "pipeline",
+            "source": str(folders[0]),
+            "task": "controlnet",
+            "controlnet": str(folders[1]),
+            "control": "segmentation",
+            "num_inference_steps": 2,
+        },
+        conditioning={"prompt": {"template": "a {class}"}, "mask": {"model": "procedural"}},
+    )
+    assert "star" in resolved.names
+    sampler = load_sampler(resolved, load_settings({}, home=tmp_path), batch_size=2)
+    places = [Place("star", ordinal, "train") for ordinal in range(2)]
+    images, conditions = draw_images(sampler, resolved, [5, 6], places)
+    assert images.shape == (2, 32, 32, 3)
+    assert len(set(conditions)) == 2
+    labels = labels_of(resolved, resolved.recipe.classes[0], seed=5, ordinal=0, split="train")
+    assert labels is not None
+    assert labels.mask is not None
+    assert labels.caption == "a star"

@@ -193,8 +193,8 @@ def _as_taken(condition: Condition, resolved: ResolvedRecipe) -> Condition:
     """With the values that the model was trained on: who draws label maps may number them another
     way. What is told of the image, `labels`, keeps its own."""
     taken, drawn = resolved.config.condition, resolved.names
-    if condition.mask is None or taken is None or taken.kind == "image":
-        return condition
+    if condition.mask is None or taken is None or taken.kind == "image" or not taken.names:
+        return condition  # who is told no names is told of regions by their numbers
     if taken.names[: len(drawn)] == drawn:
         return condition
     values = np.array([taken.names.index(name) for name in drawn], np.uint8)
