@@ -52,10 +52,8 @@ def test_the_services_own_models_are_listed(api: Api) -> None:
     while page["next_cursor"]:
         page = api.acme.get("/models", params={"limit": 1, "cursor": page["next_cursor"]}).json()
         names += [model["name"] for model in page["items"]]
-    assert names == [
-        "fashion-mnist-cgan", "fashion-mnist-ect", "fashion-mnist-edm", "mr-brain-edm",
-        "mr-brain-layout", "noise", "procedural",
-    ]  # fmt: skip
+    assert names == sorted(model_names([]))
+    assert {"fashion-mnist-cgan", "mr-brain-edm", "noise", "pipeline"} <= set(names)
     found = api.acme.get("/models/fashion-mnist-cgan").json()
     assert found["num_classes"] == len(found["class_names"]) == 10
     assert found["training"]["data_sha256"]

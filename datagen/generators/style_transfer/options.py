@@ -13,13 +13,13 @@ class StyleOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     num_steps: int = Field(
-        default=120, ge=1, le=1000, description="a whole number of steps from 1 to 1000"
+        default=80, ge=1, le=1000, description="a whole number of steps from 1 to 1000"
     )
     coarse_steps: int = Field(
-        default=120, ge=0, le=1000, description="a whole number of steps from 0 to 1000"
+        default=80, ge=0, le=1000, description="a whole number of steps from 0 to 1000"
     )
     content_weight: float = Field(
-        default=0.002, ge=0, le=10, allow_inf_nan=False, description="a number from 0 to 10"
+        default=0.01, ge=0, le=10, allow_inf_nan=False, description="a number from 0 to 10"
     )
 
 
