@@ -108,9 +108,9 @@ class ServiceStack:
         os.kill(pid, number)
         return True
 
-    def stop(self, name: str) -> None:
-        """Cleanly, and for good."""
-        self.supervisor.stop(name)
+    def stop(self, *names: str) -> None:
+        """Cleanly, side by side, and for good."""
+        self.supervisor.stop(*names)
 
     # --- servers
 

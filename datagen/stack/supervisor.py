@@ -83,9 +83,9 @@ class Supervisor:
         program = self._child(name).program
         wait_ready(program, lambda: self._child(name).num_restarts < _HOPELESS_RESTARTS)
 
-    def stop(self, name: str) -> None:
-        """Cleanly, and for good."""
-        self._ordered(lambda: self._stop(name))
+    def stop(self, *names: str) -> None:
+        """Cleanly, side by side, and for good."""
+        self._ordered(lambda: self._stop(*names))
 
     def stop_all(self) -> None:
         """Side by side; those that serve others after the rest."""

@@ -41,10 +41,10 @@ def stack(service_stack: ServiceStack) -> Iterator[ServiceStack]:
     """Workers and beats that a test starts end with it."""
     before = set(service_stack.supervisor.names())
     yield service_stack
-    for name in service_stack.supervisor.names():
-        if name not in before and service_stack.pid(name) is not None:
-            service_stack.kill(name, signal.SIGCONT)
-            service_stack.stop(name)
+    started = [name for name in service_stack.supervisor.names() if name not in before]
+    for name in started:
+        service_stack.kill(name, signal.SIGCONT)
+    service_stack.stop(*started)
 
 
 def start_workers(

@@ -46,8 +46,7 @@ def start(service_stack: ServiceStack) -> Iterator[Start]:
         return started[-1]
 
     yield start
-    for name in started:
-        service_stack.stop(name)
+    service_stack.stop(*started)
 
 
 @pytest.fixture

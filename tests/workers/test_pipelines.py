@@ -133,8 +133,7 @@ def client(service_stack: ServiceStack, folder: Path) -> Iterator[httpx.Client]:
     names = [service_stack.start_worker(role, env=allowed) for role in ("generate", "cpu", "beat")]
     with service_stack.client() as client:
         yield client
-    for name in names:
-        service_stack.stop(name)
+    service_stack.stop(*names)
 
 
 def test_every_family_from_recipe_to_s3(
