@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -94,18 +95,20 @@ A row is a class, a column a shade and a width: "a dark narrow dress" and so on,
 
 ## What prompts may say
 
-The words of the captions: {classes}; dark, medium or mid-tone, light or pale (a third of the
-images of each class, by the mean of the garment's pixels); narrow or slim, wide or broad (halves of
-each class, by how far the garment spreads across over how far it spreads down). Other words do
-little, or something else than they say.
+The words of the captions. Kinds:{classes}.
+Shades: dark, medium or mid-tone, light or pale: a third of the images of each class, by the mean of
+the garment's pixels. Widths: narrow or slim, wide or broad: halves of each class, by how far the
+garment spreads across over how far it spreads down. It was taught no other word.
 
-Held out of training, every image of them: {held_out}.
+Held out of training, every image of them:{held_out}.
+The vectors of their captions count in the mean and spread that vectors are brought to; no step saw
+them.
 
 ## Figures
 
-Of {num} images a row, with the default options. "Agreement" is the share
-of images whose class an independent classifier finds ({accuracy:.1%} right on the test images), or
-whose shade or width the rules measure as asked for.
+Of {num} images a row, with the default options. "Agreement" is the share of images whose class
+an independent classifier finds ({accuracy:.1%} right on the test images), or whose shade or width
+the rules measure as asked for. The default guidance was chosen on the combinations trained on.
 
 | agreement | class | shade | width | all three |
 |---|---|---|---|---|
@@ -119,13 +122,15 @@ Of real test images of the held-out combinations the classifier finds {real:.1%}
 - It draws these ten kinds of clothes, grey, at this size, and nothing else. A prompt about another
   thing gives some garment all the same.
 - The class of an image is the claim of its prompt: about {wrong:.0%} of the images show another.
+- Guidance buys agreement with variety (Ho & Salimans 2022); with how much was not measured.
 - "Dark" is dark for its class; a dark trouser may be lighter than a light sandal.
 - It was trained on real images and may come close to single ones.
 - Not for any decision about a person.
 
 ## Made by
 
-benchmarks/text_to_image.py, with the settings of digest `{recipe_digest}`, in bfloat16.
+benchmarks/text_to_image.py, in bfloat16, with the settings of digest
+`{recipe_digest}`.
 """
 
 
@@ -282,8 +287,8 @@ def _card(name: str, facts: ModelFacts, figures: Mapping[str, Any], num_paramete
         minutes=training.seconds / 60,
         picture_seed=PICTURE_SEED,
         num_parameters=num_parameters,
-        classes=", ".join(word for words in CLASS_WORDS.values() for word in words),
-        held_out="; ".join(f"{shade} {width} {name}" for name, shade, width in HELD_OUT_NAMES),
+        classes=_filled([word for words in CLASS_WORDS.values() for word in words]),
+        held_out=_filled([f"{shade} {width} {each}" for each, shade, width in HELD_OUT_NAMES]),
         rows="\n".join(rows) + "\n",
         num=PER_COMBINATION * len(HELD_OUT),
         accuracy=figures["accuracy"],
@@ -292,6 +297,11 @@ def _card(name: str, facts: ModelFacts, figures: Mapping[str, Any], num_paramete
         milliseconds=1000 * figures["seconds_per_image"],
         num_calls=NUM_CALLS,
     )
+
+
+def _filled(words: list[str]) -> str:
+    """In lines of their own."""
+    return "\n" + textwrap.fill(", ".join(words), 98, break_on_hyphens=False)
 
 
 def _name_of(combination: Combination) -> str:
