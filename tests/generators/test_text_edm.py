@@ -24,7 +24,7 @@ from datagen.half_precision import write_half
 from datagen.labels import Labels
 from datagen.recipe import Recipe
 from datagen.resolve import resolve_recipe
-from datagen.resources import recipes_dir
+from datagen.resources import recipes_dir, shipped_models_dir
 from datagen.training.model_recipe import parse_model_recipe
 from tests.generators.tiny_models import TINY, save_random_model
 
@@ -210,3 +210,19 @@ def test_it_is_offered_to_no_model_recipe_and_no_half_precision(
         parse_model_recipe(asked, source="words.yaml")
     with pytest.raises(InputError, match="need prompts"):
         write_half(model, tmp_path / "half")
+
+
+def test_the_shipped_model_draws_what_words_say() -> None:
+    """Of one seed, so that the words alone differ. Figures: docs/text-to-image.md."""
+    shipped = load_model(shipped_models_dir() / "fashion-text-edm")
+    assert shipped.weights is not None
+    assert shipped.weights.stat().st_size < 10e6
+    options = TextEdmOptions(num_inference_steps=8)
+    loaded = SPEC.load(shipped.config, shipped.weights, options, batch_size=4)
+    assert isinstance(loaded, TextEdmSampler)
+    texts = ("a dark wide bag", "a light wide bag", "a narrow trouser", "a sneaker")
+    dark, light, trouser, sneaker = drawn(loaded, *map(told, texts))[..., 0]
+    assert light[light > 25].mean() > dark[dark > 25].mean() + 60
+    # What stands is drawn tall, what lies is drawn flat.
+    assert (trouser > 25).any(1).sum() > 1.5 * (trouser > 25).any(0).sum()
+    assert (sneaker > 25).any(0).sum() > 1.5 * (sneaker > 25).any(1).sum()
