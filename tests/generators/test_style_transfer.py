@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pickle
+import shutil
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datagen.conditions import Condition
+from datagen.embedded import run_recipe
 from datagen.errors import InputError, ModelError
+from datagen.formats.version import VersionReader
+from datagen.generators.condition_set.spec import ConditionSetSpec
 from datagen.generators.interface import ModelConfig
 from datagen.generators.model_directory import Model, save_model
 from datagen.generators.style_transfer.options import StyleOptions
@@ -24,8 +28,15 @@ from datagen.generators.style_transfer.spec import StyleTransferSpec
 from datagen.generators.style_transfer.trunk import gram_distance, load_trunk
 from datagen.image_set import ImageSet
 from datagen.labels import Labels
+from datagen.manifest import Manifest
+from datagen.remake import remake_sample
+from datagen.resolve import resolve
+from datagen.settings import load_settings
 from datagen.training.session import train_model
+from datagen.versions import version_prefix
 from tests.generators.tiny_models import FACTS
+from tests.published import open_home
+from tests.recipes import noise_recipe
 from tests.training.tiny_pairs import parsed
 
 SIDE = 32
@@ -181,3 +192,42 @@ def test_a_style_set_is_fitted_from_a_folder_of_pictures(tmp_path: Path) -> None
     assert model.config.network["num_items"] == 6
     assert model.config.network["picture_channels"] == 3
     sampler_of(model, StyleOptions(num_steps=1, coarse_steps=0))
+
+
+def test_a_recipe_redraws_labelled_pictures(model: Model, tmp_path: Path) -> None:
+    """What is true of a picture stays true of what becomes of it; no split draws another's."""
+    settings = load_settings({}, home=tmp_path / "home")
+    shutil.copytree(model.path, settings.models_dir / "styles")
+    pictures = np.stack([np.repeat(checks(8, seed=i, channels=1), 3, axis=2) for i in range(8)])
+    masks = (pictures[..., 0] > pictures[..., 0].mean((1, 2), keepdims=True)).astype(np.uint8)
+    names = tuple(f"{i}.png" for i in range(8))
+    images = ImageSet(
+        pictures, np.zeros(8, np.int64), ("cat",), names, masks=masks,
+        mask_names=("background", "tile"),
+    )  # fmt: skip
+    set_spec = ConditionSetSpec()
+    fitted = set_spec.fitted(images, set_spec.network_options(), kind="inpaint", seed=0)
+    config = ModelConfig("condition_set", ("cat",), (SIDE, SIDE), 3, fitted.network)
+    save_model(settings.models_dir / "content", config, fitted.weights, FACTS, card="# a test\n")
+    recipe = {
+        "name": "redrawn",
+        "image_size": [SIDE, SIDE],
+        "classes": [{"name": "cat", "count": 6}],
+        "generator": {"model": "styles", "num_steps": 2, "coarse_steps": 0},
+        "conditioning": {"image": {"model": "content"}},
+        "splits": {"ratios": {"train": 0.5, "val": 0.5}},
+    }
+    run_recipe(resolve(noise_recipe(recipe), [settings.models_dir]), settings)
+    with open_home(settings.home) as home:
+        manifest = Manifest.from_bytes((home.folder("redrawn") / "manifest.json").read_bytes())
+        reader = VersionReader(home.store, version_prefix("local", "redrawn", 1), manifest)
+        samples = list(reader.iter_samples())
+        assert manifest.counts == {"cat": {"train": 3, "val": 3}}
+        for sample in samples:
+            labels = sample.labels
+            assert labels.mask is not None
+            assert np.array_equal(labels.mask, masks[names.index(labels.source or "")])
+        again = remake_sample(
+            home.catalog, home.store, settings, home.version("redrawn"), samples[0].key
+        )
+        assert again.identical

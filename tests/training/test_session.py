@@ -15,7 +15,7 @@ from PIL import Image
 from datagen.errors import InputError, ModelError, TrainingError
 from datagen.images import decode_png
 from datagen.training.loop import BEST_FILE, LATEST_FILE
-from datagen.training.model_recipe import ModelRecipe, model_recipe_digest
+from datagen.training.model_recipe import ModelRecipe, load_model_recipe, model_recipe_digest
 from datagen.training.reference_parts import load_reference_parts
 from datagen.training.session import train_model
 from tests.training.tiny_data import (
@@ -205,7 +205,7 @@ def test_a_killed_training_resumes_to_the_same_weights(data: Path, tmp_path: Pat
     """Real SIGKILLs, at whatever moment they strike."""
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(tiny_recipe_text("cgan", data, num_images=1600, evaluate_every_images=160))
-    assert start(recipe, tmp_path / "work-a", tmp_path / "a").wait() == 0
+    train_model(load_model_recipe(recipe), out=tmp_path / "a", work=tmp_path / "work-a")
     killed = tmp_path / "work-b"
     newest = 0.0
     for _ in range(3):

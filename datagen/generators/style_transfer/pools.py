@@ -11,19 +11,26 @@ from datagen.errors import ModelError
 from datagen.generators.condition_set.items import Items, joined_groups
 
 
-def rows_of_pool(items: Items, pool: tuple[float, float]) -> NDArray[np.int64]:
-    """pool: [low, high) of 0 to 1, the share of a split. Groups stand in the order of the sha256 of
-    their names. Raises ModelError if the share holds no whole group."""
-    groups = joined_groups(items)
-    ordered = sorted(set(groups), key=lambda group: hashlib.sha256(group.encode()).hexdigest())
-    first, last = places_of_pool(len(ordered), pool)
-    if first == last:
-        raise ModelError(
-            f"style_transfer: {len(ordered)} groups of style pictures are too few for the splits: "
-            "one has none; fit the set to more groups, or ask for fewer splits"
-        )
-    kept = set(ordered[first:last])
-    return np.flatnonzero([group in kept for group in groups])
+class StylePools:
+    """Groups stand in the order of the sha256 of their names."""
+
+    def __init__(self, items: Items) -> None:
+        groups = joined_groups(items)
+        ordered = sorted(set(groups), key=lambda group: hashlib.sha256(group.encode()).hexdigest())
+        places = {group: place for place, group in enumerate(ordered)}
+        self.num_groups = len(ordered)
+        self._place_of = np.array([places[group] for group in groups])
+
+    def rows(self, pool: tuple[float, float]) -> NDArray[np.int64]:
+        """pool: [low, high) of 0 to 1, the share of a split. Raises ModelError if it holds no whole
+        group."""
+        first, last = places_of_pool(self.num_groups, pool)
+        if first == last:
+            raise ModelError(
+                f"style_transfer: {self.num_groups} groups of style pictures are too few for the "
+                "splits: one has none; fit the set to more groups, or ask for fewer splits"
+            )
+        return np.flatnonzero((self._place_of >= first) & (self._place_of < last))
 
 
 def places_of_pool(num_groups: int, pool: tuple[float, float]) -> tuple[int, int]:

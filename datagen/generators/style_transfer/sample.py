@@ -14,7 +14,7 @@ from datagen.generators.condition_set.items import Items
 from datagen.generators.interface import Images
 from datagen.generators.seeded import seeded_rng
 from datagen.generators.style_transfer.options import StyleOptions
-from datagen.generators.style_transfer.pools import rows_of_pool
+from datagen.generators.style_transfer.pools import StylePools
 from datagen.generators.style_transfer.transfer import transferred
 from datagen.generators.style_transfer.trunk import VggTrunk
 from datagen.generators.weights import from_uint8_nhwc, to_uint8_nhwc
@@ -35,6 +35,7 @@ class StyleSampler:
     ) -> None:
         self.trunk = trunk
         self.items = items
+        self.pools = StylePools(items)
         self.batch_size = batch_size
         self.image_size = image_size
         self.channels = channels
@@ -61,7 +62,7 @@ class StyleSampler:
 
     def style_of(self, seed: int, pool: tuple[float, float]) -> int:
         """The row of the style picture of a seed."""
-        rows = rows_of_pool(self.items, pool)
+        rows = self.pools.rows(pool)
         return int(rows[int(seeded_rng(seed).integers(len(rows)))])
 
     def _styled(self, seed: int, condition: Condition) -> Images:

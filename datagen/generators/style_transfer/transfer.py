@@ -17,6 +17,7 @@ from datagen.generators.style_transfer.options import StyleOptions
 from datagen.generators.style_transfer.trunk import (
     CONTENT_LAYER,
     STYLE_LAYERS,
+    Features,
     VggTrunk,
     gram,
 )
@@ -24,6 +25,7 @@ from datagen.generators.style_transfer.trunk import (
 _HISTORY = 20
 _MIN_SIDE_PX = 32  # of the coarse pass: below it the last layer sees next to nothing
 _EPS = 1e-5
+_LOOK_EVERY = 10  # steps; a look costs a third of one
 _MOST = 0.98  # of a pixel at the start: beyond it the tanh hardly moves
 
 
@@ -62,18 +64,24 @@ def _optimised(
     options: StyleOptions,
     num_steps: int,
 ) -> torch.Tensor:
-    """num_steps: calls of the trunk, there and back."""
+    """num_steps: calls of the trunk, there and back, at most: it ends where the texture is as near
+    as was asked for, since every further step takes some of the content."""
     with torch.no_grad():
         textures = {layer: gram(found) for layer, found in trunk(style).items()}
-        shapes = trunk(content)[CONTENT_LAYER]
+        shown = trunk(content)
     sizes = {layer: each.square().sum() + _EPS for layer, each in textures.items()}
+    shapes = shown[CONTENT_LAYER]
     size = shapes.square().mean() + _EPS
+
+    def squares(found: Features) -> torch.Tensor:
+        """Of the distances of the Gram matrices, relative to the style's."""
+        apart = ((gram(found[layer]) - textures[layer]).square().sum() for layer in STYLE_LAYERS)
+        return torch.stack([a / sizes[n] for n, a in zip(STYLE_LAYERS, apart, strict=True)])
+
     # As a row: L-BFGS takes no gradient that lies in another order in memory.
     logits = torch.atanh(image.detach().clamp(-_MOST, _MOST)).reshape(-1).requires_grad_(True)
     optimizer = torch.optim.LBFGS(
         [logits],
-        max_iter=num_steps,
-        max_eval=num_steps,
         history_size=_HISTORY,
         tolerance_grad=0,
         tolerance_change=0,
@@ -83,15 +91,21 @@ def _optimised(
     def evaluate() -> torch.Tensor:
         optimizer.zero_grad()
         found = trunk(torch.tanh(logits).view(image.shape))
-        styles = [
-            (gram(found[layer]) - textures[layer]).square().sum() / sizes[layer]
-            for layer in STYLE_LAYERS
-        ]
         kept = (found[CONTENT_LAYER] - shapes).square().mean() / size
-        total: torch.Tensor = torch.stack(styles).mean() + options.content_weight * kept
+        total: torch.Tensor = squares(found).mean() + options.content_weight * kept
         total.backward()
         return total
 
-    with torch.enable_grad():
-        optimizer.step(evaluate)
-    return torch.tanh(logits.detach()).view(image.shape)
+    def drawn() -> torch.Tensor:
+        return torch.tanh(logits.detach()).view(image.shape)
+
+    enough = options.style_distance * float(squares(shown).mean())
+    for done in range(0, num_steps, _LOOK_EVERY):
+        num = min(_LOOK_EVERY, num_steps - done)
+        optimizer.param_groups[0].update(max_iter=num, max_eval=num)
+        with torch.enable_grad():
+            optimizer.step(evaluate)
+        with torch.no_grad():
+            if float(squares(trunk(drawn())).mean()) <= enough:
+                break
+    return drawn()
