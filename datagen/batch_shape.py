@@ -13,10 +13,12 @@ import os
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from datagen.errors import DatagenError
 from datagen.fingerprint import generation_print
 from datagen.generators import GENERATORS
+from datagen.generators.interface import PromptedSpec
 from datagen.recipe import canonical_json
 from datagen.resolve import ResolvedRecipe
 from datagen.settings import Settings
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from datagen.generators.interface import ModelConfig
 
-# A probe that takes longer is given up, and the family's own shape taken.
+# A probe that takes longer is given up, and the family's own shape taken for this job.
 _PROBE_S = 300.0
 MAX_BATCH_SIZE = 64
 
@@ -40,8 +42,9 @@ def with_batch_shape(resolved: ResolvedRecipe, settings: Settings) -> ResolvedRe
     size = _read(memo)
     if size is None:
         size = _probe_apart(resolved, settings)
-        _write(memo, size)
-    return resolved.at_batch_size(size)
+        if size is not None:
+            _write(memo, size)
+    return resolved if size is None else resolved.at_batch_size(size)
 
 
 def _memo_path(resolved: ResolvedRecipe, settings: Settings) -> Path:
@@ -74,9 +77,10 @@ def _write(memo: Path, size: int) -> None:
     os.replace(partial, memo)
 
 
-def _probe_apart(resolved: ResolvedRecipe, settings: Settings) -> int:
+def _probe_apart(resolved: ResolvedRecipe, settings: Settings) -> int | None:
     """In a process of its own: what a full memory does to it leaves this one alone. A process that
-    is killed has been asking for too much: then one image at a time."""
+    is killed has been asking for too much: then one image at a time. None if it took too long.
+    Raises what went wrong in it."""
     context = get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     told = (resolved.config, resolved.options, settings.device, settings.threads_per_worker)
@@ -84,13 +88,18 @@ def _probe_apart(resolved: ResolvedRecipe, settings: Settings) -> int:
     child.start()
     sender.close()
     try:
-        return int(receiver.recv()) if receiver.poll(_PROBE_S) else resolved.spec.batch_size
+        if not receiver.poll(_PROBE_S):
+            return None
+        found: int | DatagenError = receiver.recv()
     except EOFError:
         return 1
     finally:
         receiver.close()
         child.terminate()
         child.join()
+    if isinstance(found, DatagenError):
+        raise found
+    return found
 
 
 def _probe(
@@ -104,5 +113,8 @@ def _probe(
     import torch
 
     torch.set_num_threads(threads)
-    spec = GENERATORS[family]
-    sender.send(spec.probe_batch_size(config, options, device=device))  # type: ignore[attr-defined]
+    spec = cast(PromptedSpec, GENERATORS[family])
+    try:
+        sender.send(spec.probe_batch_size(config, options, device=device))
+    except DatagenError as error:
+        sender.send(error)

@@ -35,7 +35,8 @@ MixKind = Literal["seeds", "classes", "images"]
 class Mix:
     """Where between two ends an image lies: weight 0 is its own seed, class or picture, 1 the other
     end. seed: of the other end's noise. class_id, class_name: of the other end, its own but for
-    classes. image: (H, W, C) uint8, the other picture; None but for images."""
+    classes. image: (H, W, C) uint8, the other picture; None but for images. prompt: of the other
+    class; None but for classes of models that read prompts."""
 
     kind: MixKind
     weight: float
@@ -43,6 +44,7 @@ class Mix:
     class_id: int
     class_name: str
     image: NDArray[np.uint8] | None = None
+    prompt: Prompt | None = None
 
 
 @dataclass(frozen=True)

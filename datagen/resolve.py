@@ -46,7 +46,14 @@ from datagen.recipe import (
     recipe_digest_of,
     suggest,
 )
-from datagen.resolve_prompts import check_pools, check_words, prompt_plan, takes_of
+from datagen.resolve_prompts import (
+    check_mixed_labels,
+    check_pools,
+    check_words,
+    prompt_plan,
+    shown_attributes,
+    takes_of,
+)
 from datagen.settings import Settings
 
 if TYPE_CHECKING:
@@ -191,19 +198,21 @@ class ResolvedRecipe:
         return {name: content[name] for name in ("prompt", "mix") if name in content}
 
     def _condition_context(self) -> dict[str, Any]:
-        """The splits too, where what is drawn depends on them, and the classes, where prompts and
-        mixes do."""
-        body = self.condition_body if self.conditioner_model else {}
-        body.pop("detector_digest", None)  # it looks at the images, and decides none
+        """The splits too, where what is drawn depends on them, and of the classes what prompts and
+        mixes depend on. Nothing of a detector: it looks at the images, and decides none."""
+        body = self._drawn_body if self.conditioner_model else {}
         draws_pools = self.conditioner is not None and self.conditioner.has_pools
         if (body and draws_pools) or self.takes_pool:
             body["splits"] = self.recipe.splits.ratios
         body |= self._worded_body
-        if "prompt" in body:
-            named = {c.name: dict(c.attributes) for c in self.recipe.classes if c.attributes}
-            body |= {"attributes": named} if named else {}
-        if "mix" in body:
-            body["classes"] = [c.name for c in self.recipe.classes]
+        shown = shown_attributes(self.recipe)
+        if shown:
+            body["attributes"] = shown
+        mix = self.recipe.conditioning.mix
+        if mix is not None and mix.between == "classes":
+            names = [c.name for c in self.recipe.classes]
+            if any(name not in mix.classes for name in names):  # every other class is an end
+                body["classes"] = names
         return body
 
     @property
@@ -274,14 +283,21 @@ class ResolvedRecipe:
     @property
     def condition_body(self) -> dict[str, Any]:
         """What decides conditions beside seed, class and image size; empty without any."""
-        if self.conditioner is None and self.detector is None:
+        body = self._drawn_body
+        if self.detector is not None:
+            body |= {"names": list(self.names), "label_kinds": sorted(self.label_kinds)}
+            body["detector_digest"] = self.detector.digest
+        return body
+
+    @property
+    def _drawn_body(self) -> dict[str, Any]:
+        """Of who draws conditions and labels; empty without any."""
+        if self.conditioner is None:
             return {}
         body: dict[str, Any] = {
-            "names": list(self.names),
-            "label_kinds": sorted(self.label_kinds),
+            "names": list(self.conditioner.names),
+            "label_kinds": sorted(self.conditioner.label_kinds),
         }
-        if self.detector is not None:
-            body["detector_digest"] = self.detector.digest
         kind = self.recipe.conditioning.kind
         model, options = self.conditioner_model, self.condition_options
         if kind is None or model is None or options is None:
@@ -373,9 +389,9 @@ def resolve_recipe(
         spec.options, recipe.generator.options, "generator", f"option of {spec.name}"
     )
     options = _pinned_options(spec, model.config, options, rules)
-    licence_of = getattr(spec, "licence_of", None)
-    if licence_of is not None:
-        rules.check_licence(model.name, licence_of(model.config, options))
+    licences_of = getattr(spec, "licences_of", None)
+    for part, licence in licences_of(model.config, options) if licences_of else ():
+        rules.check_licence(f"{model.name} ({part})", licence)
     class_names = [c.name for c in recipe.classes]
     try:
         config = spec.fit(
@@ -405,6 +421,7 @@ def resolve_recipe(
         config=config,
         options=options,
     )
+    check_mixed_labels(recipe, resolved.label_kinds)
     pools = [resolved.pool_of(split) for split in recipe.splits.ratios]
     check_pools(spec, config, pools, model_name=model.name)
     if resolved.prompts is not None:

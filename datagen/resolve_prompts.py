@@ -34,6 +34,23 @@ def prompt_plan(recipe: Recipe, seed: int) -> PromptPlan | None:
     return PromptPlan(request, recipe.classes, seed)
 
 
+def shown_attributes(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Class -> its own attributes that stand in its prompts; classes without any left out."""
+    request = recipe.conditioning.prompt
+    if request is None:
+        return {}
+    from datagen.prompt_templates import placeholders
+
+    shown = {}
+    for each in recipe.classes:
+        templates = (request.template_of(each.name), request.negative_of(each.name))
+        used = {name for text in templates if text for name in placeholders(text)}
+        own = {name: value for name, value in each.attributes.items() if name in used}
+        if own:
+            shown[each.name] = own
+    return shown
+
+
 def check_words(
     recipe: Recipe,
     plan: PromptPlan | None,
@@ -62,6 +79,10 @@ def check_words(
             f"no prompt: model {model_name} of generator {spec.name} takes none",
         )
     else:
+        negative = next((p.negative for p in plan.distinct(MAX_CHECKED) if p.negative), "")
+        if negative and "negative" not in takes:
+            expected = f"it left out: model {model_name} takes no negative prompt as it is set"
+            raise field_error("conditioning.prompt.negative", negative, expected)
         _check_texts(plan, spec, config, options)
     _check_mix(recipe, takes, model_name)
 
@@ -99,6 +120,18 @@ def _check_texts(
         check(config, options, list(texts))
     except ModelError as error:
         raise field_error("conditioning.prompt", "given", str(error)) from None
+
+
+def check_mixed_labels(recipe: Recipe, label_kinds: frozenset[str]) -> None:
+    """Raises RecipeError where the labels of one picture would stand for a mix of two."""
+    mix = recipe.conditioning.mix
+    if mix is not None and mix.between == "images" and label_kinds:
+        raise field_error(
+            "conditioning.mix.between",
+            mix.between,
+            f"seeds or classes, or pictures without labels: the {min(label_kinds)} of one picture "
+            "would be false of a mix of two",
+        )
 
 
 def _check_mix(recipe: Recipe, takes: frozenset[str], model_name: str) -> None:

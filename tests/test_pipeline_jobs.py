@@ -192,3 +192,75 @@ def test_segmentation_control_takes_any_names(tmp_path: Path) -> None:
     assert labels is not None
     assert labels.mask is not None
     assert labels.caption == "a star"
+
+
+def context_of(resolved: ResolvedRecipe) -> bytes:
+    return resolved.context({})
+
+
+def test_what_decides_no_image_is_in_no_context(pipeline: Path) -> None:
+    """So a class or an attribute that is added leaves the images of the others as they were."""
+    one = recipe_of(pipeline, {"nevus": 2})
+    assert context_of(recipe_of(pipeline, {"nevus": 9, "mole": 2})) == context_of(one)
+    staged = [{"name": "nevus", "count": 2, "attributes": {"stage": "a"}}]
+    assert context_of(recipe_of(pipeline, {}, classes=staged)) == context_of(one)
+    shown = {"template": "a {stage} {class}"}
+    stages = [
+        [{"name": "nevus", "count": 2, "attributes": {"stage": stage}}] for stage in ("a", "b")
+    ]
+    first, second = (
+        recipe_of(pipeline, {}, classes=classes, conditioning={"prompt": shown})
+        for classes in stages
+    )
+    assert context_of(first) != context_of(second)
+
+
+def test_a_class_mix_is_told_in_the_prompt_of_the_other_class(pipeline: Path) -> None:
+    prompt = {"template": {"nevus": "a dark {class}", "mole": "a {class}"}, "words": {"mole": "m"}}
+    mixed = {"prompt": prompt, "mix": {"between": "classes", "weight": [1.0, 1.0]}}
+    resolved = recipe_of(pipeline, {"nevus": 2, "mole": 2}, conditioning=mixed)
+    plain = recipe_of(pipeline, {"nevus": 2, "mole": 2}, conditioning={"prompt": prompt})
+    home = load_settings({}, home=pipeline.parent)
+    made, _ = draw_images(
+        load_sampler(resolved, home, batch_size=2), resolved, [5], [Place("nevus", 0, "train")]
+    )
+    end, _ = draw_images(
+        load_sampler(plain, home, batch_size=2), plain, [5], [Place("mole", 0, "train")]
+    )
+    assert (made == end).all()
+    labels = labels_of(resolved, resolved.recipe.classes[0], seed=5, ordinal=0, split="train")
+    assert labels is not None
+    assert labels.attributes["mix_with"] == "mole"
+    assert labels.attributes["mix_weight"] == 1.0
+
+
+def test_the_card_of_a_pipeline_is_believed_before_its_model(
+    pipeline: Path, tmp_path: Path
+) -> None:
+    """And that of a ControlNet counts as well."""
+    control = save_tiny("controlnet of sd", tmp_path / "control")
+    (control / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    changes = {
+        "generator": {
+            "model": "pipeline",
+            "source": str(pipeline),
+            "task": "controlnet",
+            "controlnet": str(control),
+            "control": "segmentation",
+        },
+        "conditioning": {"prompt": {"template": "a {class}"}, "mask": {"model": "procedural"}},
+    }
+    content = {
+        "image_size": [32, 32],
+        "classes": [{"name": "star", "count": 1}],
+        **changes,
+    }
+    with pytest.raises(RecipeError, match=r"its ControlNet.*'cc-by-nc-4.0' is not allowed"):
+        resolve(noise_recipe(content), [], DeploymentRules(licences=("mit",)))
+
+
+def test_negative_prompts_need_guidance(pipeline: Path) -> None:
+    """Without it nothing is drawn away from them; below 1 all is drawn to them."""
+    generator = {"model": "pipeline", "source": str(pipeline), "guidance_scale": 0.5}
+    with pytest.raises(RecipeError, match=r"conditioning\.prompt\.negative.*no negative prompt"):
+        recipe_of(pipeline, {"nevus": 2}, generator=generator)

@@ -74,7 +74,7 @@ def resolve_in(context: Context, recipe: Recipe) -> ResolvedRecipe:
 def resolve_again(context: Context, body: str) -> ResolvedRecipe:
     """body: a recipe that a job pinned. Raises JobError if its model is another one by now."""
     folders = models_dirs_of_stored(context.catalog, context.store, context.settings, body)
-    return resolve_stored(body, folders)
+    return resolve_stored(body, folders, DeploymentRules.of(context.settings))
 
 
 def models_for(context: Context, names: Sequence[str]) -> Sequence[Path]:

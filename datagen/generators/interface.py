@@ -239,8 +239,8 @@ class PromptedSpec(GeneratorSpec, Protocol):
     sample_conditioned, their prompt, mix and pool are set accordingly."""
 
     def takes(self, config: ModelConfig, options: BaseModel) -> frozenset[str]:
-        """Of prompt, mix:seeds, mix:classes, mix:images, and pool: it draws from a set of its own,
-        of which a split has a share."""
+        """Of prompt, negative (prompts), mix:seeds, mix:classes, mix:images, and pool: it draws
+        from a set of its own, of which a split has a share."""
         ...
 
     def needs_prompt(self, config: ModelConfig, options: BaseModel) -> bool: ...
@@ -264,8 +264,10 @@ class PromptedSpec(GeneratorSpec, Protocol):
         ModelError."""
         ...
 
-    def licence_of(self, config: ModelConfig, options: BaseModel) -> str | None:
-        """Of what it did not make itself, as stated there."""
+    def licences_of(
+        self, config: ModelConfig, options: BaseModel
+    ) -> tuple[tuple[str, str | None], ...]:
+        """Part and licence of all that it did not make itself, as stated there."""
         ...
 
 

@@ -175,6 +175,10 @@ def _beside(resolved: ResolvedRecipe, seed: int, place: Place) -> dict[str, Any]
     mix = mix_of(resolved, seed, place.class_name)
     if mix is not None and mix.kind == "images":
         mix = replace(mix, image=_draw(resolved, mix.seed, place).image)
+    if mix is not None and mix.kind == "classes" and resolved.prompts is not None:
+        counts = {c.name: c.count for c in resolved.recipe.classes}
+        ordinal = place.ordinal % counts[mix.class_name]
+        mix = replace(mix, prompt=resolved.prompts.of(mix.class_name, ordinal))
     return parts | ({"mix": mix} if mix is not None else {})
 
 

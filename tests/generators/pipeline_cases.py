@@ -102,6 +102,8 @@ def condition_for(
 
 def mixed(condition: Condition, kind: Any, weight: float, **other: Any) -> Condition:
     end: dict[str, Any] = {"seed": 99, "class_id": 1, "class_name": "ring"}
+    if kind == "classes":
+        end["prompt"] = Prompt("a ring")
     return replace(condition, mix=Mix(kind, weight, **(end | other)))
 
 

@@ -174,7 +174,7 @@ def test_ends_of_a_mix_are_exact(sampler: PipelineSampler, images: Images) -> No
     """Weight 0 is the image itself, weight 1 that of the other end, a half neither."""
     config, call = sampler.config, sampler.opened.call
     takes = SPEC.takes(config, sampler.opened.options)
-    assert {f"mix:{kind}" for kind in call.mixes} == takes - {"prompt"}
+    assert {f"mix:{kind}" for kind in call.mixes} == takes - {"prompt", "negative"}
     own, other = condition_for(0, config), condition_for(1, config)
     ends: dict[str, tuple[int, int, Condition]] = {
         "seeds": (99, 0, own),

@@ -87,6 +87,8 @@ def _is_hub_id_allowed(source: str, pattern: str) -> bool:
 
 def _is_below(source: str, folder: str) -> bool:
     """Folders of the list are absolute: a relative one would be another in another process."""
+    if source.startswith("~"):  # whose home it is, depends on who opens it
+        return False
     return folder.startswith("/") and Path(source).resolve().is_relative_to(Path(folder).resolve())
 
 

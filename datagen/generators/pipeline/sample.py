@@ -44,7 +44,6 @@ from datagen.generators.pipeline.request import OpenedPipeline
 from datagen.generators.pipeline.sizes import upscale_factor
 from datagen.generators.pipeline.weight_types import held_bytes
 from datagen.generators.pipeline.words import Encoding, Words
-from datagen.generators.text_edm.sample import other_text
 from datagen.generators.weights import pad_batch
 
 
@@ -214,10 +213,9 @@ class PipelineSampler:
                 f"conditioning.prompt.negative {own[1][:80]!r}: {self.opened.pipeline_class} takes "
                 "no negative prompt; leave it out"
             )
-        if mix is None or mix.kind != "classes":
+        if mix is None or mix.kind != "classes" or mix.prompt is None:
             return own, own, 0.0
-        name = self.config.class_names[batch.class_ids[row]]
-        return own, (other_text(own[0], name, mix), own[1]), mix.weight
+        return own, (mix.prompt.text, own[1]), mix.weight
 
     def _shown(self, batch: _Batch) -> Arguments:
         """The pictures, and the region that is made anew."""

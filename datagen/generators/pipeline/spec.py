@@ -97,9 +97,14 @@ class PipelineSpec:
         )
 
     def takes(self, config: ModelConfig, options: BaseModel) -> frozenset[str]:
-        call = self._open(config, options).call
+        opened = self._open(config, options)
+        call, true_scale = opened.call, opened.options.true_cfg_scale
         mixes = frozenset(f"mix:{kind}" for kind in call.mixes)
-        return mixes if call.words == "none" else mixes | {"prompt"}
+        if call.words == "none":
+            return mixes
+        guided = opened.guidance_scale is None or opened.guidance_scale >= 1
+        has_negative = (call.negative and guided) or (true_scale is not None and true_scale > 1)
+        return mixes | ({"prompt", "negative"} if has_negative else {"prompt"})
 
     def needs_prompt(self, config: ModelConfig, options: BaseModel) -> bool:
         return self._open(config, options).task == "text-to-image"
@@ -119,10 +124,17 @@ class PipelineSpec:
             _fetch(request)
         return pin(request, config)
 
-    def licence_of(self, config: ModelConfig, options: BaseModel) -> str | None:
-        """As was said when the model was made, else as the pipeline's card states it."""
-        stated = PipelineNetwork.model_validate(config.network).licence
-        return stated or self._open(config, options).folder.licence
+    def licences_of(
+        self, config: ModelConfig, options: BaseModel
+    ) -> tuple[tuple[str, str | None], ...]:
+        """Of the pipeline and of its ControlNet: as the card of each states it; what was said when
+        the model was made counts for a pipeline whose card says nothing."""
+        opened = self._open(config, options)
+        said = PipelineNetwork.model_validate(config.network).licence
+        found = [("the pipeline", _licence(opened.folder.licence, said))]
+        if opened.controlnet is not None:
+            found.append(("its ControlNet", _licence(opened.controlnet.licence, said)))
+        return tuple(found)
 
     def memory_bytes(self, config: ModelConfig, options: BaseModel) -> int:
         """Of the weights in memory, read off the files."""
@@ -171,6 +183,11 @@ class PipelineSpec:
 
     def _open(self, config: ModelConfig, options: BaseModel) -> OpenedPipeline:
         return open_request(self._request(config, options))
+
+
+def _licence(on_card: str | None, said: str | None) -> str | None:
+    """A card that says one is believed before whoever made the model."""
+    return said or on_card if on_card in (None, "other") else on_card
 
 
 def _fetch(request: PipelineRequest) -> None:

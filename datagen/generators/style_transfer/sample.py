@@ -41,6 +41,12 @@ class StyleSampler:
         self.channels = channels
         self.options = options
 
+    @property
+    def memory_bytes(self) -> int:
+        """Of the pictures and of the trunk."""
+        assert self.items.images is not None
+        return self.items.images.nbytes + sum(p.nbytes for p in self.trunk.parameters())
+
     def sample(self, seeds: Sequence[int], class_ids: Sequence[int]) -> Images:
         raise ModelError(
             "style_transfer: the pictures are missing; name who draws them, as in conditioning: "

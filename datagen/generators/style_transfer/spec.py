@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from datagen.image_set import ImageSet
 
 _MIN_SIDE_PX = 16
+_TRUNK_BYTES = 4 * 2_915_648  # eight convolutions of VGG16, float32
 
 
 class StyleTransferSpec:
@@ -93,6 +94,12 @@ class StyleTransferSpec:
                     "groups, or have fewer splits"
                 )
 
+    def memory_bytes(self, config: ModelConfig, options: BaseModel) -> int:
+        """Of the pictures and of VGG16's first layers."""
+        network = ConditionSetNetwork.model_validate(config.network)
+        height, width = config.image_size
+        return network.num_items * height * width * config.channels + _TRUNK_BYTES
+
     def load(
         self,
         config: ModelConfig,
@@ -142,4 +149,13 @@ class StyleTransferSpec:
             spacing_mm=None,
             class_ids=images.class_ids * 0,  # what is redrawn has classes, styles have none
         )
-        return fit_condition_set(plain, kind="inpaint")
+        return fit_condition_set(replace(plain, groups=_joined(plain)), kind="inpaint")
+
+
+def _joined(images: ImageSet) -> tuple[str, ...]:
+    """The groups, of which those that share an equal picture are one: so their number is that of
+    what splits can share out."""
+    from datagen.generators.condition_set.items import Items, joined_groups
+
+    groups = images.groups or images.names
+    return joined_groups(Items(None, images.images, images.names, groups, images.class_ids, None))

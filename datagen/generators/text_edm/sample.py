@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import torch
 
 from datagen import mixing
-from datagen.conditions import Condition, Mix
+from datagen.conditions import Condition
 from datagen.errors import ModelError
 from datagen.generators.edm.samplers import SAMPLERS, Denoise, karras_sigmas
 from datagen.generators.interface import Images
@@ -42,17 +41,15 @@ class TextEdmSampler:
         batch_size: int,
         image_shape: tuple[int, int, int],
         options: TextEdmOptions,
-        class_names: Sequence[str],
         encoder: Path,
         bits: int = 8,
     ) -> None:
-        """image_shape: (C, H, W). class_names: of the ids. encoder: the folder of its files."""
+        """image_shape: (C, H, W). encoder: the folder of its files."""
         self.network = network.eval()
         self.device = next(network.parameters()).device
         self.batch_size = batch_size
         self.image_shape = image_shape
         self.options = options
-        self.class_names = tuple(class_names)
         self.encoder = encoder
         self.bits = bits
 
@@ -68,9 +65,9 @@ class TextEdmSampler:
     ) -> Images:
         """Returns (N, H, W, C) of 8 or 16 bits; see interface.ConditionedSampler. Raises
         ModelError for a condition without a prompt, or one that is too long."""
-        padded_seeds, padded_ids = pad_batch(seeds, class_ids, self.batch_size)
+        padded_seeds, _ = pad_batch(seeds, class_ids, self.batch_size)
         padded = [*conditions, *[conditions[0]] * (self.batch_size - len(conditions))]
-        images = self.draw(self._noise(padded_seeds, padded), self._told(padded_ids, padded))
+        images = self.draw(self._noise(padded_seeds, padded), self._told(padded))
         return to_pixels_nhwc(images, self.bits)[: len(seeds)]
 
     @torch.inference_mode()
@@ -112,19 +109,19 @@ class TextEdmSampler:
                 row.copy_(slerp(row.clone(), other, mix.weight))
         return noise.to(self.device)
 
-    def _told(self, class_ids: Sequence[int], conditions: Sequence[Condition]) -> _Told:
+    def _told(self, conditions: Sequence[Condition]) -> _Told:
         texts, negatives, away_from = [], [], []
-        for class_id, condition in zip(class_ids, conditions, strict=True):
+        for condition in conditions:
             if condition.prompt is None:
                 raise ModelError(
                     "generator text-edm: an image without a prompt: give the recipe one"
                 )
             text = condition.prompt.text
             vector = encode_texts(self.encoder, [text])[0]
-            if condition.mix is not None and condition.mix.kind == "classes":
-                other = other_text(text, self.class_names[class_id], condition.mix)
-                end = encode_texts(self.encoder, [other])[0]
-                vector = slerp(vector, end, condition.mix.weight)
+            mix = condition.mix
+            if mix is not None and mix.prompt is not None:
+                end = encode_texts(self.encoder, [mix.prompt.text])[0]
+                vector = slerp(vector, end, mix.weight)
             texts.append(vector)
             negative = condition.prompt.negative
             negatives.append(
@@ -141,22 +138,3 @@ class TextEdmSampler:
 def slerp(start: torch.Tensor, end: torch.Tensor, weight: float) -> torch.Tensor:
     """mixing.slerp of tensors on the CPU. Returns float32."""
     return torch.from_numpy(mixing.slerp(start.numpy(), end.numpy(), weight))
-
-
-def other_text(text: str, class_name: str, mix: Mix) -> str:
-    """The prompt with the mix's other class in the place of its own, read as {class} reads: Ankle
-    boot, ankle-boot and ankle_boot are one class.
-
-    Raises ModelError if its own class is not in the prompt, word for word.
-    """
-    names = re.split(r"[-_ ]", class_name)
-    pattern = r"(?<![\w-])" + "[-_ ]".join(map(re.escape, names)) + r"(?![\w-])"
-    other = re.sub(r"[-_]+", " ", mix.class_name).strip()
-    swapped, count = re.subn(pattern, lambda _: other, text, flags=re.IGNORECASE)
-    if not count:
-        raise ModelError(
-            f"conditioning.mix.between: classes: prompt {text[:80]!r} does not say its class, "
-            f"{class_name}, word for word: nothing of it can be mixed with {mix.class_name}; write "
-            "the prompts with {class}, without conditioning.prompt.words"
-        )
-    return swapped

@@ -32,7 +32,11 @@ class TextEdmSpec(EdmSpec):
     most_bits = 16
 
     def takes(self, config: ModelConfig, options: BaseModel) -> frozenset[str]:
-        return frozenset({"prompt", "mix:seeds", "mix:classes"})
+        """A negative prompt only where images are guided away from it: below 1 they would be drawn
+        to it."""
+        assert isinstance(options, TextEdmOptions)
+        takes = frozenset({"prompt", "mix:seeds", "mix:classes"})
+        return takes | {"negative"} if options.guidance_scale >= 1 else takes
 
     def needs_prompt(self, config: ModelConfig, options: BaseModel) -> bool:
         return True
@@ -87,7 +91,6 @@ class TextEdmSpec(EdmSpec):
             batch_size=batch_size,
             image_shape=(config.channels, *config.image_size),
             options=options,
-            class_names=config.class_names,
             encoder=check_encoder(network.encoder_sha256),
             bits=config.bits,
         )

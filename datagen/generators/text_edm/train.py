@@ -68,6 +68,5 @@ class TextEdmObjective(AveragedDenoiser):
             batch_size=batch_size,
             image_shape=self.image_shape,
             options=TextEdmOptions(num_inference_steps=self.options.evaluation_steps),
-            class_names=self.config.class_names,
             encoder=check_encoder(network.encoder_sha256),
         )
