@@ -137,7 +137,8 @@ def test_an_unused_shipped_model_has_its_source(api: Api) -> None:
     assert (made["num_versions"], made["versions"]["items"]) == (0, [])
     source = api.acme.get(f"/lineage/sources/{sha256}").json()
     names = [m["name"] for m in source["models"]]
-    assert names == ["fashion-mnist-cgan", "fashion-mnist-ect", "fashion-mnist-edm"]
+    shipped = ["fashion-mnist-cgan", "fashion-mnist-ect", "fashion-mnist-edm", "fashion-text-edm"]
+    assert names == shipped
 
 
 def test_another_tenants_lineage_does_not_exist(api: Api, trained: dict[str, bytes]) -> None:

@@ -413,7 +413,7 @@ def test_a_transform_that_cannot_move_a_kind_is_refused_by_name(
     with pytest.raises(RecipeError, match=expected) as caught:
         check_augmentations([request("D4"), refused], **options, label_kinds=frozenset({kind}))
     assert str(caught.value).startswith("augmentations[1].transform: ")
-    assert f"or labels without {kind}" in str(caught.value)
+    assert f"(it cannot move {kind})" in str(caught.value)
 
 
 def test_blurs_that_labels_may_have_leave_small_objects_to_be_seen() -> None:

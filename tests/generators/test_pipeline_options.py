@@ -31,7 +31,6 @@ from tests.generators.pipeline_cases import (
     draw,
     fitted,
     loaded,
-    mixed,
     options_of,
     tiny,
     tiny_folders,
@@ -383,9 +382,3 @@ def test_a_draw_from_the_process_is_refused() -> None:
     with refused, no_other_draws("pipeline X"):
         torch.randn(3)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_a_mix_of_classes_needs_the_class_in_the_prompt(plain: PipelineSampler) -> None:
-    told = mixed(condition_for(0, plain.config, text="something else"), "classes", 0.5)
-    with pytest.raises(ModelError, match="does not say its class"):
-        draw(plain, [5], [0], [told])

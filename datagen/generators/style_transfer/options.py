@@ -14,7 +14,7 @@ class StyleOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     style_distance: float = Field(
-        default=0.15, ge=0, le=1, allow_inf_nan=False, description="a share from 0 to 1"
+        default=0.17, ge=0, le=1, allow_inf_nan=False, description="a share from 0 to 1"
     )
     num_steps: int = Field(
         default=160, ge=1, le=1000, description="a whole number of steps from 1 to 1000"
@@ -23,7 +23,7 @@ class StyleOptions(BaseModel):
         default=80, ge=0, le=1000, description="a whole number of steps from 0 to 1000"
     )
     content_weight: float = Field(
-        default=0.01, ge=0, le=10, allow_inf_nan=False, description="a number from 0 to 10"
+        default=0.03, ge=0, le=10, allow_inf_nan=False, description="a number from 0 to 10"
     )
 
 
