@@ -388,7 +388,7 @@ def resolve_recipe(
     options = _options(
         spec.options, recipe.generator.options, "generator", f"option of {spec.name}"
     )
-    options = _pinned_options(spec, model.config, options, rules)
+    options = _pinned_options(model, options, rules)
     licences_of = getattr(spec, "licences_of", None)
     for part, licence in licences_of(model.config, options) if licences_of else ():
         rules.check_licence(f"{model.name} ({part})", licence)
@@ -438,19 +438,15 @@ def resolve_recipe(
     return resolved
 
 
-def _pinned_options(
-    spec: GeneratorSpec, config: ModelConfig, options: _Options, rules: DeploymentRules
-) -> _Options:
+def _pinned_options(model: Model, options: _Options, rules: DeploymentRules) -> _Options:
     """With the digests of the files that they name, for a family whose options name any."""
-    pin = getattr(spec, "pin_options", None)
+    pin = getattr(model.spec, "pin_options", None)
     if pin is None:
         return options
     try:
-        return cast(_Options, pin(config, options, allow_network=rules.allow_network))
+        return cast(_Options, pin(model.config, options, allow_network=rules.allow_network))
     except ModelError as error:
-        raise field_error(
-            "generator", options.model_dump(exclude_defaults=True), str(error)
-        ) from None
+        raise field_error("generator", model.name, str(error)) from None
 
 
 def _find_model(name: str, field: str, models_dirs: Sequence[Path]) -> Model:
