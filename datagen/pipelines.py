@@ -148,7 +148,7 @@ def _stated_licence(request: PipelineRequest, pipeline: PipelineFolder) -> str |
     on_card = pipeline.licence
     if request.licence is None or on_card == request.licence:
         return on_card
-    if on_card is not None and on_card != "other":
+    if on_card is not None:
         raise ModelError(
             f"licence {request.licence!r}: the card of {request.source} states {on_card!r}; leave "
             "--licence out"

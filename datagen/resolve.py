@@ -8,6 +8,7 @@ written, and by workers, which resolve what the catalog kept.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -398,7 +399,7 @@ def resolve_recipe(
             model.config, options, class_names=class_names, image_size=recipe.image_size
         )
     except ModelError as error:
-        raise field_error("generator", model.name, str(error)) from None
+        raise _option_error(model, options, error) from None
     config = _with_bits(recipe, config, spec, model.name)
     _check_size(recipe, config, model.name)
     _check_classes(class_names, config, model.name)
@@ -446,7 +447,16 @@ def _pinned_options(model: Model, options: _Options, rules: DeploymentRules) -> 
     try:
         return cast(_Options, pin(model.config, options, allow_network=rules.allow_network))
     except ModelError as error:
-        raise field_error("generator", model.name, str(error)) from None
+        raise _option_error(model, options, error) from None
+
+
+def _option_error(model: Model, options: BaseModel, error: ModelError) -> RecipeError:
+    """A family names the option at fault as options.NAME, where it is about one."""
+    told = re.match(r"options\.(\w+)[^:]*: (.*)", str(error), re.DOTALL)
+    if told is None or told[1] not in type(options).model_fields:
+        return field_error("generator", model.name, str(error))
+    value = getattr(options, told[1])
+    return field_error(f"generator.{told[1]}", value, f"another value: {told[2]}")
 
 
 def _find_model(name: str, field: str, models_dirs: Sequence[Path]) -> Model:

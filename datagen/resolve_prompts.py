@@ -119,7 +119,7 @@ def _check_texts(
     try:
         check(config, options, list(texts))
     except ModelError as error:
-        raise field_error("conditioning.prompt", "given", str(error)) from None
+        raise field_error("conditioning.prompt", "given", f"other prompts: {error}") from None
 
 
 def check_mixed_labels(recipe: Recipe, label_kinds: frozenset[str]) -> None:

@@ -124,11 +124,26 @@ def image_size_text(content: dict[str, Any]) -> str:
     return f"{width} x {height} {kind}".rstrip()
 
 
+def _pipeline_facts(model: Model) -> dict[str, str]:
+    """What a pipeline is put to, and its parts."""
+    network = model.config.network
+    if model.config.generator != "pipeline" or not network.get("task"):
+        return {}
+    parts = {"task": str(network["task"])}
+    if network.get("controlnet"):
+        parts["controlnet"] = str(network["controlnet"])
+    for name in ("loras", "textual_inversions"):
+        if network.get(name):
+            parts[name.replace("_", " ")] = ", ".join(str(each["source"]) for each in network[name])
+    return parts
+
+
 def print_model(model: Model, *, revoked: str | None = None) -> None:
     content = model_content(model, revoked=revoked)
     facts = {
         "what": content["description"] or "not described",
         "generator": content["generator"],
+        **_pipeline_facts(model),
         "classes": ", ".join(content["class_names"][:20]) or "any",
         "images": image_size_text(content),
         "size": size_text(content["size_bytes"]),

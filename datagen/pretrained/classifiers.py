@@ -73,6 +73,9 @@ def find_classifier(path: Path, *, labels: Sequence[str] = ()) -> ClassifierFile
         )
         if not (path / "feature_extractor" / "preprocessor_config.json").is_file():
             raise ModelError(f"{path}: its safety checker needs the folder feature_extractor too")
+        for name in ("processor_config.json", "config.json"):
+            if (path / "feature_extractor" / name).exists():
+                raise ModelError(f"{path}: feature_extractor/{name} does not belong there")
         return _safety_checker(path, checker, path / "feature_extractor")
     folder = open_folder(path, purpose=PURPOSE)
     if folder.architecture == "StableDiffusionSafetyChecker":

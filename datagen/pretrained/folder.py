@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from datagen.errors import ModelError
+from datagen.pretrained.config_keys import is_forbidden, names_other_backbone
 from datagen.safetensors_header import PIPELINE_TYPES, check_safetensors
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -31,6 +33,9 @@ _CODE = {
     *(".py", ".pyc", ".so", ".dll", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib"),
     *(".h5", ".msgpack", ".npy", ".npz", ".jinja"),
 }
+# Their keys are words, not settings.
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "added_tokens.json")
+_VARIANT = re.compile(r"model\.[a-z0-9_]{1,20}\.safetensors")
 _PIECE_BYTES = 1 << 22
 
 
@@ -69,8 +74,8 @@ def open_folder(
     _check_names(path, names, purpose)
     config = read_json(path / CONFIG)
     _check_config(path / CONFIG, config)
-    for name in (PREPROCESSOR, "processor_config.json", "tokenizer_config.json"):
-        if name in names:
+    for name in sorted(names):
+        if name.endswith(".json") and name not in (CONFIG, INDEX, *_VOCABULARIES):
             _check_config(path / name, read_json(path / name))
     if has_preprocessor:
         _check_preprocessor(path, names)
@@ -141,11 +146,21 @@ def read_json(path: Path, max_bytes: int = _MAX_CONFIG_BYTES) -> dict[str, Any]:
 
 
 def _check_config(path: Path, content: Any, name: str = "") -> None:
-    """No code, and no number that makes a library allocate or loop without end."""
+    """No code, no file but those checked, and no number that makes a library loop without end."""
     if isinstance(content, dict):
         if "auto_map" in content or "custom_pipelines" in content:
             raise ModelError(f"{path}: it asks for code of its own (auto_map); remove that entry")
+        if names_other_backbone(content):
+            raise ModelError(
+                f"{path}: backbone {str(content['backbone'])[:100]!r} is looked up elsewhere; save "
+                "the network again, with a backbone_config"
+            )
         for key, value in content.items():
+            if is_forbidden(str(key), value):
+                raise ModelError(
+                    f"{path}: {key} is not allowed: it loads what is not checked here; remove that "
+                    "entry, and save the network whole, as plain safetensors"
+                )
             _check_config(path, value, str(key))
     elif isinstance(content, list):
         for value in content:
@@ -184,6 +199,7 @@ def _check_weights(path: Path, names: set[str]) -> None:
         if not found or not set(found) <= names:
             raise ModelError(f"{path / INDEX}: it names files that are not here; copy them as well")
         weights = [path / str(name) for name in found]
+    _refuse_stray_weights(path, names, {file.name for file in weights})
     size = sum(file.stat().st_size for file in weights)
     if size > _MAX_WEIGHT_BYTES:
         raise ModelError(f"{path}: {size} bytes of weights; expected at most {_MAX_WEIGHT_BYTES}")
@@ -191,18 +207,29 @@ def _check_weights(path: Path, names: set[str]) -> None:
         check_safetensors(file, types=PIPELINE_TYPES)
 
 
+def _refuse_stray_weights(path: Path, names: set[str], own: set[str]) -> None:
+    """Other variants of the whole weights may lie there: none is asked for."""
+    for name in sorted(names - own - {INDEX}):
+        if ".safetensors" in name.lower() and _VARIANT.fullmatch(name) is None:
+            raise ModelError(
+                f"{path / name}: none of the network's own weights, which are "
+                f"{', '.join(sorted(own)[:3])}; remove it"
+            )
+
+
 def file_digest(path: Path) -> str:
     """sha256 of a file; read once in a process, while it stays as it is."""
     return _digest(path.parent, ((path.name, *_state(path)),))
 
 
-def _state(file: Path) -> tuple[int, int, int]:
+def _state(file: Path) -> tuple[int, int, int, int]:
+    """Who writes a file can set its time of writing back, but not that of its change."""
     status = file.stat()
-    return status.st_size, status.st_mtime_ns, status.st_ino
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 @lru_cache(maxsize=64)
-def _digest(path: Path, files: tuple[tuple[str, int, int, int], ...]) -> str:
+def _digest(path: Path, files: tuple[tuple[str, int, int, int, int], ...]) -> str:
     """files: name and state of each: another state is another entry."""
     whole = hashlib.sha256()
     for name, *_ in files:

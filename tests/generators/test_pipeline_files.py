@@ -151,6 +151,16 @@ def cut(folder: Path) -> None:
         (change("tokenizer/tokenizer_config.json", auto_map=["a", "b"]), "auto_map"),
         (change("text_encoder/config.json", attn_implementation="x/y"), "attn_implementation"),
         (change("unet/config.json", quantization_config={"a": 1}), "quantization_config"),
+        (
+            change("text_encoder/config.json", transformers_weights="x.safetensors"),
+            "transformers_weights is not allowed",
+        ),
+        (
+            change("tokenizer/tokenizer_config.json", fast_tokenizer_files=["tokenizer.4.json"]),
+            "fast_tokenizer_files is not allowed",
+        ),
+        (add("text_encoder/x.safetensors"), "text_encoder/x.safetensors is none of the component"),
+        (add("scheduler/x.safetensors"), "scheduler/x.safetensors is none of the component"),
         (change("unet/config.json", trust_remote_code=True), "trust_remote_code"),
         (change("unet/config.json", layers_per_block=10**6), "layers_per_block 1000000"),
         (change("unet/config.json", block_out_channels=[8] * 65), "65 values; expected"),

@@ -18,7 +18,7 @@ REVISION = "0" * 40
         ("---\nlicense: mit\n---\n# a", "mit"),
         ("---\r\nlicense: openrail++\r\ntags:\r\n- x\r\n---\r\n", "openrail++"),
         ("---\nlicense: other\nlicense_name: flux-1-dev\nlicense_link: L\n---\n", "flux-1-dev"),
-        ("---\nlicense: other\n---\n", "other"),
+        ("---\nlicense: other\n---\n", None),
         ("---\nlicense:\n- mit\n- apache-2.0\ntags: [a\n---\n", "mit, apache-2.0"),
         ("---\nlicense: [mit, apache-2.0]\n---\n", "mit, apache-2.0"),
         ("---\ntags: &a {x: *a}\nlicense: 'mit'\ndatasets:\n  license: none\n---\n", "mit"),

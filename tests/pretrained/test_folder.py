@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -84,6 +85,34 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         changed("tokenizer_config.json", {"a": [{"auto_map": {}}]}),
         "tokenizer_config.json: it asks for code",
     ),
+    "weights under another name": (
+        changed("config.json", CONFIG | {"transformers_weights": "other.safetensors"}),
+        "config.json: transformers_weights is not allowed",
+    ),
+    "nested kernels": (
+        changed("config.json", CONFIG | {"vision_config": {"_attn_implementation": "x/y"}}),
+        "_attn_implementation is not allowed",
+    ),
+    "quantized": (
+        changed("config.json", CONFIG | {"quantization_config": {"a": 1}}),
+        "quantization_config is not allowed",
+    ),
+    "another configuration": (
+        changed("config.json", CONFIG | {"configuration_files": ["config.5.0.json"]}),
+        "configuration_files is not allowed",
+    ),
+    "a tokenizer elsewhere": (
+        changed("tokenizer_config.json", {"vocab_file": "/elsewhere/vocab.json"}),
+        "vocab_file is not allowed",
+    ),
+    "a backbone of the hub": (
+        changed("config.json", CONFIG | {"backbone": "somebody/else", "use_timm_backbone": True}),
+        "backbone 'somebody/else' is looked up elsewhere",
+    ),
+    "stray weights": (
+        lambda f: shutil.copy(f / "model.safetensors", f / "other.safetensors"),
+        "other.safetensors: none of the network's own weights",
+    ),
     "an adapter": (changed("adapter_config.json", {}), "merge it into its network"),
     "endless layers": (
         changed("config.json", CONFIG | {"num_hidden_layers": 10**6}),
@@ -115,6 +144,19 @@ def test_it_is_refused(folder: Path, case: str) -> None:
     change(folder)
     with pytest.raises(ModelError, match=re.escape(told)):
         opened(folder)
+
+
+def test_variants_beside_the_weights_are_let_be(folder: Path) -> None:
+    shutil.copy(folder / "model.safetensors", folder / "model.fp16.safetensors")
+    assert opened(folder).labels[0] == "first"
+
+
+def test_a_time_of_writing_set_back_hides_no_change(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    first, status, data = opened(folder).sha256, path.stat(), path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert opened(folder).sha256 != first
 
 
 def test_shards_are_read(folder: Path) -> None:

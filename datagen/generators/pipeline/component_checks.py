@@ -151,6 +151,7 @@ def open_component(
             f"expected {class_name}; copy or download the folder whole"
         )
     weights = None if stem is None else _weights(what, place, root, prefix, stem, names)
+    _refuse_stray_weights(what, prefix, names, weights)
     return Component(name, library, class_name, texts, config, weights)
 
 
@@ -217,6 +218,18 @@ def _weights(
         for variant, files in by_variant.items()
     }
     return Weights(checked)
+
+
+def _refuse_stray_weights(
+    what: str, prefix: str, names: list[str], weights: Weights | None
+) -> None:
+    """Of no variant's: a library that is told of them by another way would load them unchecked."""
+    own = {each for files in weights.by_variant.values() for each in files} if weights else set()
+    for name in names:
+        if ".safetensors" in name and prefix + name not in own:
+            raise ModelError(
+                f"{what}: {prefix}{name[:200]} is none of the component's own weights; remove it"
+            )
 
 
 def _shards(what: str, name: str, path: Path, root: Path) -> list[str]:

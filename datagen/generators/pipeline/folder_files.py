@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from datagen.errors import ModelError
+from datagen.pretrained.config_keys import FORBIDDEN, is_forbidden
 from datagen.recipe import canonical_json
 from datagen.safetensors_header import PIPELINE_TYPES, TensorEntry, check_safetensors
 
@@ -26,15 +27,6 @@ CONVERT = (
     "where you trust it, load it once with diffusers and write it again with "
     "pipeline.save_pretrained(FOLDER, safe_serialization=True), and give that folder"
 )
-# Truthy, they make the libraries load code, other weights or kernels than those beside them.
-_FORBIDDEN_KEYS = frozenset(
-    (
-        *("auto_map", "custom_pipeline", "custom_pipelines", "custom_revision"),
-        *("trust_remote_code", "quantization_config", "adapter_config"),
-        *("attn_implementation", "_attn_implementation", "_attn_implementation_internal"),
-    )
-)
-_ATTENTIONS = ("eager", "sdpa")  # no kernels from the hub
 _COUNTS = ("layers", "layers_per_block", "num_blocks", "depth", "num_single_layers")
 _MAX_COUNT, _MAX_SIZE, _MAX_ITEMS, _MAX_DEPTH = 512, 10_000_000, 20_000, 16
 _BLOCKS, _MAX_BLOCKS = ("channels", "block_types", *_COUNTS), 64
@@ -110,7 +102,7 @@ def read_json(what: str, name: str, path: Path) -> dict[str, Any]:
 def check_config(what: str, name: str, content: Mapping[str, Any]) -> None:
     """Raises ModelError for a key that makes a library load code, or a size that is none."""
     for key, value in _leaves(what, name, content, 0):
-        if key in _FORBIDDEN_KEYS and value and value not in _ATTENTIONS:
+        if is_forbidden(key, value):
             raise ModelError(
                 f"{what}: {name}: {key} is not allowed: it loads what does not lie beside it; "
                 f"{CONVERT}"
@@ -128,7 +120,7 @@ def _leaves(
     """(key, value) of all that is no container, and of containers under a forbidden key."""
     if depth > _MAX_DEPTH:
         raise ModelError(f"{what}: {name}: deeper than {_MAX_DEPTH} levels; copy it whole")
-    if key in _FORBIDDEN_KEYS or not isinstance(value, dict | list):
+    if key in FORBIDDEN or not isinstance(value, dict | list):
         yield key, value
         return
     limit = _MAX_BLOCKS if key.endswith(_BLOCKS) else _MAX_ITEMS

@@ -40,7 +40,7 @@ def read_licence(folder: Path, root: Path) -> str | None:
         return None
     fields = content if isinstance(content, dict) and not reader.problems else {}
     licence, name = _text_of(fields.get("license")), _text_of(fields.get("license_name"))
-    return name if licence in (None, "other") and name is not None else licence
+    return name if licence in (None, "other") else licence
 
 
 def check_licence(licence: str | None, allowed: tuple[str, ...] | None, allow_none: bool) -> None:

@@ -107,12 +107,14 @@ def no_other_draws(what: str) -> Iterator[None]:
     would depend on what ran before. They are left as they were."""
     before = torch.get_rng_state()
     on_gpu = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
-    yield
-    moved = not torch.equal(before, torch.get_rng_state())
-    torch.set_rng_state(before)
-    if on_gpu is not None and not torch.equal(on_gpu, torch.cuda.get_rng_state()):
-        moved = True
-        torch.cuda.set_rng_state(on_gpu)
+    try:
+        yield
+    finally:
+        moved = not torch.equal(before, torch.get_rng_state())
+        torch.set_rng_state(before)
+        if on_gpu is not None and not torch.equal(on_gpu, torch.cuda.get_rng_state()):
+            moved = True
+            torch.cuda.set_rng_state(on_gpu)
     if moved:
         raise ModelError(
             f"{what} draws numbers that are not of the image's seed; it cannot be run: choose "

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datagen.errors import ModelError
 from datagen.generators.interface import ModelConfig
 from datagen.generators.pipeline.families import Call, call_of
-from datagen.generators.pipeline.families_table import FAMILIES, default_task
+from datagen.generators.pipeline.families_table import FAMILIES
 from datagen.generators.pipeline.files import (
     ControlNetFolder,
     LoraFile,
@@ -24,6 +24,7 @@ from datagen.generators.pipeline.files import (
     open_lora,
     open_pipeline,
     open_textual_inversion,
+    task_of,
 )
 from datagen.generators.pipeline.network_options import PipelineNetwork
 from datagen.generators.pipeline.options import PipelineOptions
@@ -127,7 +128,7 @@ def open_request(request: PipelineRequest) -> OpenedPipeline:
     """Reads every file, once in a process. Raises ModelError."""
     wanted = request.pipeline
     folder = open_pipeline(wanted.source, revision=wanted.revision, sha256=wanted.sha256)
-    task = request.task or default_task(folder.pipeline_class)
+    task = request.task or task_of(folder)
     pipeline_class = check_task(folder, task)
     controlnet = _open_controlnet(request, folder, task)
     loras = tuple((open_lora(each.source, sha256=each.sha256), w) for each, w in request.loras)

@@ -187,7 +187,7 @@ class PipelineSpec:
 
 def _licence(on_card: str | None, said: str | None) -> str | None:
     """A card that says one is believed before whoever made the model."""
-    return said or on_card if on_card in (None, "other") else on_card
+    return said if on_card is None else on_card
 
 
 def _fetch(request: PipelineRequest) -> None:
