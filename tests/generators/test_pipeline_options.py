@@ -382,3 +382,15 @@ def test_a_draw_from_the_process_is_refused() -> None:
     with refused, no_other_draws("pipeline X"):
         torch.randn(3)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_draw_before_a_failure_is_undone() -> None:
+    before = torch.get_rng_state()
+    with pytest.raises(ModelError, match="other"), no_other_draws("pipeline X"):
+        _draw_and_fail()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def _draw_and_fail() -> None:
+    torch.randn(3)
+    raise ModelError("other")
