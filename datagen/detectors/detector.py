@@ -19,7 +19,13 @@ from datagen.detectors.boxes import chosen, filled
 from datagen.detectors.findings import BACKGROUND, Detection, to_text
 from datagen.detectors.regions import parts
 from datagen.errors import ModelError
-from datagen.pretrained.folder import PREPROCESSOR, PretrainedFolder, open_folder, read_json
+from datagen.pretrained.folder import (
+    PREPROCESSOR,
+    PretrainedFolder,
+    check_unchanged,
+    open_folder,
+    read_json,
+)
 
 if TYPE_CHECKING:
     from datagen.detectors.networks import BoxNetwork, PixelNetwork
@@ -170,11 +176,15 @@ def _box_network(path: Path, digest: str, kind: Kind, texts: tuple[str, ...]) ->
     """digest: other files are another network, though their path be the same."""
     from datagen.detectors.networks import LabelledBoxes, QueriedBoxes
 
-    return QueriedBoxes(path, texts) if kind == "zero-shot" else LabelledBoxes(path)
+    opened = QueriedBoxes(path, texts) if kind == "zero-shot" else LabelledBoxes(path)
+    check_unchanged(path, open_folder(path, purpose=_PURPOSE).sha256, digest)
+    return opened
 
 
 @lru_cache(maxsize=1)
 def _pixel_network(path: Path, digest: str, kind: Kind) -> PixelNetwork:
     from datagen.detectors.networks import PixelNetwork
 
-    return PixelNetwork(path, has_queries=kind == "queries")
+    opened = PixelNetwork(path, has_queries=kind == "queries")
+    check_unchanged(path, open_folder(path, purpose=_PURPOSE).sha256, digest)
+    return opened

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -22,6 +23,7 @@ from datagen.pretrained.classifiers import (
     find_classifier,
     open_classifier,
 )
+from datagen.pretrained.folder import check_unchanged
 
 if TYPE_CHECKING:
     from datagen.references.reference import Reference
@@ -75,6 +77,11 @@ class ModerationOptions(FilterOptions):
         description="of an ONNX file: softmax, sigmoid, or none where it gives probabilities",
     )
 
+    @cached_property
+    def pinned_digest(self) -> str:
+        """Of the files as these options first saw them; scores are kept under it."""
+        return _find(self).digest
+
     @property
     def onnx_input(self) -> OnnxInput:
         return OnnxInput(_three(self.mean, 0.0), _three(self.std, 1.0), self.activation)
@@ -126,7 +133,12 @@ class ModerationFilter:
         """Over all that decides a score: the classifier's files, how it is fed, what is asked."""
         assert isinstance(options, ModerationOptions)
         found = _find(options)
-        asked = [found.kind, found.digest, sorted(_refused(options, found)), list(found.labels)]
+        asked = [
+            found.kind,
+            options.pinned_digest,
+            sorted(_refused(options, found)),
+            list(found.labels),
+        ]
         content = json.dumps([*asked, repr(options.onnx_input)])
         return hashlib.sha256(content.encode()).hexdigest()
 
@@ -134,11 +146,12 @@ class ModerationFilter:
         self, options: BaseModel, images: Images, class_names: Sequence[str]
     ) -> list[Score]:
         """One at a time. Raises ModelError for a classifier that gives what is no number: an image
-        without a score is not let through."""
+        without a score is not let through; or for other files than when its digest was asked."""
         assert isinstance(options, ModerationOptions)
         if len(images) == 0:
             return []
         found = _find(options)
+        check_unchanged(found.path, found.digest, options.pinned_digest)
         network = open_classifier(found, options.onnx_input)
         wanted = [(label, found.labels.index(label)) for label in sorted(_refused(options, found))]
         scores: list[Score] = []

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -19,7 +20,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from datagen.errors import ModelError
 from datagen.filters.interface import ClassJudge, FilterOptions, Images, Score
 from datagen.pretrained.classifiers import MODEL_TYPES, PURPOSE, find_classifier, open_classifier
-from datagen.pretrained.folder import PretrainedFolder, check_kind, open_folder
+from datagen.pretrained.folder import PretrainedFolder, check_kind, check_unchanged, open_folder
 from datagen.pretrained.zero_shot import find_matcher, is_matcher, open_matcher
 
 if TYPE_CHECKING:
@@ -61,6 +62,11 @@ class PromptAgreementOptions(FilterOptions):
     must_win: bool = Field(
         default=True, description="true: no other class or text may be more probable; or false"
     )
+
+    @cached_property
+    def pinned_digest(self) -> str:
+        """Of the files as these options first saw them; scores are kept under it."""
+        return _open(self).sha256
 
     def named_classes(self) -> Iterable[str]:
         return self.texts
@@ -128,13 +134,13 @@ class PromptAgreementFilter:
     def scorer_digest(self, options: BaseModel) -> str:
         """Over all that decides a score: the network's files and what is asked."""
         assert isinstance(options, PromptAgreementOptions)
-        asked = [_open(options).sha256, list(options.texts.items()), list(options.others)]
+        asked = [options.pinned_digest, list(options.texts.items()), list(options.others)]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
     def score_by(
         self, options: BaseModel, images: Images, class_names: Sequence[str]
     ) -> list[Score]:
-        """One at a time. options: filled."""
+        """One at a time. options: filled. Raises ModelError for other files than the pinned."""
         assert isinstance(options, PromptAgreementOptions)
         if len(images) == 0:
             return []
@@ -164,6 +170,7 @@ class _Question:
 
     def __init__(self, options: PromptAgreementOptions) -> None:
         folder = _open(options)
+        check_unchanged(folder.path, folder.sha256, options.pinned_digest)
         classes = list(options.texts)
         if is_matcher(folder):
             self.names = [*classes, *options.others]

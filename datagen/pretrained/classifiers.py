@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from datagen.errors import ModelError
-from datagen.pretrained.folder import PretrainedFolder, check_kind, file_digest, open_folder
+from datagen.pretrained.folder import (
+    PretrainedFolder,
+    check_kind,
+    check_unchanged,
+    file_digest,
+    open_folder,
+)
 
 if TYPE_CHECKING:
     from datagen.pretrained.classifying import Classifier
@@ -100,11 +106,16 @@ def _opened(
         TransformersClassifier,
     )
 
+    opened: Classifier
     if kind == "onnx":
-        return OnnxClassifier(path, labels, given)
-    if kind == "safety-checker":
-        return SafetyChecker(path)
-    return TransformersClassifier(path, labels)
+        opened = OnnxClassifier(path, labels, given)
+    elif kind == "safety-checker":
+        opened = SafetyChecker(path)
+    else:
+        opened = TransformersClassifier(path, labels)
+    now = find_classifier(path, labels=labels if kind == "onnx" else ())
+    check_unchanged(path, now.digest, digest)
+    return opened
 
 
 def _safety_checker(path: Path, checker: PretrainedFolder, extractor: Path) -> ClassifierFile:

@@ -92,6 +92,16 @@ def open_folder(
     return PretrainedFolder(path, _digest(path, signature), config, model_type, architecture)
 
 
+def check_unchanged(path: Path, found: str, expected: str) -> None:
+    """Both: digests of its files. Raises ModelError if they are others than were pinned: scores of
+    two networks would be kept as if they were of one."""
+    if found != expected:
+        raise ModelError(
+            f"{path}: its files are others than when they were pinned (sha256 {found[:12]}; "
+            f"expected {expected[:12]}); put those back, or start a new run with these"
+        )
+
+
 def check_kind(
     folder: PretrainedFolder, model_types: Collection[str], *, ending: str, purpose: str
 ) -> None:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datagen.pretrained.folder import PretrainedFolder, check_kind, open_folder
+from datagen.pretrained.folder import PretrainedFolder, check_kind, check_unchanged, open_folder
 
 if TYPE_CHECKING:
     from datagen.pretrained.matching import TextMatcher
@@ -38,4 +38,6 @@ def open_matcher(found: PretrainedFolder, texts: tuple[str, ...]) -> TextMatcher
 def _opened(path: Path, digest: str, texts: tuple[str, ...]) -> TextMatcher:
     from datagen.pretrained.matching import TextMatcher
 
-    return TextMatcher(path, texts)
+    opened = TextMatcher(path, texts)
+    check_unchanged(path, find_matcher(path).sha256, digest)
+    return opened

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,15 @@ def test_the_digest_is_of_files_and_question_not_of_the_place(folders: Path) -> 
     assert opened(folders / "owl" / ".." / "owl").digest == asked[0].digest
 
 
+def test_files_that_change_before_they_are_read_are_refused(folders: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(folders / "yolos", tmp_path / "yolos"))
+    detector = opened(folder)
+    with (folder / "config.json").open("a") as file:
+        file.write(" ")
+    with pytest.raises(ModelError, match="others than when they were pinned"):
+        found(detector)
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "reason"),
     [
@@ -347,8 +357,6 @@ def unpacked(folder: Path) -> list[Path]:
 
 
 def test_a_recipe_pins_its_detector(folders: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(folders / "yolos", tmp_path / "yolos")
     models = [load_settings({}, home=tmp_path).models_dir]
     resolved = resolve(noise_recipe(detected(tmp_path / "yolos")), models)

@@ -219,6 +219,18 @@ def test_what_is_no_number_is_not_let_through(folders: Path, tmp_path: Path) -> 
 # --- in a recipe ----------------------------------------------------------------------------------
 
 
+def test_files_that_change_under_a_job_stop_it(folders: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(folders / "vit", tmp_path / "vit"))
+    given = options(folder, refuse=["porn"])
+    key = RULE.scorer_digest(given)
+    told(given, pictures(1))
+    with (folder / "config.json").open("a") as file:
+        file.write(" ")
+    with pytest.raises(ModelError, match="others than when they were pinned"):
+        told(given, pictures(1))
+    assert RULE.scorer_digest(given) == key != RULE.scorer_digest(options(folder, refuse=["porn"]))
+
+
 def moderated(path: Path, threshold: float) -> dict[str, Any]:
     asked = {"classifier": str(path), "refuse": ["grey"], "labels": ["grey"], "activation": "none"}
     return {"filters": [{"filter": "moderation", **asked, "thresholds": {"grey": threshold}}]}
