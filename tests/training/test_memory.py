@@ -22,7 +22,7 @@ whole = loop._one_step
 def bounded(run, progress):
     # As much as is used now, and a little: the batch does not fit any more.
     pages = int(open("/proc/self/statm").read().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + (48 << 20),) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + (128 << 20),) * 2)
     return whole(run, progress)
 loop._one_step = bounded
 data, out = map(Path, sys.argv[1:])
@@ -77,6 +77,8 @@ def test_a_machine_without_enough_memory_names_a_smaller_batch(tmp_path: Path) -
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.stdout.startswith(TrainingError.__name__), done.stdout + done.stderr
-    assert "out of memory at step 1 with schedule.batch_size 32768: " in done.stdout
+    told = "out of memory at step 1 with schedule.batch_size 32768: "
+    assert told in done.stdout
+    assert " fits; " in done.stdout, done.stdout + done.stderr
     fits = int(done.stdout.rpartition(": ")[2].split()[0].replace(",", ""))
     assert 0 < fits < 32768

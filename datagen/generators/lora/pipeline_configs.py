@@ -14,6 +14,7 @@ _IGNORE = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 # They make the libraries load code or other weights than those beside the configuration.
 _FORBIDDEN_KEYS = (
     *("auto_map", "quantization_config", "adapter_config", "custom_pipelines"),
+    "transformers_weights",
     *("attn_implementation", "_attn_implementation", "_attn_implementation_internal"),
 )
 
