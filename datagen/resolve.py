@@ -32,6 +32,7 @@ from datagen.generators.interface import (
     ConditioningSpec,
     GeneratorSpec,
     ModelConfig,
+    PromptedSpec,
     makes_images,
     most_bits,
 )
@@ -376,33 +377,12 @@ def resolve_recipe(
     """rules: of the deployment; None for those of one that sets none."""
     rules = rules or DeploymentRules()
     rules.check_recipe(recipe)
-    model = _find_model(recipe.generator.model, "generator.model", models_dirs)
-    spec = model.spec
+    model = _image_model(recipe, models_dirs)
     rules.check_network(model.name, model.config.network)
-    if not makes_images(spec):
-        raise field_error(
-            "generator.model",
-            model.name,
-            f"a model that makes images; one of generator {spec.name} draws conditions, which "
-            "`conditioning` names",
-        )
-    options = _options(
-        spec.options, recipe.generator.options, "generator", f"option of {spec.name}"
-    )
+    kind = f"option of {model.spec.name}"
+    options = _options(model.spec.options, recipe.generator.options, "generator", kind)
     options = _pinned_options(model, options, rules)
-    licences_of = getattr(spec, "licences_of", None)
-    for part, licence in licences_of(model.config, options) if licences_of else ():
-        rules.check_licence(f"{model.name} ({part})", licence)
-    class_names = [c.name for c in recipe.classes]
-    try:
-        config = spec.fit(
-            model.config, options, class_names=class_names, image_size=recipe.image_size
-        )
-    except ModelError as error:
-        raise _option_error(model, options, error) from None
-    config = _with_bits(recipe, config, spec, model.name)
-    _check_size(recipe, config, model.name)
-    _check_classes(class_names, config, model.name)
+    config = _fitted_config(recipe, model, options)
     seeded = recipe
     if recipe.seed is None:
         seeded = recipe.model_copy(update={"seed": seed_of_name(recipe.name)})
@@ -410,23 +390,7 @@ def resolve_recipe(
     resolved = ResolvedRecipe(
         seeded, model, config, options, _filters(recipe), conditioner_model, condition_options
     )
-    _check_conditioner(resolved)
-    _check_pools(resolved)
-    _check_detector(resolved)
-    _check_visibility(resolved)
-    check_words(
-        recipe,
-        resolved.prompts,
-        model_name=model.name,
-        spec=spec,
-        config=config,
-        options=options,
-    )
-    check_mixed_labels(recipe, resolved.label_kinds)
-    pools = [resolved.pool_of(split) for split in recipe.splits.ratios]
-    check_pools(spec, config, pools, model_name=model.name)
-    if resolved.prompts is not None:
-        rules.check_prompts(resolved.prompts.distinct())
+    _check_conditions(resolved, rules)
     _check_formats(recipe, resolved.names, resolved.label_kinds)
     check_augmentations(
         recipe.augmentations,
@@ -439,15 +403,70 @@ def resolve_recipe(
     return resolved
 
 
-def _pinned_options(model: Model, options: _Options, rules: DeploymentRules) -> _Options:
-    """With the digests of the files that they name, for a family whose options name any."""
+def _image_model(recipe: Recipe, models_dirs: Sequence[Path]) -> Model:
+    model = _find_model(recipe.generator.model, "generator.model", models_dirs)
+    if not makes_images(model.spec):
+        raise field_error(
+            "generator.model",
+            model.name,
+            f"a model that makes images; one of generator {model.spec.name} draws conditions, "
+            "which `conditioning` names",
+        )
+    return model
+
+
+def _fitted_config(recipe: Recipe, model: Model, options: BaseModel) -> ModelConfig:
+    """The model's, fitted to the recipe's classes, size and bits."""
+    class_names = [c.name for c in recipe.classes]
+    try:
+        config = model.spec.fit(
+            model.config, options, class_names=class_names, image_size=recipe.image_size
+        )
+    except ModelError as error:
+        raise _option_error(model, options, error) from None
+    config = _with_bits(recipe, config, model.spec, model.name)
+    _check_size(recipe, config, model.name)
+    _check_classes(class_names, config, model.name)
+    return config
+
+
+def _check_conditions(resolved: ResolvedRecipe, rules: DeploymentRules) -> None:
+    """That what images are told, and what is told of them, is what the model takes and the
+    deployment allows. Raises RecipeError."""
+    recipe, model = resolved.recipe, resolved.model
+    _check_conditioner(resolved)
+    _check_pools(resolved)
+    _check_detector(resolved)
+    _check_visibility(resolved)
+    check_words(
+        recipe,
+        resolved.prompts,
+        model_name=model.name,
+        spec=model.spec,
+        config=resolved.config,
+        options=resolved.options,
+    )
+    check_mixed_labels(recipe, resolved.label_kinds)
+    pools = [resolved.pool_of(split) for split in recipe.splits.ratios]
+    check_pools(model.spec, resolved.config, pools, model_name=model.name)
+    if resolved.prompts is not None:
+        rules.check_prompts(resolved.prompts.distinct())
+
+
+def _pinned_options(model: Model, options: BaseModel, rules: DeploymentRules) -> BaseModel:
+    """With the digests of the files that they name, for a family whose options name any, and whose
+    licences the deployment takes."""
     pin = getattr(model.spec, "pin_options", None)
     if pin is None:
         return options
+    spec = cast(PromptedSpec, model.spec)
     try:
-        return cast(_Options, pin(model.config, options, allow_network=rules.allow_network))
+        pinned = spec.pin_options(model.config, options, allow_network=rules.allow_network)
     except ModelError as error:
         raise _option_error(model, options, error) from None
+    for part, licence in spec.licences_of(model.config, pinned):
+        rules.check_licence(f"{model.name} ({part})", licence)
+    return pinned
 
 
 def _option_error(model: Model, options: BaseModel, error: ModelError) -> RecipeError:
