@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -14,9 +13,6 @@ from datagen.recipe import Recipe, field_error
 
 if TYPE_CHECKING:
     from datagen.prompts import PromptPlan
-
-# Of more texts than these only the first are checked before the run; each again when it is drawn.
-MAX_CHECKED = 20_000
 
 
 def takes_of(spec: GeneratorSpec, config: ModelConfig, options: BaseModel) -> frozenset[str]:
@@ -79,7 +75,7 @@ def check_words(
             f"no prompt: model {model_name} of generator {spec.name} takes none",
         )
     else:
-        negative = next((p.negative for p in plan.distinct(MAX_CHECKED) if p.negative), "")
+        negative = next((p.negative for p in plan.distinct() if p.negative), "")
         if negative and "negative" not in takes:
             expected = f"it left out: model {model_name} takes no negative prompt as it is set"
             raise field_error("conditioning.prompt.negative", negative, expected)
@@ -111,10 +107,7 @@ def _check_texts(
     if check is None:
         return
     texts = dict.fromkeys(
-        text
-        for prompt in islice(plan.distinct(), MAX_CHECKED)
-        for text in (prompt.text, prompt.negative)
-        if text
+        text for prompt in plan.distinct() for text in (prompt.text, prompt.negative) if text
     )
     try:
         check(config, options, list(texts))

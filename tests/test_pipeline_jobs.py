@@ -264,3 +264,12 @@ def test_negative_prompts_need_guidance(pipeline: Path) -> None:
     generator = {"model": "pipeline", "source": str(pipeline), "guidance_scale": 0.5}
     with pytest.raises(RecipeError, match=r"conditioning\.prompt\.negative.*no negative prompt"):
         recipe_of(pipeline, {"nevus": 2}, generator=generator)
+
+
+def test_every_prompt_is_measured_however_many_there_are(pipeline: Path) -> None:
+    """The pipeline itself would cut a longer one unsaid."""
+    names = ["nevus", "mole", "wart"]
+    lists = {name: [f"a {name[0]} {number}" for number in range(7000)] for name in names}
+    lists["wart"][-1] = "spots " * 20
+    with pytest.raises(RecipeError, match=r"conditioning\.prompt.*spots.*tokens"):
+        recipe_of(pipeline, dict.fromkeys(names, 7000), conditioning={"prompt": {"lists": lists}})
